@@ -1,0 +1,323 @@
+// Package agent keeps one host at the version that its store holds.
+//
+//	publish → notice → decide → fetch → build → activate → verify → acknowledge
+//
+// It promises: whatever triggers it (start, event, poll, operator), the same reconcile runs,
+// one at a time per host. What to run is read from the store, never from a message. A message
+// is deleted when nothing is left to do for it and not before. Intent is durable before it is
+// acted on, so that any instant may be the last. Somebody else's error (store, queue, network,
+// a bad publish) never ends the agent; it backs off, says so once, and heals by itself.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"npcnix/events"
+	"npcnix/nix"
+	"npcnix/store"
+)
+
+// Queue delivers notices. *events.Queue and *events.FileWatch serve.
+type Queue interface {
+	// Receive blocks until something was delivered or a while has passed, and returns all
+	// that was waiting.
+	Receive(ctx context.Context) ([]events.Delivery, error)
+	// Extend hides the deliveries for another while; zero gives them back at once.
+	Extend(ctx context.Context, ds []events.Delivery, by time.Duration) error
+	// Ack deletes the deliveries.
+	Ack(ctx context.Context, ds []events.Delivery) error
+}
+
+// Store holds the packed flake. *store.Remote serves.
+type Store interface {
+	// Latest returns the present version; have, where nothing changed since.
+	Latest(ctx context.Context, have store.Version) (store.Version, error)
+	// Fetch unpacks exactly the version v into dir, or returns an error wrapping
+	// store.ErrChanged if it is another by now.
+	Fetch(ctx context.Context, v store.Version, dir string) error
+	// PutRecord writes the host's acknowledgement record.
+	PutRecord(ctx context.Context, host string, body []byte) error
+}
+
+// Host builds and runs systems. *nix.Host serves.
+type Host interface {
+	// Current returns the system that runs; zero where that cannot be told.
+	Current(ctx context.Context) (nix.System, error)
+	// Runs reports whether s runs and is the one that boots next.
+	Runs(ctx context.Context, s nix.System) (bool, error)
+	// Build builds a configuration of the flake in dir.
+	Build(ctx context.Context, dir, configuration string) (nix.System, error)
+	// Activate switches to s. The end of ctx does not cut it short.
+	Activate(ctx context.Context, s nix.System) error
+}
+
+// Trigger is what made a reconcile run.
+type Trigger string
+
+const (
+	TriggerStart  Trigger = "start"
+	TriggerEvent  Trigger = "event"
+	TriggerPoll   Trigger = "poll"
+	TriggerManual Trigger = "manual"
+)
+
+// Options of an agent. Store, Host and Dir are required.
+type Options struct {
+	Dir   Dir
+	Name  string // of the host, in records
+	Store Store
+	Host  Host
+	Queue Queue // nil: polls only
+
+	// Ours tells notices about this host's remote from others. Nil: all are.
+	Ours func(events.Notice) bool
+	// Override is applied to config.json's settings each time they are read: flags and
+	// environment come before the file. Nil: the file alone counts.
+	Override func(Config) Config
+	// Poke wakes the agent to read config.json and reconcile. Nil: it finds out at the
+	// next poll.
+	Poke <-chan struct{}
+	// Once ends Run: see the constants. Empty: it runs until ctx ends.
+	Once Once
+	// Force applies the remote's version once, even if unchanged, backing off or rejected.
+	Force bool
+	// Notify tells the service manager (sd_notify). Nil: there is none.
+	Notify func(state string)
+	// Watchdog is the interval in which the service manager wants a sign of life. 0: never.
+	Watchdog time.Duration
+	Version  string // of npcnix, in records
+	Log      *slog.Logger
+}
+
+// Once says when a run that is not to last ends.
+type Once string
+
+const (
+	OnceAny      Once = "any"      // on any success, that is applied or unchanged
+	OnceActivate Once = "activate" // on the first activation
+)
+
+func (o *Options) validate() error {
+	switch {
+	case o.Dir == "" || o.Store == nil || o.Host == nil:
+		return errors.New("agent: Dir, Store and Host are required")
+	case o.Once != "" && o.Once != OnceAny && o.Once != OnceActivate:
+		return fmt.Errorf("--once is %q: it must be %q or %q", o.Once, OnceAny, OnceActivate)
+	}
+	if o.Ours == nil {
+		o.Ours = func(events.Notice) bool { return true }
+	}
+	if o.Override == nil {
+		o.Override = func(c Config) Config { return c }
+	}
+	if o.Notify == nil {
+		o.Notify = func(string) {}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Agent is one host's agent. Make it with New, start it with Run, once.
+type Agent struct {
+	Options
+	inbox    *inbox
+	recorder *recorder
+	reporter *reporter
+
+	config     Config                      // as last read, overrides included
+	made       Config                      // as it was when Store and Queue were made
+	hindrances int                         // rounds in a row that ended hindered
+	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on
+	pause      *backoff.ExponentialBackOff // between attempts that something else than a publish hinders
+}
+
+// New checks the options and the data directory.
+func New(o Options) (*Agent, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	c, err := o.Dir.LoadConfig()
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{Options: o, config: o.Override(c), reporter: newReporter(o.Log)}
+	if err := a.config.validate(); err != nil {
+		return nil, err
+	}
+	if a.config.Remote == "" || a.config.Configuration == "" {
+		return nil, errors.New("remote and configuration must both be set: `npcnix config set remote URL` and `npcnix config set configuration NAME`")
+	}
+	a.made, a.since = a.config, a.config.LastReconfiguration
+	a.pause = newBackOff(max(time.Second, seconds(a.config.MinSleepSecs)), max(time.Second, seconds(a.config.MaxSleepSecs)))
+	a.inbox = newInbox(o.Queue, o.Ours, a.config.Lease(), a.reporter)
+	a.recorder = newRecorder(o.Store, o.Name, a.reporter)
+	return a, nil
+}
+
+// A round is one reconcile and what it finds out on its way.
+type round struct {
+	trigger  Trigger
+	held     []events.Delivery // the messages that it is to settle
+	last     bool              // a newer version does not cancel this one's build
+	config   Config
+	state    State
+	previous nix.System // what ran when it began
+	target   Target
+	attempt  int
+	times    Times
+}
+
+// reconcile makes the host run what the store holds. It is the only way anything is done.
+func (a *Agent) reconcile(ctx context.Context, r *round) outcome {
+	unlock, err := a.Dir.LockActivation(ctx, func() { a.Log.Info("waiting for another npcnix to finish its activation") })
+	if err != nil {
+		return a.hindered(ctx, r, err)
+	}
+	defer unlock()
+	if err := a.recall(ctx, r); err != nil {
+		return a.hindered(ctx, r, err)
+	}
+
+	// notice
+	latest, err := a.Store.Latest(ctx, r.known())
+	if err != nil {
+		return a.hindered(ctx, r, hindrance{byStore, err})
+	}
+	a.reporter.worked(byStore, "the store can be read again")
+	r.target = Target{r.config.Remote, r.config.Configuration, latest.ETag, latest.ID}
+	r.times.Published = r.published(latest)
+
+	// decide
+	decision, why := Decide(Known{r.state, r.config.Paused, r.config.RetryToken, r.previous, r.config.CorrectDrift, a.Force}, r.target, time.Now())
+	if decision != Apply {
+		return a.leave(r, decision, why)
+	}
+	if err := a.begin(r); err != nil {
+		return a.hindered(ctx, r, err)
+	}
+	a.Log.Info("applying", "configuration", r.target.Configuration, "etag", r.target.ETag, "trigger", r.trigger, "attempt", r.attempt, "why", why)
+
+	// fetch, build
+	system, err := a.obtain(ctx, r)
+	if err != nil {
+		return a.failed(ctx, r, err)
+	}
+
+	// activate, verify
+	if err := a.activate(ctx, r, system); err != nil {
+		return a.failed(ctx, r, err)
+	}
+
+	// acknowledge: the caller settles the messages when it has this
+	return a.applied(r, system)
+}
+
+// errNewer cancels a build whose version was overtaken.
+var errNewer = errors.New("a newer version was published")
+
+// obtain fetches and builds the target. A newer version seen meanwhile cancels both.
+func (a *Agent) obtain(ctx context.Context, r *round) (nix.System, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if !r.last {
+			a.watchForNewer(ctx, r.target, cancel)
+		}
+	}()
+	defer func() { cancel(nil); <-watched }()
+
+	dir, err := os.MkdirTemp(string(a.Dir), flakePrefix)
+	if err != nil {
+		return nix.System{}, hindrance{byMachine, fmt.Errorf("make a directory for the flake: %w", err)}
+	}
+	defer os.RemoveAll(dir)
+	flake := filepath.Join(dir, "flake")
+	if err := a.Store.Fetch(ctx, r.target.version(), flake); err != nil {
+		if !errors.Is(err, store.ErrUnsafe) {
+			err = hindrance{byFetch, err}
+		}
+		return nix.System{}, cause(ctx, err)
+	}
+	r.times.Fetched = time.Now()
+	system, err := a.Host.Build(ctx, flake, r.target.Configuration)
+	if err != nil {
+		return nix.System{}, cause(ctx, fmt.Errorf("build: %w", err))
+	}
+	r.times.Built = time.Now()
+	return system, nil
+}
+
+// cause returns why ctx was cancelled, if it was, else err.
+func cause(ctx context.Context, err error) error {
+	if c := context.Cause(ctx); c != nil {
+		return c
+	}
+	return err
+}
+
+// watchForNewer looks at the store whenever a message about the remote arrives, and cancels
+// when it holds another version than the target's.
+func (a *Agent) watchForNewer(ctx context.Context, t Target, cancel context.CancelCauseFunc) {
+	for {
+		v := a.inbox.view()
+		if v.fresh {
+			latest, err := a.Store.Latest(ctx, t.version())
+			if err == nil && latest.ETag != t.ETag {
+				cancel(errNewer)
+				return
+			}
+		}
+		select {
+		case <-v.changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// activate switches to the system, unless it runs already, and looks whether it does.
+func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
+	if runs, err := a.Host.Runs(ctx, s); err != nil {
+		return hindrance{byMachine, err}
+	} else if runs {
+		a.Log.Info("the built system runs already; nothing to activate", "system", s.Path)
+		return nil
+	}
+	if c, err := a.loadConfig(); err == nil && c.Paused.Active(time.Now()) {
+		return errPaused
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.state.Intent.Stage, r.state.Intent.System, r.state.Unsettled = StageActivating, s.Path, true
+	if err := a.Dir.saveState(r.state); err != nil {
+		return hindrance{byMachine, err}
+	}
+	a.report(r, StateActivating)
+	if err := a.Host.Activate(ctx, s); err != nil {
+		return fmt.Errorf("activate: %w", err)
+	}
+	r.times.Activated = time.Now()
+	running, err := a.Host.Current(context.WithoutCancel(ctx))
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	if running != s {
+		return fmt.Errorf("verify: the switch to %s succeeded, but %s runs", s.Path, running.Path)
+	}
+	return nil
+}
+
+// errPaused ends a round before its activation because the operator paused the host meanwhile.
+var errPaused = errors.New("paused before the activation")

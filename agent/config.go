@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// Config is what the operator set: DATA_DIR/config.json. The Rust npcnix's file is read as it
+// is, and what is written here can be read by it; members unknown to this version survive.
+// Only commands write it, never the agent.
+type Config struct {
+	Remote        string `json:"remote,omitempty"`
+	RemoteRegion  string `json:"remote_region,omitempty"`
+	Configuration string `json:"configuration,omitempty"`
+
+	// What the Rust npcnix remembered of its last reconfiguration. Read once, to take a
+	// host over without building it again; kept because its file format demands them.
+	LastReconfiguration time.Time `json:"last_reconfiguration"`
+	LastETag            string    `json:"last_etag"`
+	LastConfiguration   string    `json:"last_configuration"`
+
+	MinSleepSecs       int64  `json:"min_sleep_secs"`
+	MaxSleepSecs       int64  `json:"max_sleep_secs"`
+	MaxSleepAfterHours int64  `json:"max_sleep_after_hours"`
+	Paused             *Pause `json:"paused,omitempty"`
+
+	// New beside the Rust npcnix's.
+	QueueURL         string  `json:"queue_url,omitempty"`
+	Host             string  `json:"host,omitempty"`
+	PollIntervalSecs int64   `json:"poll_interval_secs,omitempty"`
+	LeaseSecs        int64   `json:"lease_secs,omitempty"`
+	RetryDelaysSecs  []int64 `json:"retry_delays_secs,omitempty"`
+	CorrectDrift     bool    `json:"correct_drift,omitempty"`
+	// RetryToken changes with each `npcnix retry`: a failure or rejection noted under another
+	// token no longer counts. A token and not a time, so that no clock can undo it.
+	RetryToken string `json:"retry_token,omitempty"`
+
+	rest unknown
+}
+
+// DefaultConfig returns the settings of a host on which nothing was set.
+func DefaultConfig() Config {
+	return Config{
+		LastReconfiguration: time.Now().UTC().Truncate(time.Second),
+		MinSleepSecs:        5,
+		MaxSleepSecs:        120,
+		MaxSleepAfterHours:  24,
+	}
+}
+
+// Pause is the operator's wish that nothing be changed: for ever, or until a time.
+type Pause struct {
+	Type  string    `json:"type"` // "indefinitely" or "until"
+	Until time.Time `json:"until,omitzero"`
+}
+
+const (
+	pauseIndefinitely = "indefinitely"
+	pauseUntil        = "until"
+)
+
+// Active reports whether the pause holds at now. A nil pause does not.
+func (p *Pause) Active(now time.Time) bool {
+	return p != nil && (p.Type == pauseIndefinitely || now.Before(p.Until))
+}
+
+func (p *Pause) String() string {
+	switch {
+	case p == nil:
+		return "not paused"
+	case p.Type == pauseIndefinitely:
+		return "paused (indefinitely)"
+	default:
+		return "paused (until " + p.Until.UTC().Format(time.RFC3339) + ")"
+	}
+}
+
+// Extend returns the longer of p and a pause until the given time; a zero time stands for ever.
+func (p *Pause) Extend(until, now time.Time) *Pause {
+	switch {
+	case until.IsZero(), p.Active(now) && p.Type == pauseIndefinitely:
+		return &Pause{Type: pauseIndefinitely}
+	case p.Active(now) && p.Until.After(until):
+		return p
+	default:
+		return &Pause{Type: pauseUntil, Until: until.UTC().Truncate(time.Second)}
+	}
+}
+
+func (c *Config) UnmarshalJSON(data []byte) error {
+	type plain Config
+	p := plain(DefaultConfig())
+	rest, err := decodeKeeping(data, &p)
+	if err != nil {
+		return err
+	}
+	*c = Config(p)
+	c.rest = rest
+	return c.validate()
+}
+
+func (c Config) MarshalJSON() ([]byte, error) {
+	type plain Config
+	return encodeKeeping(plain(c), c.rest)
+}
+
+func (c *Config) validate() error {
+	if c.Paused != nil && c.Paused.Type != pauseIndefinitely && c.Paused.Type != pauseUntil {
+		return fmt.Errorf("paused.type is %q: it must be %q or %q", c.Paused.Type, pauseIndefinitely, pauseUntil)
+	}
+	for name, secs := range map[string]int64{
+		"min_sleep_secs": c.MinSleepSecs, "max_sleep_secs": c.MaxSleepSecs,
+		"max_sleep_after_hours": c.MaxSleepAfterHours, "poll_interval_secs": c.PollIntervalSecs,
+		"lease_secs": c.LeaseSecs,
+	} {
+		if secs < 0 || secs > maxSeconds {
+			return fmt.Errorf("%s is %d: it must be from 0 to %d", name, secs, maxSeconds)
+		}
+	}
+	for _, secs := range c.RetryDelaysSecs {
+		if secs < 0 || secs > maxSeconds {
+			return fmt.Errorf("retry_delays_secs holds %d: each must be from 0 to %d", secs, maxSeconds)
+		}
+	}
+	return nil
+}
+
+// maxSeconds bounds every duration an operator can set: a year.
+const maxSeconds = 366 * 24 * 3600
+
+// ErrConfig marks a config.json that cannot be used.
+var ErrConfig = errors.New("config.json cannot be used")
+
+// Dir is the data directory of a host.
+type Dir string
+
+func (d Dir) path(name string) string { return filepath.Join(string(d), name) }
+
+// ConfigPath returns where LoadConfig reads from.
+func (d Dir) ConfigPath() string { return d.path("config.json") }
+
+// LoadConfig reads config.json; where there is none it returns DefaultConfig. A damaged file
+// is an error wrapping ErrConfig, and is left as it is.
+func (d Dir) LoadConfig() (Config, error) {
+	data, err := os.ReadFile(d.ConfigPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return DefaultConfig(), nil
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("read config: %w", err)
+	}
+	var c Config
+	if err := json.Unmarshal(data, &c); err != nil {
+		return Config{}, fmt.Errorf("%w: %s: %w; mend or move it away, then set it anew with `npcnix config set`", ErrConfig, d.ConfigPath(), err)
+	}
+	return c, nil
+}
+
+// UpdateConfig changes config.json under a lock, atomically. It creates the data directory
+// where there is none.
+func (d Dir) UpdateConfig(ctx context.Context, change func(*Config) error) error {
+	if err := d.create(); err != nil {
+		return err
+	}
+	unlock, err := d.lock(ctx, "config.lock", nil)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c, err := d.LoadConfig()
+	if err != nil {
+		return err
+	}
+	if !c.Paused.Active(time.Now()) {
+		c.Paused = nil
+	}
+	if err := change(&c); err != nil {
+		return err
+	}
+	if err := c.validate(); err != nil {
+		return err
+	}
+	return writeJSON(d.ConfigPath(), c)
+}
+
+func (d Dir) create() error {
+	if err := os.MkdirAll(string(d), 0o755); err != nil {
+		return fmt.Errorf("create data directory: %w; run as root, or choose another with --data-dir", err)
+	}
+	return nil
+}
+
+// Check creates the data directory where there is none and makes sure that it can be written.
+func (d Dir) Check() error {
+	if err := d.create(); err != nil {
+		return err
+	}
+	probe, err := os.CreateTemp(string(d), ".writable-*")
+	if err != nil {
+		return fmt.Errorf("data directory cannot be written: %w; run as root, or choose another with --data-dir", err)
+	}
+	probe.Close()
+	return os.Remove(probe.Name())
+}
+
+// writeJSON replaces a file so that a crash leaves the old or the new content, never half.
+// Remotes may carry credentials, hence the mode of new files.
+func writeJSON(path string, v json.Marshaler) error {
+	data, err := v.MarshalJSON()
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(path, data, 0o600, renameio.WithExistingPermissions()); err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

@@ -1,0 +1,59 @@
+package agent
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"npcnix/nix"
+)
+
+func TestDecide(t *testing.T) {
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	v1 := Target{Remote: "r", Configuration: "c", ETag: "1"}
+	v2 := Target{Remote: "r", Configuration: "c", ETag: "2"}
+	applied := &Applied{Target: v1, System: "/s1"}
+	failed := func(at time.Time, delay float64) *Failure {
+		return &Failure{Target: v2, Attempts: 1, At: at, DelaySecs: delay, Error: "boom"}
+	}
+	for _, c := range []struct {
+		name string
+		have Known
+		want Target
+		is   Decision
+		says string
+	}{
+		{"a fresh host applies", Known{}, v1, Apply, "nothing applied yet"},
+		{"the applied target is unchanged", Known{State: State{Applied: applied}, Running: nix.System{Path: "/s1"}}, v1, Unchanged, ""},
+		{"a target is unchanged though its version id differs", Known{State: State{Applied: applied}}, Target{"r", "c", "1", "other"}, Unchanged, ""},
+		{"another version applies", Known{State: State{Applied: applied}}, v2, Apply, "new version"},
+		{"another configuration applies", Known{State: State{Applied: applied}}, Target{"r", "other", "1", ""}, Apply, "configuration changed"},
+		{"another remote applies", Known{State: State{Applied: applied}}, Target{"other", "c", "1", ""}, Apply, "remote changed"},
+		{"a host switched by hand is left alone", Known{State: State{Applied: applied}, Running: nix.System{Path: "/x"}}, v1, Drifted, "/x runs"},
+		{"drift is corrected when asked for", Known{State: State{Applied: applied}, Running: nix.System{Path: "/x"}, CorrectDrift: true}, v1, Apply, "drift"},
+		{"a new version applies over drift", Known{State: State{Applied: applied}, Running: nix.System{Path: "/x"}}, v2, Apply, "new version"},
+		{"after a failed activation the applied version is returned to", Known{State: State{Applied: applied, Unsettled: true}, Running: nix.System{Path: "/x"}}, v1, Apply, "returning"},
+		{"a paused host waits", Known{Paused: &Pause{Type: pauseIndefinitely}}, v1, Wait, "paused"},
+		{"a host paused until later waits", Known{Paused: &Pause{Type: pauseUntil, Until: now.Add(time.Minute)}}, v1, Wait, "2026-11-22T12:01:00Z"},
+		{"a pause that ran out does not count", Known{Paused: &Pause{Type: pauseUntil, Until: now}}, v1, Apply, ""},
+		{"pause comes before force", Known{Paused: &Pause{Type: pauseIndefinitely}, Force: true}, v1, Wait, ""},
+		{"force applies what is unchanged", Known{State: State{Applied: applied}, Force: true}, v1, Apply, "asked"},
+		{"before its next attempt a failed target backs off", Known{State: State{Applied: applied, Failure: failed(now.Add(-10*time.Second), 30)}}, v2, BackOff, "12:00:20Z"},
+		{"at its next attempt a failed target applies", Known{State: State{Applied: applied, Failure: failed(now.Add(-30*time.Second), 30)}}, v2, Apply, "attempt 2"},
+		{"a failure of another target does not count", Known{State: State{Failure: failed(now, 30)}}, v1, Apply, ""},
+		{"a failure in the future means the clock was set back: apply", Known{State: State{Failure: failed(now.Add(8760*time.Hour), 30)}}, v2, Apply, "attempt 2"},
+		{"after the operator's retry a failure does not count", Known{State: State{Failure: failed(now, 30)}, RetryToken: "t"}, v2, Apply, ""},
+		{"a rejected target stays rejected", Known{State: State{Failure: &Failure{Target: v2, Attempts: 4, Rejected: true, Error: "boom"}}}, v2, Rejected, "4 attempts: boom"},
+		{"after the operator's retry a rejection does not count", Known{State: State{Failure: &Failure{Target: v2, Rejected: true}}, RetryToken: "t"}, v2, Apply, ""},
+		{"a rejected target does not hold up the next version", Known{State: State{Applied: applied, Failure: &Failure{Target: v2, Rejected: true}}}, Target{"r", "c", "3", ""}, Apply, "new version"},
+		{"the applied version is unchanged though a later one was rejected", Known{State: State{Applied: applied, Failure: &Failure{Target: v2, Rejected: true}}, Running: nix.System{Path: "/s1"}}, v1, Unchanged, ""},
+		{"a version without an ETag is never unchanged", Known{State: State{Applied: &Applied{Target: Target{Remote: "r", Configuration: "c"}}}}, Target{Remote: "r", Configuration: "c"}, Apply, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			is, says := Decide(c.have, c.want, now)
+			if is != c.is || !strings.Contains(says, c.says) {
+				t.Errorf("got %s, %q; want %s, %q", is, says, c.is, c.says)
+			}
+		})
+	}
+}

@@ -1,0 +1,337 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"npcnix/events"
+	"npcnix/nix"
+	"npcnix/store"
+)
+
+const testRemote = "s3://bucket/npcnix/remotes/dev.npcnix"
+
+// trace is what happened, in order.
+type trace struct {
+	mu    sync.Mutex
+	steps []string
+	times []time.Time
+}
+
+func (t *trace) add(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.steps = append(t.steps, fmt.Sprintf(format, args...))
+	t.times = append(t.times, time.Now())
+}
+
+// of returns the steps that begin with one of the words, in order.
+func (t *trace) of(words ...string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []string
+	for _, s := range t.steps {
+		for _, w := range words {
+			if strings.HasPrefix(s, w) {
+				out = append(out, s)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// mark forgets what happened so far.
+func (t *trace) mark() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.steps, t.times = nil, nil
+}
+
+// when returns the times of the steps that begin with word, since the first of them.
+func (t *trace) when(word string) []time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []time.Duration
+	var first time.Time
+	for i, s := range t.steps {
+		if strings.HasPrefix(s, word) {
+			if first.IsZero() {
+				first = t.times[i]
+			}
+			out = append(out, t.times[i].Sub(first))
+		}
+	}
+	return out
+}
+
+type fakeStore struct {
+	*trace
+	mu        sync.Mutex
+	etag      string
+	latestErr error
+	fetchErr  error
+	recordErr error
+	records   []Record
+}
+
+func (s *fakeStore) set(f func(*fakeStore)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s)
+}
+
+func (s *fakeStore) Latest(ctx context.Context, have store.Version) (store.Version, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add("latest %s", s.etag)
+	return store.Version{ETag: s.etag}, s.latestErr
+}
+
+func (s *fakeStore) Fetch(ctx context.Context, v store.Version, dir string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add("fetch %s", v.ETag)
+	if s.fetchErr == nil && v.ETag != s.etag {
+		return store.ErrChanged
+	}
+	return s.fetchErr
+}
+
+func (s *fakeStore) PutRecord(ctx context.Context, host string, body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var r Record
+	if err := json.Unmarshal(body, &r); err != nil {
+		return err
+	}
+	s.add("record %s %s", r.State, r.Version.ETag)
+	if s.recordErr == nil {
+		s.records = append(s.records, r)
+	}
+	return s.recordErr
+}
+
+func (s *fakeStore) lastRecord() Record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.records) == 0 {
+		return Record{}
+	}
+	return s.records[len(s.records)-1]
+}
+
+// fakeHost builds "/nix/store/<configuration>-<n>" in no time, unless told otherwise.
+type fakeHost struct {
+	*trace
+	mu       sync.Mutex
+	running  string
+	system   string // what Build returns
+	build    func(ctx context.Context) error
+	activate func() error
+}
+
+func (h *fakeHost) set(f func(*fakeHost)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f(h)
+}
+
+func (h *fakeHost) Current(context.Context) (nix.System, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return nix.System{Path: h.running}, nil
+}
+
+func (h *fakeHost) Runs(_ context.Context, s nix.System) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.running == s.Path, nil
+}
+
+func (h *fakeHost) Build(ctx context.Context, dir, configuration string) (nix.System, error) {
+	h.add("build %s", configuration)
+	h.mu.Lock()
+	build, system := h.build, h.system
+	h.mu.Unlock()
+	if build != nil {
+		if err := build(ctx); err != nil {
+			return nix.System{}, err
+		}
+	}
+	return nix.System{Path: system}, nil
+}
+
+func (h *fakeHost) Activate(ctx context.Context, s nix.System) error {
+	h.add("activate %s", s.Path)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.activate != nil {
+		if err := h.activate(); err != nil {
+			return err
+		}
+	}
+	h.running = s.Path
+	return nil
+}
+
+// fakeQueue redelivers nothing by itself: tests put every delivery.
+type fakeQueue struct {
+	*trace
+	in  chan []events.Delivery
+	mu  sync.Mutex
+	err error
+}
+
+func (q *fakeQueue) setErr(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.err = err
+}
+
+func (q *fakeQueue) Receive(ctx context.Context) ([]events.Delivery, error) {
+	q.mu.Lock()
+	err := q.err
+	q.mu.Unlock()
+	q.add("receive")
+	if err != nil {
+		return nil, err
+	}
+	poll := time.NewTimer(20 * time.Second)
+	defer poll.Stop()
+	select {
+	case ds := <-q.in:
+		return ds, nil
+	case <-poll.C:
+		return nil, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func ids(ds []events.Delivery) string {
+	var out []string
+	for _, d := range ds {
+		out = append(out, d.ID)
+	}
+	if len(out) > 3 {
+		return fmt.Sprintf("(%d)", len(out))
+	}
+	return strings.Join(out, ",")
+}
+
+func (q *fakeQueue) Extend(_ context.Context, ds []events.Delivery, by time.Duration) error {
+	q.add("extend %s by %s", ids(ds), by.Round(time.Second))
+	return nil
+}
+
+func (q *fakeQueue) Ack(_ context.Context, ds []events.Delivery) error {
+	q.add("ack %s", ids(ds))
+	return nil
+}
+
+func message(id string) events.Delivery {
+	return events.Delivery{ID: id, Receives: 1, Notices: []events.Notice{{Bucket: "bucket", Key: "npcnix/remotes/dev.npcnix"}}}
+}
+
+// rig is an agent on fakes and a real data directory.
+type rig struct {
+	*trace
+	t     *testing.T
+	dir   Dir
+	store *fakeStore
+	host  *fakeHost
+	queue *fakeQueue
+	poke  chan struct{}
+	logs  *syncBuffer
+	opts  Options
+	done  chan error
+	stop  context.CancelFunc
+}
+
+func newRig(t *testing.T, change ...func(*Config)) *rig {
+	t.Helper()
+	tr := &trace{}
+	r := &rig{
+		trace: tr, t: t, dir: Dir(t.TempDir()),
+		store: &fakeStore{trace: tr, etag: "v1"},
+		host:  &fakeHost{trace: tr, system: "/nix/store/sys-1"},
+		queue: &fakeQueue{trace: tr, in: make(chan []events.Delivery)},
+		poke:  make(chan struct{}),
+		logs:  &syncBuffer{},
+	}
+	r.configure(func(c *Config) {
+		c.Remote, c.Configuration = testRemote, "web1"
+		for _, f := range change {
+			f(c)
+		}
+	})
+	r.opts = Options{
+		Dir: r.dir, Name: "web1", Store: r.store, Host: r.host, Queue: r.queue, Poke: r.poke, Version: "test",
+		Ours: func(n events.Notice) bool { return n.Bucket == "bucket" && n.Key == "npcnix/remotes/dev.npcnix" },
+		Log:  slog.New(slog.NewTextHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelInfo})),
+	}
+	return r
+}
+
+func (r *rig) configure(f func(*Config)) {
+	r.t.Helper()
+	err := r.dir.UpdateConfig(r.t.Context(), func(c *Config) error { f(c); return nil })
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	a, err := New(r.opts)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(r.t.Context())
+	r.stop = cancel
+	r.done = make(chan error, 1)
+	go func() { r.done <- a.Run(ctx) }()
+}
+
+// end stops the agent and returns what Run returned.
+func (r *rig) end() error {
+	r.stop()
+	return <-r.done
+}
+
+func (r *rig) state() State {
+	r.t.Helper()
+	s, err := r.dir.ReadState()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+var errBuild = errors.New("build failed")
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) count(s string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Count(b.b.String(), s)
+}

@@ -1,0 +1,65 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// ErrRunning says that another agent follows on the same data directory.
+var ErrRunning = errors.New("another npcnix follows on this data directory")
+
+// lock takes the named lock of the data directory, waiting until ctx ends. Where it has to
+// wait it says so once, through waiting.
+func (d Dir) lock(ctx context.Context, name string, waiting func()) (unlock func(), err error) {
+	l := flock.New(d.path(name))
+	ok, err := l.TryLock()
+	if err == nil && !ok {
+		if waiting != nil {
+			waiting()
+		}
+		ok, err = l.TryLockContext(ctx, 100*time.Millisecond)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", d.path(name), err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("lock %s: %w", d.path(name), ctx.Err())
+	}
+	return func() { _ = l.Unlock() }, nil
+}
+
+// LockActivation takes activate.lock, which allows one reconcile or activation per host at a
+// time. It waits until ctx ends, and calls waiting, which may be nil, when it has to.
+func (d Dir) LockActivation(ctx context.Context, waiting func()) (unlock func(), err error) {
+	return d.lock(ctx, "activate.lock", waiting)
+}
+
+// LockFollow takes follow.lock, which keeps a second long-running agent away from the data
+// directory. It does not wait: where the lock is taken the error wraps ErrRunning.
+func (d Dir) LockFollow() (unlock func(), err error) {
+	if err := d.create(); err != nil {
+		return nil, err
+	}
+	path := d.path("follow.lock")
+	l := flock.New(path)
+	ok, err := l.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if !ok {
+		holder, _ := os.ReadFile(path)
+		return nil, fmt.Errorf("%w (pid %s): stop it, or give this one its own --data-dir; `npcnix follow --once` works beside it",
+			ErrRunning, strings.TrimSpace(string(holder)))
+	}
+	if err := os.WriteFile(path, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644); err != nil {
+		_ = l.Unlock()
+		return nil, fmt.Errorf("write %s: %w", path, err)
+	}
+	return func() { _ = l.Unlock() }, nil
+}

@@ -1,0 +1,260 @@
+package agent
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"npcnix/events"
+)
+
+func TestWithAHealthyQueuePollsAreTenMinutesApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		time.Sleep(8 * time.Hour)
+		r.end()
+		polls := r.when("latest")
+		for i := 1; i < len(polls); i++ {
+			if pause := polls[i] - polls[i-1]; pause < 8*time.Minute || pause > 12*time.Minute {
+				t.Fatalf("poll %d came after %s", i, pause)
+			}
+		}
+		if len(polls) < 40 || len(polls) > 61 {
+			t.Errorf("%d polls in 8 hours", len(polls))
+		}
+	})
+}
+
+func TestWithoutAQueuePollsGrowRarerSinceTheLastReconfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.opts.Queue = nil
+		r.start()
+		time.Sleep(26 * time.Hour)
+		r.end()
+		polls := r.when("latest")
+		early, late := 0, 0
+		for i := 1; i < len(polls); i++ {
+			switch pause := polls[i] - polls[i-1]; {
+			case pause < 5*time.Second || pause > 180*time.Second:
+				t.Fatalf("poll %d came after %s", i, pause)
+			case polls[i] < time.Hour:
+				early++
+			case polls[i] > 25*time.Hour:
+				late++
+			}
+		}
+		if early < 250 || early > 650 { // 5 to 10 s apart, ± 50 %
+			t.Errorf("%d polls in the first hour", early)
+		}
+		if late < 20 || late > 45 { // 120 s apart, ± 50 %
+			t.Errorf("%d polls in the last hour", late)
+		}
+	})
+}
+
+func TestAQueueThatFailsIsReplacedByPollingAndHeals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		r.queue.setErr(errors.New("queue is gone"))
+		time.Sleep(time.Hour)
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		time.Sleep(30 * time.Second) // within an hour of the last reconfiguration polls are 10 s apart at most, ± 50 %
+		synctest.Wait()
+		if got := r.state().Applied.ETag; got != "v2" {
+			t.Errorf("applied is %s: not healed by polling", got)
+		}
+		if n := r.logs.count("queue is gone"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+		receives := r.when("receive")
+		if n := len(receives); n < 50 || n > 150 {
+			t.Errorf("%d receives in an hour, want pauses that grow to a minute ± 50 %%", n)
+		}
+		r.queue.setErr(nil)
+		time.Sleep(3 * time.Minute)
+		if n := r.logs.count("received from again"); n != 1 {
+			t.Errorf("said %d times that it heals", n)
+		}
+		before := len(r.of("latest"))
+		time.Sleep(7 * time.Minute)
+		if n := len(r.of("latest")) - before; n > 1 {
+			t.Errorf("%d polls in 7 minutes with a queue that works again", n)
+		}
+		r.end()
+	})
+}
+
+func TestRecordsThatCannotBeWrittenHoldUpNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.store.recordErr = errors.New("forbidden")
+		r.start()
+		synctest.Wait()
+		r.queue.in <- []events.Delivery{message("m1")}
+		synctest.Wait()
+		equal(t, "acks", r.of("ack"), []string{"ack m1"})
+		time.Sleep(24 * time.Hour)
+		if n := r.logs.count("forbidden"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+		r.store.set(func(s *fakeStore) { s.recordErr = nil })
+		time.Sleep(time.Hour)
+		r.end()
+		if rec := r.store.lastRecord(); rec.State != StateApplied {
+			t.Errorf("record after the store allows it: %+v", rec)
+		}
+	})
+}
+
+func TestOnce(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		once  Once
+		setup func(*rig)
+		err   string // empty: success
+		trace []string
+		most  time.Duration
+	}{
+		{"any ends when applied", OnceAny, func(*rig) {}, "", []string{"activate /nix/store/sys-1"}, 0},
+		{"any ends when unchanged", OnceAny, func(r *rig) { r.applied("v1") }, "", nil, 0},
+		{"any ends when rejected", OnceAny, func(r *rig) { r.host.activate = func() error { return errBuild } }, "build failed", slices.Repeat([]string{"activate /nix/store/sys-1"}, 4), 12 * time.Minute},
+		{"any ends when paused", OnceAny, func(r *rig) { r.configure(func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} }) }, "unpause", nil, 0},
+		{"any ends when the store stays out of reach", OnceAny, func(r *rig) { r.store.latestErr = errors.New("no route") }, "no route", nil, 2 * time.Minute},
+		{"any with force applies what is rejected", OnceAny, func(r *rig) {
+			r.opts.Force = true
+			r.fails(Failure{Target: Target{Remote: testRemote, Configuration: "web1", ETag: "v1"}, Rejected: true})
+		}, "", []string{"activate /nix/store/sys-1"}, 0},
+		{"activate ends after an activation", OnceActivate, func(*rig) {}, "", []string{"activate /nix/store/sys-1"}, 0},
+		{"an initial configuration comes before the one that is set", OnceAny, func(r *rig) {
+			r.opts.Override = func(c Config) Config { c.Configuration = "base"; return c }
+		}, "", []string{"activate /nix/store/sys-1"}, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.opts.Once, r.opts.Queue = c.once, nil
+				c.setup(r)
+				begun := time.Now()
+				r.start()
+				err := <-r.done
+				if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+					t.Errorf("error %v, want %q", err, c.err)
+				}
+				if took := time.Since(begun); took > c.most {
+					t.Errorf("took %s", took)
+				}
+				equal(t, "activations", r.of("activate"), c.trace)
+				r.stop()
+			})
+		})
+	}
+}
+
+func TestOnceActivateKeepsFollowingUntilSomethingWasActivated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.applied("v1")
+		r.opts.Once = OnceActivate
+		r.start()
+		time.Sleep(time.Hour)
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.queue.in <- []events.Delivery{message("m1")}
+		if err := <-r.done; err != nil {
+			t.Error(err)
+		}
+		equal(t, "trace", r.of("activate", "ack"), []string{"activate /nix/store/sys-1", "ack m1"})
+		r.stop()
+	})
+}
+
+func TestAChangeOfTheRemoteEndsTheAgentSoThatAnotherIsMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		r.configure(func(c *Config) { c.Remote = "s3://bucket/other" })
+		r.poke <- struct{}{}
+		if err := <-r.done; !errors.Is(err, ErrReconnect) {
+			t.Errorf("Run: %v", err)
+		}
+		r.stop()
+	})
+}
+
+func TestAChangeOfTheConfigurationIsAppliedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		r.configure(func(c *Config) { c.Configuration = "web2" })
+		r.poke <- struct{}{}
+		synctest.Wait()
+		r.end()
+		equal(t, "builds", r.of("build"), []string{"build web1", "build web2"})
+	})
+}
+
+func TestRetryGivesARejectedVersionAllItsAttemptsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.fails(Failure{Target: Target{Remote: testRemote, Configuration: "web1", ETag: "v1"}, Rejected: true, Attempts: 4})
+		r.start()
+		time.Sleep(time.Hour)
+		if got := r.of("build"); len(got) != 0 {
+			t.Fatalf("built what was rejected: %q", got)
+		}
+		r.host.set(func(h *fakeHost) { h.activate = func() error { return errBuild } })
+		r.configure(func(c *Config) { c.RetryToken = "again" })
+		r.poke <- struct{}{}
+		synctest.Wait()
+		if f := r.state().Failure; f.Attempts != 1 || f.Rejected {
+			t.Errorf("failure: %+v", f)
+		}
+		r.end()
+	})
+}
+
+func TestTheServiceManagerIsToldAndGetsItsSignsOfLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.opts.Watchdog = 30 * time.Second
+		r.opts.Notify = func(s string) { r.add("notify %s", s) }
+		r.host.activate = func() error { time.Sleep(5 * time.Minute); return nil }
+		r.start()
+		time.Sleep(10 * time.Minute)
+		r.end()
+		signs := r.when("notify WATCHDOG=1")
+		for i := 1; i < len(signs); i++ {
+			if pause := signs[i] - signs[i-1]; pause > 30*time.Second {
+				t.Errorf("no sign of life for %s", pause)
+			}
+		}
+		if len(signs) < 35 {
+			t.Errorf("%d signs of life in 10 minutes", len(signs))
+		}
+		said := r.of("notify READY", "notify STATUS=up to date", "notify STOPPING")
+		equal(t, "notifications", said, []string{"notify READY=1", "notify STATUS=up to date with v1", "notify STOPPING=1"})
+	})
+}
+
+func (r *rig) applied(etag string) {
+	r.t.Helper()
+	t := Target{Remote: testRemote, Configuration: "web1", ETag: etag}
+	if err := r.dir.saveState(State{Applied: &Applied{Target: t, At: time.Now()}}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) fails(f Failure) {
+	r.t.Helper()
+	if err := r.dir.saveState(State{Failure: &f}); err != nil {
+		r.t.Fatal(err)
+	}
+}

@@ -1,0 +1,175 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+)
+
+// Record is a host's acknowledgement: what has become of a version on it. It stands beside
+// the remote, as <remote>.acks/<host>.json, and is the evidence a CI gate waits for.
+type Record struct {
+	Schema         int           `json:"schema"`
+	Host           string        `json:"host"`
+	Remote         string        `json:"remote"`
+	Configuration  string        `json:"configuration"`
+	Version        RecordVersion `json:"version"`
+	State          RecordState   `json:"state"`
+	System         string        `json:"system,omitempty"` // what runs
+	PreviousSystem string        `json:"previous_system,omitempty"`
+	Trigger        Trigger       `json:"trigger,omitempty"`
+	Attempt        int           `json:"attempt,omitempty"`
+	Error          string        `json:"error,omitempty"`
+	LogTail        []string      `json:"log_tail,omitempty"`
+	Agent          string        `json:"agent_version,omitempty"`
+	Times          Times         `json:"times"`
+}
+
+// RecordVersion names the version that a record speaks of.
+type RecordVersion struct {
+	ETag string `json:"etag"`
+	ID   string `json:"id,omitempty"`
+}
+
+// Times tells when a version reached each step. Published comes from the event or the store,
+// the others from the host's clock.
+type Times struct {
+	Published    time.Time `json:"published,omitzero"`
+	Noticed      time.Time `json:"noticed,omitzero"`
+	Fetched      time.Time `json:"fetched,omitzero"`
+	Built        time.Time `json:"built,omitzero"`
+	Activated    time.Time `json:"activated,omitzero"`
+	Acknowledged time.Time `json:"acknowledged,omitzero"`
+}
+
+// RecordState is what has become of a version.
+type RecordState string
+
+const (
+	StateBuilding   RecordState = "building"
+	StateActivating RecordState = "activating"
+	StateApplied    RecordState = "applied"
+	StateFailed     RecordState = "failed"
+	StateRejected   RecordState = "rejected"
+	StatePaused     RecordState = "paused"
+	StateDrifted    RecordState = "drifted"
+)
+
+const (
+	recordSchema  = 1
+	recordTimeout = 10 * time.Second // for one attempt at writing a record
+)
+
+// says reports whether both records tell a reader the same.
+func (r Record) says(o Record) bool {
+	return r.Remote == o.Remote && r.Configuration == o.Configuration && r.Version.ETag == o.Version.ETag &&
+		r.State == o.State && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error
+}
+
+// recorder writes a host's records, one at a time, the latest always last, without ever
+// holding up the work: a host that may not write any works all the same.
+type recorder struct {
+	store Store
+	host  string
+	log   *reporter
+
+	mu      sync.Mutex
+	wanted  Record        // the latest
+	seq     int           // its number
+	tried   int           // number of the latest that was written, or tried once in vain
+	changed chan struct{} // closed, and replaced, when any of the above changes
+}
+
+func newRecorder(s Store, host string, log *reporter) *recorder {
+	return &recorder{store: s, host: host, log: log, changed: make(chan struct{})}
+}
+
+// put asks for a record to be written, in place of any that waits. One that would say what
+// the last one says is left out.
+func (r *recorder) put(rec Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seq > 0 && rec.says(r.wanted) {
+		return
+	}
+	r.wanted = rec
+	r.seq++
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// flush waits until the latest record was written, or tried once in vain, or ctx ends.
+func (r *recorder) flush(ctx context.Context) {
+	for {
+		r.mu.Lock()
+		done, changed := r.tried >= r.seq, r.changed
+		r.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// run writes until ctx ends.
+func (r *recorder) run(ctx context.Context) {
+	written := 0
+	pause := newBackOff(5*time.Second, 10*time.Minute)
+	for ctx.Err() == nil {
+		r.mu.Lock()
+		rec, seq, changed := r.wanted, r.seq, r.changed
+		r.mu.Unlock()
+		if seq == written {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		err := r.write(ctx, rec)
+		r.mu.Lock()
+		r.tried = seq
+		close(r.changed)
+		r.changed = make(chan struct{})
+		changed = r.changed
+		newer := r.seq > seq
+		r.mu.Unlock()
+		if err == nil {
+			written = seq
+			pause.Reset()
+			r.log.worked("record", "acknowledgement records can be written again")
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		r.log.failed("record", "the acknowledgement record cannot be written; the host is kept up to date all the same", err)
+		if newer {
+			continue
+		}
+		again := time.NewTimer(pause.NextBackOff())
+		select {
+		case <-changed:
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		again.Stop()
+	}
+}
+
+func (r *recorder) write(ctx context.Context, rec Record) error {
+	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	rec.Schema = recordSchema
+	rec.Host = r.host
+	body, err := json.MarshalIndent(rec, "", "  ")
+	if err != nil {
+		return err
+	}
+	return r.store.PutRecord(ctx, r.host, append(body, '\n'))
+}

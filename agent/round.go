@@ -1,0 +1,332 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"npcnix/events"
+	"npcnix/nix"
+	"npcnix/store"
+)
+
+// flakePrefix begins the names of directories that hold an unpacked flake while it is built.
+const flakePrefix = "flake-"
+
+// outcome is what has become of a round, and so of its messages.
+type outcome struct {
+	kind  outcomeKind
+	next  time.Time // of the next attempt, when it failed
+	fresh bool      // applied: something was activated in this round
+	err   error
+}
+
+type outcomeKind int
+
+const (
+	outcomeApplied  outcomeKind = iota // applied now or before: nothing is left to do
+	outcomeFailed                      // will be tried again, a few times
+	outcomeHindered                    // will be tried again until it works
+	outcomeRejected                    // given up on until something changes
+	outcomePaused
+	outcomeNewer   // overtaken: begin again
+	outcomeStopped // the agent is to end
+)
+
+// hindrance marks an error that is not the publish's: the store's, or this machine's. It is
+// tried again for as long as it lasts and never leads to a rejection.
+type hindrance struct {
+	by string // one of the following
+	error
+}
+
+const (
+	byStore   = "the store cannot be read"
+	byFetch   = "the flake cannot be fetched"
+	byMachine = "this machine cannot do the work"
+)
+
+func (h hindrance) Unwrap() error { return h.error }
+
+// loadConfig reads config.json, overrides included.
+func (a *Agent) loadConfig() (Config, error) {
+	c, err := a.Dir.LoadConfig()
+	if err != nil {
+		return Config{}, err
+	}
+	return a.Override(c), nil
+}
+
+// connects reports whether an agent made with the settings o reaches what c names.
+func (c Config) connects(o Config) bool {
+	return c.Remote == o.Remote && c.RemoteRegion == o.RemoteRegion && c.QueueURL == o.QueueURL &&
+		c.Host == o.Host && c.LeaseSecs == o.LeaseSecs
+}
+
+// recall reads what the round must know: settings, memory, and what runs. A config.json that
+// was damaged meanwhile is reported once, and the settings read last are kept.
+func (a *Agent) recall(ctx context.Context, r *round) error {
+	if c, err := a.loadConfig(); err != nil {
+		a.reporter.failed("config", "config.json cannot be used; the settings read before stay in force", err)
+	} else {
+		a.reporter.worked("config", "config.json can be used again")
+		a.config = c
+	}
+	if !a.config.connects(a.made) {
+		return ErrReconnect
+	}
+	r.config = a.config
+	running, err := a.Host.Current(ctx)
+	if err != nil {
+		return hindrance{byMachine, err}
+	}
+	r.previous = running
+	r.state, err = a.Dir.loadState(r.config, running, a.Log)
+	if err != nil {
+		return hindrance{byMachine, err}
+	}
+	if r.state.Applied != nil {
+		a.since = r.state.Applied.At
+	}
+	return a.resume(ctx, r)
+}
+
+// resume deals with an intent that an earlier agent left behind: an activation that was
+// completed is taken note of, one that was cut short counts as a failed attempt, so that a
+// version which kills its host is not tried for ever.
+func (a *Agent) resume(ctx context.Context, r *round) error {
+	in := r.state.Intent
+	if in == nil {
+		return nil
+	}
+	r.state.Intent = nil
+	if in.Stage != StageActivating {
+		return nil
+	}
+	done, err := a.Host.Runs(ctx, nix.System{Path: in.System})
+	if err != nil {
+		return hindrance{byMachine, err}
+	}
+	if done {
+		a.Log.Info("the activation that was under way when the agent ended is complete", "system", in.System)
+		r.setApplied(in.Target, in.System)
+	} else {
+		a.Log.Warn("the activation that was under way when the agent ended is not complete; it counts as a failed attempt", "system", in.System)
+		r.setFailure(in.Target, in.Attempt, errors.New("the activation was cut short"), nil)
+		r.state.Failure.DelaySecs = 0
+	}
+	return a.Dir.saveState(r.state)
+}
+
+func (r *round) setApplied(t Target, system string) {
+	previous := r.previous.Path
+	if a := r.state.Applied; a != nil && (previous == "" || previous == system) {
+		previous = a.System
+	}
+	r.state.Applied = &Applied{Target: t, System: system, Previous: previous, At: time.Now().UTC()}
+	r.state.Intent = nil
+	r.state.Unsettled = false
+	if f := r.state.Failure; f != nil && f.Same(t) {
+		r.state.Failure = nil
+	}
+}
+
+// setFailure takes note of a failed attempt and plans the next, or rejects the target.
+func (r *round) setFailure(t Target, attempt int, err error, tail []string) {
+	delay, again := r.config.retryDelay(attempt)
+	r.state.Failure = &Failure{
+		Target: t, Attempts: attempt, At: time.Now().UTC(), DelaySecs: jitter(delay, 0.1).Seconds(),
+		Error: err.Error(), Tail: tail, RetryToken: r.config.RetryToken,
+		Rejected: !again || errors.Is(err, store.ErrUnsafe),
+	}
+	r.state.Intent = nil
+}
+
+// known is the version that a conditional look at the store may answer with.
+func (r *round) known() store.Version {
+	if a := r.state.Applied; a != nil && a.Remote == r.config.Remote {
+		return a.version()
+	}
+	return store.Version{}
+}
+
+// published tells when v was published: to the millisecond where one of the messages is about
+// it, else as exactly as the store knows.
+func (r *round) published(v store.Version) time.Time {
+	for _, d := range slices.Backward(r.held) {
+		i := slices.IndexFunc(d.Notices, func(n events.Notice) bool { return n.ETag == v.ETag && !n.At.IsZero() })
+		if i >= 0 {
+			return d.Notices[i].At
+		}
+	}
+	return v.Modified
+}
+
+// leave ends a round in which nothing is to be applied.
+func (a *Agent) leave(r *round, d Decision, why string) outcome {
+	a.Log.Debug("nothing to apply", "decision", d, "why", why, "trigger", r.trigger, "etag", r.target.ETag)
+	switch d {
+	case Wait:
+		a.report(r, StatePaused)
+		a.status(why)
+		return outcome{kind: outcomePaused, err: errors.New(why)}
+	case Rejected:
+		a.report(r, StateRejected)
+		a.status("rejected " + r.target.ETag + "; waiting for another version")
+		return outcome{kind: outcomeRejected, err: errors.New(why)}
+	case BackOff:
+		a.report(r, StateFailed)
+		return outcome{kind: outcomeFailed, next: r.state.Failure.next(), err: errors.New(why)}
+	case Drifted:
+		a.reporter.failed("drift", "the host was switched by hand; left alone, as correct_drift is off", errors.New(why))
+		a.report(r, StateDrifted)
+		a.status("drifted from " + r.target.ETag)
+		return outcome{kind: outcomeApplied}
+	default:
+		a.reporter.worked("drift", "the host runs the applied system again")
+		a.report(r, StateApplied)
+		a.status("up to date with " + r.target.ETag)
+		return outcome{kind: outcomeApplied}
+	}
+}
+
+// begin makes the intent durable.
+func (a *Agent) begin(r *round) error {
+	r.attempt = 1
+	if f := r.state.Failure; f != nil && f.Same(r.target) && f.RetryToken == r.config.RetryToken && !f.Rejected {
+		r.attempt = f.Attempts + 1
+	}
+	r.state.Intent = &Intent{Target: r.target, Stage: StageBuilding, Attempt: r.attempt, Since: time.Now().UTC()}
+	if err := a.Dir.saveState(r.state); err != nil {
+		return hindrance{byMachine, err}
+	}
+	a.report(r, StateBuilding)
+	a.status("building " + r.target.ETag)
+	return nil
+}
+
+// applied takes note that the target is reached.
+func (a *Agent) applied(r *round, s nix.System) outcome {
+	r.setApplied(r.target, s.Path)
+	a.Force = false
+	a.since = r.state.Applied.At
+	if err := a.Dir.saveState(r.state); err != nil {
+		// The host runs the target; without memory of it the next round finds that out.
+		a.reporter.failed("state", "state.json cannot be written", err)
+	}
+	a.reporter.worked(byFetch, "flakes can be fetched again")
+	a.reporter.worked(byMachine, "this machine can do the work again")
+	a.reporter.worked("drift", "the host runs the applied system again")
+	a.Log.Info("applied", "configuration", r.target.Configuration, "etag", r.target.ETag, "system", s.Path,
+		"activated", !r.times.Activated.IsZero(), "after", time.Since(r.times.Noticed).Round(time.Millisecond))
+	a.report(r, StateApplied)
+	a.status("up to date with " + r.target.ETag)
+	return outcome{kind: outcomeApplied, fresh: true}
+}
+
+// failed ends a round whose target could not be reached.
+func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
+	switch {
+	case errors.Is(err, errNewer) || errors.Is(err, store.ErrChanged):
+		a.Log.Info("begun anew: a newer version was published", "etag", r.target.ETag)
+		if r.last {
+			return a.hindered(ctx, r, err)
+		}
+		return outcome{kind: outcomeNewer, err: err}
+	case errors.Is(err, errPaused):
+		a.forget(r)
+		a.report(r, StatePaused)
+		return outcome{kind: outcomePaused, err: err}
+	case ctx.Err() != nil && (r.state.Intent.Stage != StageActivating || errors.Is(err, ctx.Err())):
+		return a.hindered(ctx, r, err)
+	case errors.Is(err, nix.ErrMachine):
+		return a.hindered(ctx, r, hindrance{byMachine, err})
+	case errors.As(err, new(hindrance)):
+		return a.hindered(ctx, r, err)
+	}
+	r.setFailure(r.target, r.attempt, err, logTail(err))
+	if err := a.Dir.saveState(r.state); err != nil {
+		a.reporter.failed("state", "state.json cannot be written", err)
+	}
+	f := r.state.Failure
+	if f.Rejected {
+		a.Log.Error("rejected; waiting for another version, or `npcnix retry`", "etag", r.target.ETag, "attempts", r.attempt, "error", err)
+		a.report(r, StateRejected)
+		a.status("rejected " + r.target.ETag)
+		return outcome{kind: outcomeRejected, err: err}
+	}
+	a.Log.Error("attempt failed", "etag", r.target.ETag, "attempt", r.attempt, "next", f.next().Format(time.RFC3339), "error", err)
+	a.report(r, StateFailed)
+	a.status("attempt at " + r.target.ETag + " failed; the next is at " + f.next().Format(time.RFC3339))
+	return outcome{kind: outcomeFailed, next: f.next(), err: err}
+}
+
+// hindered ends a round that something else than the publish stopped: it counts as no attempt.
+func (a *Agent) hindered(ctx context.Context, r *round, err error) outcome {
+	if r.state.Intent != nil {
+		a.forget(r)
+	}
+	if ctx.Err() != nil || errors.Is(err, ErrReconnect) {
+		return outcome{kind: outcomeStopped, err: err}
+	}
+	var h hindrance
+	if !errors.As(err, &h) {
+		h = hindrance{byStore, err}
+	}
+	a.reporter.failed(h.by, h.by+"; trying again until that is over", err)
+	a.status(err.Error())
+	return outcome{kind: outcomeHindered, next: time.Now().Add(a.pause.NextBackOff()), err: err}
+}
+
+// forget takes the intent back.
+func (a *Agent) forget(r *round) {
+	r.state.Intent = nil
+	if err := a.Dir.saveState(r.state); err != nil {
+		a.reporter.failed("state", "state.json cannot be written", err)
+	}
+}
+
+// logTail returns the last lines of the log that an error of the nix package carries.
+func logTail(err error) []string {
+	var build *nix.BuildError
+	var activate *nix.ActivateError
+	switch {
+	case errors.As(err, &build):
+		return build.Tail
+	case errors.As(err, &activate):
+		return activate.Tail
+	}
+	return nil
+}
+
+// report asks for the host's record to be brought up to date.
+func (a *Agent) report(r *round, s RecordState) {
+	rec := Record{
+		Remote: r.target.Remote, Configuration: r.target.Configuration,
+		Version: RecordVersion{r.target.ETag, r.target.VersionID},
+		State:   s, System: r.previous.Path, Trigger: r.trigger, Attempt: r.attempt,
+		Agent: a.Version, Times: r.times,
+	}
+	switch f := r.state.Failure; {
+	case s == StateApplied:
+		rec.System, rec.PreviousSystem = r.state.Applied.System, r.state.Applied.Previous
+	case (s == StateFailed || s == StateRejected) && f != nil:
+		rec.Attempt, rec.Error, rec.LogTail = f.Attempts, f.Error, f.Tail
+	}
+	rec.Times.Acknowledged = time.Now()
+	a.recorder.put(rec)
+}
+
+// status tells the service manager, in words.
+func (a *Agent) status(s string) { a.Notify("STATUS=" + s) }
+
+// sweep removes what an agent that was killed left in the data directory.
+func (a *Agent) sweep() {
+	left, _ := filepath.Glob(a.Dir.path(flakePrefix + "*"))
+	for _, dir := range left {
+		_ = os.RemoveAll(dir)
+	}
+}

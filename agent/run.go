@@ -1,0 +1,205 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"npcnix/events"
+)
+
+// ErrReconnect ends Run when config.json was changed in a way that needs another store or
+// queue: make a new agent.
+var ErrReconnect = errors.New("remote or queue changed")
+
+const (
+	maxRestarts = 2 // of a build, in a row, by newer versions
+	// While paused the clock is looked at this often, as it may be set.
+	pausedLook = 10 * time.Minute
+)
+
+// Run reconciles at start and then on every event, poll and poke, until ctx ends (nil), until
+// Once is fulfilled (nil, or why it cannot be), or until it returns ErrReconnect. Whatever it
+// started has ended when it returns, and messages that are not settled are back in the queue.
+func (a *Agent) Run(ctx context.Context) error {
+	a.sweep()
+	background, stop := context.WithCancel(ctx)
+	var inbox, recorder sync.WaitGroup
+	recorderCtx, stopRecorder := context.WithCancel(context.WithoutCancel(ctx))
+	inbox.Go(func() { a.inbox.run(background) })
+	recorder.Go(func() { a.recorder.run(recorderCtx) })
+	a.Notify("READY=1")
+	defer func() {
+		a.Notify("STOPPING=1")
+		stop()
+		inbox.Wait()
+		a.inbox.giveBack(ctx)
+		bounded, cancel := context.WithTimeout(recorderCtx, settleGrace)
+		a.recorder.flush(bounded)
+		cancel()
+		stopRecorder()
+		recorder.Wait()
+	}()
+
+	trigger := TriggerStart
+	for {
+		out := a.round(ctx, trigger)
+		if out.kind == outcomeStopped {
+			if errors.Is(out.err, ErrReconnect) {
+				return ErrReconnect
+			}
+			return nil
+		}
+		if done, err := a.fulfilled(out); done {
+			return err
+		}
+		a.inbox.setOpen(out.kind != outcomePaused)
+		if trigger = a.await(ctx, out); trigger == "" {
+			return nil
+		}
+	}
+}
+
+// fulfilled reports whether Once is, or cannot be any more.
+func (a *Agent) fulfilled(out outcome) (bool, error) {
+	if out.kind == outcomeHindered {
+		a.hindrances++
+	} else {
+		a.hindrances = 0
+	}
+	switch a.Once {
+	case OnceActivate:
+		return out.kind == outcomeApplied && out.fresh, nil
+	case OnceAny:
+		_, again := a.config.retryDelay(a.hindrances + 1)
+		switch {
+		case out.kind == outcomeApplied:
+			return true, nil
+		case out.kind == outcomePaused:
+			return true, fmt.Errorf("%w; `npcnix unpause` lifts it", out.err)
+		case out.kind == outcomeRejected, out.kind == outcomeHindered && !again:
+			return true, out.err
+		}
+	}
+	return false, nil
+}
+
+// await waits for the next thing to reconcile for; empty when ctx ended.
+func (a *Agent) await(ctx context.Context, out outcome) Trigger {
+	healthy := a.inbox.view().healthy
+	timer := time.NewTimer(a.delay(out, healthy))
+	defer timer.Stop()
+	alive, stop := a.signs()
+	defer stop()
+	for {
+		v := a.inbox.view()
+		switch {
+		case v.fresh:
+			return TriggerEvent
+		case v.healthy && !healthy:
+			return TriggerPoll // events may have been lost meanwhile
+		case !v.healthy && healthy:
+			healthy = false
+			timer.Reset(a.delay(out, false))
+		}
+		select {
+		case <-v.changed:
+		case <-timer.C:
+			return TriggerPoll
+		case <-a.Poke:
+			return TriggerManual
+		case <-alive:
+			a.Notify("WATCHDOG=1")
+		case <-ctx.Done():
+			return ""
+		}
+	}
+}
+
+// delay says how long to wait after a round for the next poll or attempt.
+func (a *Agent) delay(out outcome, healthyQueue bool) time.Duration {
+	poll := a.config.pollInterval(healthyQueue, time.Since(a.since))
+	switch out.kind {
+	case outcomeHindered:
+		return time.Until(out.next)
+	case outcomeFailed:
+		return min(poll, time.Until(out.next))
+	case outcomePaused:
+		if p := a.config.Paused; p != nil && p.Type == pauseUntil {
+			return min(pausedLook, time.Until(p.Until))
+		}
+		return pausedLook
+	}
+	return poll
+}
+
+// signs returns a channel on which it is time to tell the service manager that the agent lives.
+func (a *Agent) signs() (<-chan time.Time, func()) {
+	if a.Watchdog <= 0 {
+		return nil, func() {}
+	}
+	t := time.NewTicker(a.Watchdog / 2)
+	return t.C, t.Stop
+}
+
+// keepAlive gives signs of life while a round is under way, whose steps have bounds of their
+// own, until stop is called.
+func (a *Agent) keepAlive() (stop func()) {
+	alive, stopTicks := a.signs()
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-alive:
+				a.Notify("WATCHDOG=1")
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { stopTicks(); close(done); <-ended }
+}
+
+// round reconciles, beginning again when overtaken by a newer version, and settles.
+func (a *Agent) round(ctx context.Context, trigger Trigger) outcome {
+	stop := a.keepAlive()
+	defer stop()
+	var out outcome
+	for restarts := 0; restarts <= maxRestarts; restarts++ {
+		r := &round{trigger: trigger, held: a.inbox.take(), last: restarts == maxRestarts, times: Times{Noticed: time.Now()}}
+		out = a.reconcile(ctx, r)
+		if out.kind != outcomeNewer {
+			break
+		}
+	}
+	a.settle(ctx, out)
+	return out
+}
+
+// settle decides what becomes of the messages of a round.
+func (a *Agent) settle(ctx context.Context, out outcome) {
+	var how func([]events.Delivery) error
+	switch out.kind {
+	case outcomeApplied:
+		flushed, cancel := context.WithTimeout(ctx, recordTimeout)
+		a.recorder.flush(flushed)
+		cancel()
+		a.pause.Reset()
+		how = func(ds []events.Delivery) error { return a.Queue.Ack(ctx, ds) }
+	case outcomeFailed, outcomeHindered, outcomeNewer:
+		how = func(ds []events.Delivery) error { return a.Queue.Extend(ctx, ds, time.Until(out.next)) }
+	case outcomeRejected:
+		// Left alone: the queue's redrive policy moves them to the dead-letter queue.
+		how = func([]events.Delivery) error { return nil }
+	case outcomePaused:
+		how = func(ds []events.Delivery) error { return a.Queue.Extend(ctx, ds, 0) }
+	case outcomeStopped:
+		return // Run gives them back when it ends
+	}
+	if err := a.inbox.settle(how); err != nil && ctx.Err() == nil {
+		a.reporter.failed("settle", "messages cannot be settled; they will be delivered again, which does no harm", err)
+	}
+}

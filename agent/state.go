@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"npcnix/nix"
+	"npcnix/store"
+)
+
+// stateSchema is the layout of state.json that this version writes. It reads the one before
+// and, keeping what it does not know, the one after.
+const stateSchema = 1
+
+// Target is what a host is meant to run: one version of one remote, one configuration in it.
+type Target struct {
+	Remote        string `json:"remote"`
+	Configuration string `json:"configuration"`
+	ETag          string `json:"etag"`
+	VersionID     string `json:"version_id,omitempty"`
+}
+
+// Same reports whether both name the same remote, configuration and content. Two versions of
+// an object with one ETag are the same content.
+func (t Target) Same(o Target) bool {
+	return t.Remote == o.Remote && t.Configuration == o.Configuration && t.ETag == o.ETag && t.ETag != ""
+}
+
+func (t Target) version() store.Version { return store.Version{ETag: t.ETag, ID: t.VersionID} }
+
+// State is what the agent remembers: DATA_DIR/state.json.
+type State struct {
+	Schema  int      `json:"schema"`
+	Applied *Applied `json:"applied,omitempty"`
+	Intent  *Intent  `json:"intent,omitempty"`
+	Failure *Failure `json:"failure,omitempty"`
+	// Unsettled: an activation failed or was cut short since Applied, so that what runs may
+	// be neither the applied system nor somebody's choice.
+	Unsettled bool `json:"unsettled,omitempty"`
+
+	rest unknown
+}
+
+// Applied is the last target that was reached.
+type Applied struct {
+	Target
+	System   string    `json:"system"`
+	Previous string    `json:"previous_system,omitempty"` // what ran before
+	At       time.Time `json:"at"`
+}
+
+// Intent is the work in progress, written before it starts.
+type Intent struct {
+	Target
+	Stage   Stage     `json:"stage"`
+	Attempt int       `json:"attempt"`          // from 1
+	System  string    `json:"system,omitempty"` // once built
+	Since   time.Time `json:"since"`
+}
+
+// Stage is how far the work on an intent has got.
+type Stage string
+
+const (
+	StageBuilding   Stage = "building" // fetching included
+	StageActivating Stage = "activating"
+)
+
+// Failure is what is known of a target that could not be reached.
+type Failure struct {
+	Target
+	Attempts   int       `json:"attempts"`
+	Rejected   bool      `json:"rejected,omitempty"`
+	At         time.Time `json:"at"`
+	DelaySecs  float64   `json:"delay_secs,omitempty"` // from At to the next attempt
+	Error      string    `json:"error"`
+	Tail       []string  `json:"log_tail,omitempty"`
+	RetryToken string    `json:"retry_token,omitempty"` // Config.RetryToken at the time
+}
+
+func (f *Failure) next() time.Time {
+	return f.At.Add(time.Duration(f.DelaySecs * float64(time.Second)))
+}
+
+func (s *State) UnmarshalJSON(data []byte) error {
+	type plain State
+	var p plain
+	rest, err := decodeKeeping(data, &p)
+	if err != nil {
+		return err
+	}
+	*s = State(p)
+	s.rest = rest
+	if s.Schema < 1 || s.Schema > stateSchema+1 {
+		return fmt.Errorf("schema %d is not one that this npcnix reads (1 to %d)", s.Schema, stateSchema+1)
+	}
+	return nil
+}
+
+func (s State) MarshalJSON() ([]byte, error) {
+	type plain State
+	return encodeKeeping(plain(s), s.rest)
+}
+
+// ErrState marks a state.json that cannot be read.
+var ErrState = errors.New("state.json cannot be read")
+
+// ReadState reads state.json without changing anything; where there is none it returns an
+// empty state. A damaged one is an error wrapping ErrState.
+func (d Dir) ReadState() (State, error) {
+	data, err := os.ReadFile(d.path("state.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return State{Schema: stateSchema}, nil
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("read state: %w", err)
+	}
+	var s State
+	if err := json.Unmarshal(data, &s); err != nil {
+		return State{}, fmt.Errorf("%w: %w", ErrState, err)
+	}
+	return s, nil
+}
+
+// loadState is ReadState for the agent: a damaged file is set aside and reported, and the host
+// heals by reconciling. Where there is none yet, what the Rust npcnix left in config.json
+// serves, so that taking a host over builds nothing anew.
+func (d Dir) loadState(c Config, running nix.System, log *slog.Logger) (State, error) {
+	s, err := d.ReadState()
+	if errors.Is(err, ErrState) {
+		aside := d.path("state.json.damaged")
+		if err := os.Rename(d.path("state.json"), aside); err != nil {
+			return State{}, fmt.Errorf("set damaged state aside: %w", err)
+		}
+		log.Warn("state.json could not be read; set aside, starting afresh", "error", err, "aside", aside)
+		return State{Schema: stateSchema}, nil
+	}
+	if err != nil {
+		return State{}, err
+	}
+	if s.Applied == nil && s.Intent == nil && s.Failure == nil && c.LastETag != "" {
+		s.Applied = &Applied{
+			Target: Target{Remote: c.Remote, Configuration: c.LastConfiguration, ETag: strings.Trim(c.LastETag, `"`)},
+			System: running.Path,
+			At:     c.LastReconfiguration,
+		}
+	}
+	return s, nil
+}
+
+// saveState makes s durable before it returns.
+func (d Dir) saveState(s State) error {
+	s.Schema = max(s.Schema, stateSchema)
+	if err := d.create(); err != nil {
+		return err
+	}
+	return writeJSON(d.path("state.json"), s)
+}

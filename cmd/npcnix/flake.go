@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"npcnix/store"
+)
+
+// packFlags are shared by pack and push.
+type packFlags struct {
+	src     string
+	include []string
+}
+
+func (p *packFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.src, "src", "", "directory of the flake")
+	cmd.Flags().StringArrayVar(&p.include, "include", nil, "pack only this top-level directory, besides top-level files (repeatable; default: all)")
+	_ = cmd.MarkFlagRequired("src")
+}
+
+func (p *packFlags) pack(ctx context.Context, c *common, w io.Writer) error {
+	return store.Pack(ctx, p.src, p.include, w, func(msg string) { c.log.Warn(msg) })
+}
+
+func packCommand(c *common) *cobra.Command {
+	var p packFlags
+	var dst string
+	cmd := &cobra.Command{
+		Use:   "pack --src DIR --dst FILE",
+		Short: "Pack a flake into one file, as remotes hold it",
+		Long: `Pack a flake into one file, as remotes hold it: tar, compressed with zstd. The same files give the
+same bytes, so publishing an unchanged flake changes nothing on any host. Top-level .git and result*
+links are left out.`,
+		Example: "  npcnix pack --src ./configurations --dst dev.npcnix\n  aws s3 cp dev.npcnix s3://BUCKET/npcnix/remotes/dev.npcnix",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			file, err := renameio.NewPendingFile(dst, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+			if err != nil {
+				return fmt.Errorf("write %s: %w", dst, err)
+			}
+			defer func() { _ = file.Cleanup() }()
+			w := bufio.NewWriterSize(file, 1<<20)
+			if err := p.pack(cmd.Context(), c, w); err != nil {
+				return err
+			}
+			if err := w.Flush(); err != nil {
+				return fmt.Errorf("write %s: %w", dst, err)
+			}
+			if err := file.CloseAtomicallyReplace(); err != nil {
+				return fmt.Errorf("write %s: %w", dst, err)
+			}
+			return nil
+		},
+	}
+	p.register(cmd)
+	cmd.Flags().StringVar(&dst, "dst", "", "file to write")
+	_ = cmd.MarkFlagRequired("dst")
+	return cmd
+}
+
+func pushCommand(c *common) *cobra.Command {
+	var p packFlags
+	var remote, region string
+	cmd := &cobra.Command{
+		Use:   "push --src DIR --remote URL",
+		Short: "Pack a flake and publish it to a remote",
+		Long:  "Pack a flake and publish it to a remote. Prints the ETag that hosts will see.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			r, err := c.openStore(ctx, remote, region)
+			if err != nil {
+				return err
+			}
+			file, err := os.CreateTemp("", "npcnix-push-*")
+			if err != nil {
+				return fmt.Errorf("make a temporary file: %w", err)
+			}
+			defer os.Remove(file.Name())
+			defer file.Close()
+			w := bufio.NewWriterSize(file, 1<<20)
+			if err := p.pack(ctx, c, w); err != nil {
+				return err
+			}
+			if err := w.Flush(); err != nil {
+				return fmt.Errorf("write %s: %w", file.Name(), err)
+			}
+			size, err := file.Seek(0, io.SeekCurrent)
+			if err != nil {
+				return err
+			}
+			v, err := r.Publish(ctx, file, size)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.stdout, v.ETag)
+			return err
+		},
+	}
+	p.register(cmd)
+	cmd.Flags().StringVar(&remote, "remote", "", "remote to publish to; to prevent accidents it is never taken from config.json")
+	cmd.Flags().StringVar(&region, "remote-region", "", "region of the remote's bucket")
+	_ = cmd.MarkFlagRequired("remote")
+	return cmd
+}
+
+func pullCommand(c *common) *cobra.Command {
+	var remote, region, dst string
+	cmd := &cobra.Command{
+		Use:   "pull [--remote URL] --dst DIR",
+		Short: "Fetch the flake of a remote and unpack it",
+		Long:  "Fetch the flake of a remote and unpack it into a directory, which must be empty or absent. Prints its ETag.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			if remote == "" {
+				config, err := c.dir().LoadConfig()
+				if err != nil {
+					return err
+				}
+				if config.Remote == "" {
+					return usageError{errors.New("no remote: give --remote, or set it with `npcnix config set remote URL`")}
+				}
+				remote = config.Remote
+				if region == "" {
+					region = config.RemoteRegion
+				}
+			}
+			r, err := c.openStore(ctx, remote, region)
+			if err != nil {
+				return err
+			}
+			v, err := r.Latest(ctx, store.Version{})
+			if err != nil {
+				return err
+			}
+			made, err := absent(dst)
+			if err != nil {
+				return err
+			}
+			if err := r.Fetch(ctx, v, dst); err != nil {
+				if made {
+					_ = os.RemoveAll(dst)
+				}
+				return err
+			}
+			_, err = fmt.Fprintln(c.stdout, v.ETag)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&remote, "remote", "", "remote to fetch from (default: the one in config.json)")
+	cmd.Flags().StringVar(&region, "remote-region", "", "region of the remote's bucket")
+	cmd.Flags().StringVar(&dst, "dst", "", "directory to unpack into")
+	_ = cmd.MarkFlagRequired("dst")
+	return cmd
+}
+
+// absent reports whether dir is to be made, and so may be removed again.
+func absent(dir string) (bool, error) {
+	_, err := os.Stat(filepath.Clean(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"npcnix/agent"
+	"npcnix/events"
+	"npcnix/store"
+)
+
+func activateCommand(c *common) *cobra.Command {
+	var h hostFlags
+	var src, configuration string
+	cmd := &cobra.Command{
+		Use:   "activate [--src DIR] [--configuration NAME]",
+		Short: "Build a configuration of a local flake and switch to it",
+		Long: `Build a configuration of a local flake and switch this host to it. An agent that follows a remote
+reports the host as drifted from then on and leaves it alone until the next publish, unless
+correct_drift is set. Prints the system.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
+			if err := store.CheckFlake(src); err != nil {
+				return err
+			}
+			if configuration == "" {
+				config, err := c.dir().LoadConfig()
+				if err != nil {
+					return err
+				}
+				if configuration = config.Configuration; configuration == "" {
+					return usageError{errors.New("no configuration: give --configuration, or set it with `npcnix config set configuration NAME`")}
+				}
+			}
+			host, err := h.host(c)
+			if err != nil {
+				return err
+			}
+			unlock, err := c.dir().LockActivation(ctx, func() { c.log.Warn("waiting for another npcnix to finish its activation") })
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			system, err := host.Build(ctx, src, configuration)
+			if err != nil {
+				return err
+			}
+			runs, err := host.Runs(ctx, system)
+			if err != nil {
+				return err
+			}
+			if runs {
+				c.log.Info("the system runs already; nothing to activate")
+			} else if err := host.Activate(ctx, system); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.stdout, system.Path)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&src, "src", ".", "directory of the flake")
+	cmd.Flags().StringVar(&configuration, "configuration", "", "configuration to build (default: the one in config.json)")
+	h.register(cmd.Flags())
+	return cmd
+}
+
+// setting is a member of config.json that `config set` can set.
+type setting struct {
+	help  string
+	get   func(agent.Config) string
+	apply func(c *agent.Config, value string) error
+}
+
+func text(help string, field func(*agent.Config) *string, check func(string) error) setting {
+	return setting{
+		help: help,
+		get:  func(c agent.Config) string { return *field(&c) },
+		apply: func(c *agent.Config, v string) error {
+			if check != nil {
+				if err := check(v); err != nil {
+					return usageError{err}
+				}
+			}
+			*field(c) = v
+			return nil
+		},
+	}
+}
+
+func number(help string, field func(*agent.Config) *int64) setting {
+	return setting{
+		help: help,
+		get: func(c agent.Config) string {
+			if n := *field(&c); n != 0 {
+				return strconv.FormatInt(n, 10)
+			}
+			return ""
+		},
+		apply: func(c *agent.Config, v string) error {
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil || n < 0 {
+				return usageError{fmt.Errorf("%q is not a number from 0 on", v)}
+			}
+			*field(c) = n
+			return nil
+		},
+	}
+}
+
+// settingNames gives the order of the help.
+var settingNames = []string{
+	"remote", "remote-region", "configuration", "queue-url", "host",
+	"poll-interval-secs", "min-sleep-secs", "max-sleep-secs", "max-sleep-after-hours", "lease-secs", "correct-drift",
+}
+
+var settings = map[string]setting{
+	"remote":                text("URL of the packed flake", func(c *agent.Config) *string { return &c.Remote }, store.CheckURL),
+	"remote-region":         text("region of the remote's bucket", func(c *agent.Config) *string { return &c.RemoteRegion }, nil),
+	"configuration":         text("name of the NixOS configuration in the flake", func(c *agent.Config) *string { return &c.Configuration }, nil),
+	"queue-url":             text("URL of the SQS queue that tells of publishes", func(c *agent.Config) *string { return &c.QueueURL }, events.CheckQueueURL),
+	"host":                  text("name of the host in acknowledgement records", func(c *agent.Config) *string { return &c.Host }, store.CheckHost),
+	"poll-interval-secs":    number("seconds between polls while the queue works (default 600)", func(c *agent.Config) *int64 { return &c.PollIntervalSecs }),
+	"min-sleep-secs":        number("seconds between polls without a queue, at first (default 5)", func(c *agent.Config) *int64 { return &c.MinSleepSecs }),
+	"max-sleep-secs":        number("seconds between polls without a queue, at last (default 120)", func(c *agent.Config) *int64 { return &c.MaxSleepSecs }),
+	"max-sleep-after-hours": number("hours until polls without a queue are rarest (default 24)", func(c *agent.Config) *int64 { return &c.MaxSleepAfterHours }),
+	"lease-secs":            number("seconds that a message stays hidden before it is extended (default 120)", func(c *agent.Config) *int64 { return &c.LeaseSecs }),
+	"correct-drift": {
+		help: "true: switch back a host that was switched by hand",
+		get:  func(c agent.Config) string { return map[bool]string{true: "true"}[c.CorrectDrift] },
+		apply: func(c *agent.Config, v string) (err error) {
+			if c.CorrectDrift, err = strconv.ParseBool(v); err != nil {
+				return usageError{fmt.Errorf("%q is neither true nor false", v)}
+			}
+			return nil
+		},
+	},
+}
+
+func configCommand(c *common) *cobra.Command {
+	show := func(*cobra.Command, []string) error {
+		config, err := c.dir().LoadConfig()
+		if err != nil {
+			return err
+		}
+		out, err := json.MarshalIndent(config, "", "  ")
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.stdout, "%s\n", out)
+		return err
+	}
+	cmd := &cobra.Command{Use: "config", Short: "Show or change the host's settings", Args: cobra.NoArgs, RunE: show}
+	cmd.AddCommand(&cobra.Command{Use: "show", Short: "Print config.json", Args: cobra.NoArgs, RunE: show})
+
+	var init bool
+	help := "Set a member of config.json. A running agent takes it up at once.\n\nSettings:\n"
+	for _, name := range settingNames {
+		help += fmt.Sprintf("  %-22s %s\n", name, settings[name].help)
+	}
+	set := &cobra.Command{
+		Use:       "set [--init] NAME VALUE",
+		Short:     "Change a setting",
+		Long:      help,
+		Example:   "  npcnix config set remote s3://BUCKET/npcnix/remotes/dev.npcnix\n  npcnix config set configuration web1",
+		Args:      cobra.ExactArgs(2),
+		ValidArgs: settingNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, ok := settings[args[0]]
+			if !ok {
+				return usageError{fmt.Errorf("there is no setting %q; `npcnix config set --help` lists them", args[0])}
+			}
+			return c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
+				if init && s.get(*config) != "" {
+					return nil
+				}
+				return s.apply(config, args[1])
+			})
+		},
+	}
+	set.Flags().BoolVar(&init, "init", false, "only if it is not set yet")
+	cmd.AddCommand(set)
+	return cmd
+}
+
+func pauseCommand(c *common) *cobra.Command {
+	var hours, minutes int64
+	cmd := &cobra.Command{
+		Use:   "pause [--hours N | --minutes N]",
+		Short: "Change nothing on this host, for ever or for a while",
+		Long: `Change nothing on this host, for ever or for a while. Events stay in its queue. An activation under
+way is finished. A pause in force is only ever made longer; unpause ends it.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if hours < 0 || minutes < 0 || hours > 24*366*100 || minutes > 60*24*366*100 {
+				return usageError{errors.New("--hours and --minutes must be from 0 to a hundred years")}
+			}
+			now := time.Now()
+			var until time.Time
+			if cmd.Flags().Changed("hours") || cmd.Flags().Changed("minutes") {
+				until = now.Add(time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute)
+			}
+			return c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
+				config.Paused = config.Paused.Extend(until, now)
+				return nil
+			})
+		},
+	}
+	cmd.Flags().Int64Var(&hours, "hours", 0, "for this many hours")
+	cmd.Flags().Int64Var(&minutes, "minutes", 0, "for this many minutes")
+	cmd.MarkFlagsMutuallyExclusive("hours", "minutes")
+	return cmd
+}
+
+func unpauseCommand(c *common) *cobra.Command {
+	return &cobra.Command{
+		Use:   "unpause",
+		Short: "End a pause",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
+				config.Paused = nil
+				return nil
+			})
+		},
+	}
+}
+
+func retryCommand(c *common) *cobra.Command {
+	return &cobra.Command{
+		Use:   "retry",
+		Short: "Try a failed or rejected version again, at once",
+		Long:  "Try a failed or rejected version again, at once, with all its attempts. A running agent takes it up; without one, the next `npcnix follow` does.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
+				config.RetryToken = strconv.FormatInt(time.Now().UnixNano(), 36)
+				return nil
+			})
+		},
+	}
+}

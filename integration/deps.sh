@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Installs what tests and demo need and this machine lacks. Without arguments: all of it.
+#   deps.sh nix      nix itself, from Debian's nix-bin
+#   deps.sh next     a newer nix beside it, into .cache (see nix-next.sh)
+#   deps.sh moto     moto_server and the AWS CLI, into a virtual environment in .cache
+#   deps.sh tools    tar and zstd, which pack and unpack are compared with
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# apt PACKAGE... installs Debian packages, or says in one line what to install.
+apt() {
+  if have apt-get && [ "$(id -u)" = 0 ]; then
+    echo "installing $*" >&2
+    log=$(mktemp)
+    if ! { DEBIAN_FRONTEND=noninteractive apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } >"$log" 2>&1; then
+      tail -n 20 "$log" >&2
+      echo "apt-get could not install $*" >&2
+      exit 1
+    fi
+    rm -f "$log"
+  else
+    echo "missing: $*. On Debian: sudo apt-get install $*; nix elsewhere: https://nixos.org/download" >&2
+    exit 1
+  fi
+}
+
+nix() { have nix || apt nix-bin; }
+
+tools() {
+  have zstd || apt zstd
+  have tar || apt tar
+}
+
+next() { ./integration/nix-next.sh; }
+
+moto() {
+  venv=.cache/moto
+  if ! have "${NPCNIX_MOTO_SERVER:-moto_server}" && [ ! -x "$venv/bin/moto_server" ]; then
+    venv_install 'moto[server,s3,sns,sqs,iam]>=5,<6'
+  fi
+  if ! have aws && [ ! -x "$venv/bin/aws" ]; then
+    venv_install awscli
+  fi
+}
+
+venv_install() {
+  echo "installing $1 into $venv" >&2
+  [ -x "$venv/bin/pip" ] || python3 -m venv "$venv" || { apt python3-venv && python3 -m venv "$venv"; }
+  "$venv/bin/pip" install --quiet "$1"
+}
+
+for part in "${@:-all}"; do
+  case $part in
+    all) nix; tools; moto; next ;;
+    nix | tools | moto | next) "$part" ;;
+    *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
+  esac
+done

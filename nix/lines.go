@@ -1,0 +1,115 @@
+package nix
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+)
+
+const (
+	// keptLines is how much of a log goes into an error.
+	keptLines = 40
+	// maxLine bounds a line in bytes; what is longer is cut.
+	maxLine = 4096
+)
+
+// Colours and cursor movements, window titles, and what is left of control characters.
+var escapes = regexp.MustCompile(`\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\-~]|[\x00-\x08\x0b-\x1f\x7f]`)
+
+// lines is a writer that cuts the output of a program into lines, hands each on as it is
+// complete, and keeps the last ones. Blank lines are dropped, and of a line that overwrites
+// itself (a progress bar) the last state counts.
+type lines struct {
+	emit func(line string) // may be nil
+	tail []string          // the last keptLines lines
+
+	part []byte // of a line that is not complete yet, at most maxLine
+	cut  bool   // more than part has come
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	n := len(p)
+	for {
+		line, rest, complete := bytes.Cut(p, []byte{'\n'})
+		room := maxLine - len(l.part)
+		if len(line) > room {
+			line, l.cut = line[:room], true
+		}
+		l.part = append(l.part, line...)
+		if !complete {
+			return n, nil
+		}
+		l.flush()
+		p = rest
+	}
+}
+
+// flush ends the line that was begun. It is due once when the program has ended.
+func (l *lines) flush() {
+	text := strings.TrimRight(string(l.part), "\r")
+	if l.cut {
+		text += "…"
+	}
+	l.part, l.cut = l.part[:0], false
+	if i := strings.LastIndexByte(text, '\r'); i >= 0 {
+		text = text[i+1:]
+	}
+	text = strings.TrimRight(escapes.ReplaceAllString(strings.ToValidUTF8(text, "\uFFFD"), ""), " \t")
+	if text == "" {
+		return
+	}
+	if len(l.tail) == keptLines {
+		l.tail = append(l.tail[:0], l.tail[1:]...)
+	}
+	l.tail = append(l.tail, text)
+	if l.emit != nil {
+		l.emit(text)
+	}
+}
+
+// reason returns nix's own last word on why it failed, "" where it left none.
+//
+// The last error is the one to look at, as nix prints causes after their effects; except that
+// "dependencies of derivation … failed to build" comes after the failure itself. A message that
+// starts on a line below its "error:", as failed assertions of NixOS do, is joined to one line.
+func reason(tail []string) string {
+	last := ""
+	for i := len(tail) - 1; i >= 0; i-- {
+		text, found := strings.CutPrefix(strings.TrimSpace(tail[i]), "error:")
+		if !found {
+			continue
+		}
+		text = strings.TrimSpace(text)
+		if text == "" {
+			text = joined(tail[i+1:])
+		}
+		if last == "" {
+			last = text
+		}
+		if !strings.Contains(text, "dependencies of derivation") {
+			return strings.TrimRight(text, ":;")
+		}
+	}
+	return last
+}
+
+// joined makes one line of the first few.
+func joined(tail []string) string {
+	var words []string
+	for _, line := range tail[:min(len(tail), 6)] {
+		words = append(words, strings.Fields(line)...)
+	}
+	return strings.Join(words, " ")
+}
+
+// ranOutOfDisk tells whether nix itself, not one of the programs it ran, says so.
+func ranOutOfDisk(tail []string) bool {
+	for _, line := range tail {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "error:") && strings.HasSuffix(line, "No space left on device") ||
+			strings.HasPrefix(line, "note: build failure may have been caused by lack of free disk space") {
+			return true
+		}
+	}
+	return false
+}

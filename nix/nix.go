@@ -1,0 +1,120 @@
+// Package nix makes a host run what a flake describes: it builds the system, sets the profile,
+// switches to it and says which system runs.
+//
+// It promises:
+//   - A system that was built is held by a garbage collector root until it is in the profile.
+//   - A build ends with its context, nix and builders and all, and dies with the agent.
+//     A switch does neither: nothing cancels it, and it outlives an agent that is killed.
+//   - A system whose switch failed is not what boots next.
+//   - Errors tell apart what is wrong with the flake from what is wrong with the machine
+//     ([ErrMachine]), and carry the end of the log.
+//   - nix 2.8 and later serve alike, and nothing besides nix and nix-env need be on PATH.
+//
+// A Host keeps nothing in memory: all it knows it reads from the profile, from the link to the
+// current system and from its folder of roots. It does not lock: whoever builds and activates
+// sees to it that only one does so at a time.
+package nix
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+)
+
+var (
+	// ErrMachine is in the chain of errors that are not the flake's: the same flake may well
+	// build once the machine is mended.
+	ErrMachine = errors.New("machine trouble")
+	// ErrNoNix is an ErrMachine.
+	ErrNoNix = fmt.Errorf("%w: nix is not on PATH", ErrMachine)
+	// ErrDiskFull is an ErrMachine.
+	ErrDiskFull = fmt.Errorf("%w: the disk is full", ErrMachine)
+
+	// ErrNoFlake says that the folder to build holds no flake.nix.
+	ErrNoFlake = errors.New("no flake.nix")
+	// ErrNoConfiguration says that the flake has no configuration of that name.
+	ErrNoConfiguration = errors.New("no such configuration")
+	// ErrNotNixOS says that what was built cannot be switched to.
+	ErrNotNixOS = errors.New("not a NixOS system")
+)
+
+// System is a built NixOS system: the store path of its toplevel.
+type System struct {
+	Path string
+}
+
+// Options say where a host keeps its systems, and how nix is to be run there.
+type Options struct {
+	// Profile is the profile of systems. Default: /nix/var/nix/profiles/system.
+	Profile string
+	// CurrentSystem is the link to the system that runs. Default: /run/current-system.
+	CurrentSystem string
+	// Roots is a folder for this package alone, in the agent's data dir; it is created when
+	// needed. It holds the roots of systems that were built and are not in the profile yet.
+	Roots string
+	// LogDir is the folder for switch.log, the output of the last switch.
+	// Default: the folder that Roots is in.
+	LogDir string
+
+	// Substituters and PublicKeys are added to those of nix.conf.
+	Substituters, PublicKeys []string
+	// Settings are names and values for --option.
+	Settings [][2]string
+
+	// Log receives the lines of builds and switches as they come. Default: none.
+	Log *slog.Logger
+}
+
+func (o *Options) validate() error {
+	if o.Roots == "" {
+		return errors.New("no folder for garbage collector roots")
+	}
+	for _, list := range [][]string{o.Substituters, o.PublicKeys} {
+		for _, word := range list {
+			if word == "" || strings.ContainsAny(word, " \t\n") {
+				return fmt.Errorf("substituter or public key %q: must be one word", word)
+			}
+		}
+	}
+	for _, s := range o.Settings {
+		if s[0] == "" {
+			return fmt.Errorf("nix option without a name, for the value %q", s[1])
+		}
+	}
+	return nil
+}
+
+// Host builds and activates systems on this machine.
+type Host struct {
+	opts Options
+}
+
+// New returns the host that opts describe. Nothing is touched yet.
+func New(opts Options) (*Host, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	if opts.Profile == "" {
+		opts.Profile = "/nix/var/nix/profiles/system"
+	}
+	if opts.CurrentSystem == "" {
+		opts.CurrentSystem = "/run/current-system"
+	}
+	if opts.LogDir == "" {
+		opts.LogDir = filepath.Dir(filepath.Clean(opts.Roots))
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	// nix runs in another working directory.
+	for _, path := range []*string{&opts.Profile, &opts.CurrentSystem, &opts.Roots, &opts.LogDir} {
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return nil, fmt.Errorf("resolve %s: %w", *path, err)
+		}
+		*path = abs
+	}
+	return &Host{opts: opts}, nil
+}

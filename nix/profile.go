@@ -1,0 +1,150 @@
+package nix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/google/renameio/v2"
+)
+
+// storeDir is where systems are. NixOS has no other.
+const storeDir = "/nix/store"
+
+// Current returns the system that runs, the zero System where there is none (yet).
+func (h *Host) Current(context.Context) (System, error) {
+	path, err := resolve(h.opts.CurrentSystem)
+	if errors.Is(err, fs.ErrNotExist) {
+		return System{}, nil
+	}
+	if err != nil {
+		return System{}, fmt.Errorf("current system: %w", err)
+	}
+	return System{Path: path}, nil
+}
+
+// Profiled returns the system that the profile points to, which is the one that boots next, and
+// the number of its generation. Both are zero where there is no profile yet; the number alone is
+// where the profile points to something that is no generation of it.
+func (h *Host) Profiled() (System, int, error) {
+	path, err := resolve(h.opts.Profile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return System{}, 0, nil
+	}
+	if err != nil {
+		return System{}, 0, fmt.Errorf("profile: %w", err)
+	}
+	link, err := os.Readlink(h.opts.Profile)
+	if err != nil {
+		return System{}, 0, fmt.Errorf("profile: %w", err)
+	}
+	return System{Path: path}, h.generation(link), nil
+}
+
+// Runs tells whether s runs and is in the profile too, so that to activate it would change nothing.
+func (h *Host) Runs(ctx context.Context, s System) (bool, error) {
+	current, err := h.Current(ctx)
+	if err != nil {
+		return false, err
+	}
+	profiled, _, err := h.Profiled()
+	if err != nil {
+		return false, err
+	}
+	return s != System{} && s == current && s == profiled, nil
+}
+
+// setProfile makes s a generation and points the profile to it.
+func (h *Host) setProfile(ctx context.Context, s System) error {
+	if err := os.MkdirAll(filepath.Dir(h.opts.Profile), 0o755); err != nil {
+		return fmt.Errorf("set profile: %w", err)
+	}
+	out := &lines{emit: h.logged("nix-env")}
+	if err := run(ctx, nil, out, "nix-env", "--profile", h.opts.Profile, "--set", s.Path); err != nil {
+		return fmt.Errorf("set profile %s: %w", h.opts.Profile, because(out.tail, err))
+	}
+	return nil
+}
+
+// fallback returns what the profile is to point to should the next switch fail: "" for no
+// profile at all, as it is on a new host.
+//
+// That is the generation that runs now. Mostly the profile points to it anyway; it does not when
+// an earlier switch was cut off, and then nobody knows yet whether what the profile points to is
+// any good. Where what runs is no generation of the profile, the profile stays as it is.
+func (h *Host) fallback(ctx context.Context) (string, error) {
+	link, err := os.Readlink(h.opts.Profile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("profile: %w", err)
+	}
+	current, err := h.Current(ctx)
+	if err != nil {
+		return "", err
+	}
+	profiled, _, err := h.Profiled()
+	if err != nil {
+		return "", err
+	}
+	if current == (System{}) || current == profiled {
+		return link, nil
+	}
+	entries, err := os.ReadDir(filepath.Dir(h.opts.Profile))
+	if err != nil {
+		return "", fmt.Errorf("profile: %w", err)
+	}
+	newest := 0
+	for _, e := range entries {
+		n := h.generation(e.Name())
+		target, err := os.Readlink(filepath.Join(filepath.Dir(h.opts.Profile), e.Name()))
+		if n > newest && err == nil && target == current.Path {
+			newest, link = n, e.Name()
+		}
+	}
+	return link, nil
+}
+
+// restoreProfile points the profile back to what fallback returned.
+func (h *Host) restoreProfile(link string) error {
+	if link == "" {
+		return os.Remove(h.opts.Profile)
+	}
+	return renameio.Symlink(link, h.opts.Profile)
+}
+
+// generation returns the number in a link's name, such as 12 in system-12-link, else 0.
+func (h *Host) generation(link string) int {
+	name, ok := strings.CutPrefix(filepath.Base(link), filepath.Base(h.opts.Profile)+"-")
+	number, isLink := strings.CutSuffix(name, "-link")
+	n, err := strconv.Atoi(number)
+	if !ok || !isLink || err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// resolve follows links from path until they arrive in the store. What is there need not exist,
+// and may itself be a link.
+func resolve(path string) (string, error) {
+	for range 40 {
+		if filepath.Dir(path) == storeDir {
+			return path, nil
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			return "", err
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = filepath.Clean(target)
+	}
+	return "", fmt.Errorf("%s: too many links", path)
+}

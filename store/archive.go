@@ -1,0 +1,118 @@
+package store
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// maxWindow bounds the memory that an archive may ask of the decompressor: what
+// the zstd command grants by default.
+const maxWindow = 128 << 20
+
+// archive reads a tar in zstd and tells apart what can go wrong: the source, the
+// compression, the tar, the size.
+type archive struct {
+	packed source // what the caller gave
+	zr     *zstd.Decoder
+	plain  source // the tar
+	tr     *tar.Reader
+	begun  bool // an entry was read
+}
+
+// source remembers how much was read and how it ended.
+type source struct {
+	r     io.Reader
+	n     int64
+	limit int64 // 0: none
+	err   error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.n += int64(n)
+	if s.limit > 0 && s.n > s.limit {
+		n, err = 0, tooLarge(s.limit)
+	}
+	if err != nil {
+		s.err = err
+	}
+	return n, err
+}
+
+func openArchive(r io.Reader, limit int64) (*archive, error) {
+	a := &archive{packed: source{r: r}}
+	zr, err := zstd.NewReader(&a.packed, zstd.WithDecoderMaxWindow(maxWindow))
+	if err != nil {
+		return nil, err
+	}
+	a.zr = zr
+	a.plain = source{r: zr, limit: limit}
+	a.tr = tar.NewReader(&a.plain)
+	return a, nil
+}
+
+func (a *archive) close() { a.zr.Close() }
+
+// next returns the next entry, whose content Read then gives; io.EOF after the last.
+func (a *archive) next() (*tar.Header, error) {
+	h, err := a.tr.Next()
+	if err != nil {
+		if err == io.EOF && a.plain.n > 0 {
+			return nil, io.EOF
+		}
+		return nil, a.blame(err)
+	}
+	a.begun = true
+	return h, nil
+}
+
+// Read reads the present entry's content.
+func (a *archive) Read(p []byte) (int, error) {
+	n, err := a.tr.Read(p)
+	if err != nil && err != io.EOF {
+		err = a.blame(err)
+	}
+	return n, err
+}
+
+// finish reads what stands behind the last entry, so that the checksum at the
+// end is verified.
+func (a *archive) finish() error {
+	_, err := io.Copy(io.Discard, &a.plain)
+	if err != nil {
+		return a.blame(err)
+	}
+	if a.packed.err != io.EOF {
+		return a.packed.err // which the decompressor may take for the end
+	}
+	return nil
+}
+
+// blame finds the layer that err comes from. The packed source is looked at only
+// after the decompressor has ended, which reads ahead of us until then.
+func (a *archive) blame(err error) error {
+	out := a.plain.err
+	ended := out != nil && !errors.Is(out, ErrUnsafe)
+	switch {
+	case ended && a.packed.err != nil && a.packed.err != io.EOF:
+		return a.packed.err
+	case ended && (a.packed.n < 4 || a.packed.err == io.EOF && errors.Is(out, io.ErrUnexpectedEOF)):
+		return fmt.Errorf("the archive ends too early: %w", io.ErrUnexpectedEOF)
+	case errors.Is(out, ErrUnsafe):
+		return out
+	case errors.Is(out, zstd.ErrMagicMismatch) && a.plain.n == 0:
+		return unsafe("not a zstd archive")
+	case errors.Is(out, zstd.ErrWindowSizeExceeded), errors.Is(out, zstd.ErrDecoderSizeExceeded):
+		return unsafe("too large: needs more than %d bytes of memory to unpack", maxWindow)
+	case ended && out != io.EOF:
+		return unsafe("corrupt zstd: %v", out)
+	case !a.begun:
+		return unsafe("not a tar archive: %v", err)
+	default:
+		return unsafe("corrupt tar: %v", err)
+	}
+}

@@ -1,0 +1,270 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"npcnix/store"
+)
+
+// TestContract holds every kind of remote to the same promises.
+func TestContract(t *testing.T) {
+	kinds := map[string]func(t *testing.T) (newRig func(t *testing.T) rig){
+		"file":  func(*testing.T) func(*testing.T) rig { return fileRig },
+		"https": func(*testing.T) func(*testing.T) rig { return webRig },
+		"s3":    s3Rig,
+	}
+	for kind, prepare := range kinds {
+		t.Run(kind, func(t *testing.T) {
+			newRig := prepare(t)
+			for _, c := range contract {
+				t.Run(c.name, func(t *testing.T) {
+					r := newRig(t)
+					c.check(t, r, open(t, r.url))
+				})
+			}
+		})
+	}
+}
+
+var contract = []struct {
+	name  string
+	check func(t *testing.T, r rig, remote *store.Remote)
+}{
+	{"an object never published is not found", func(t *testing.T, r rig, remote *store.Remote) {
+		_, err := remote.Latest(t.Context(), store.Version{})
+		wantError(t, err, store.ErrNotFound, "npcnix push")
+		err = remote.Fetch(t.Context(), store.Version{ETag: "some"}, filepath.Join(t.TempDir(), "x"))
+		wantError(t, err, store.ErrNotFound, "npcnix push")
+	}},
+	{"what was published is the latest and can be fetched", func(t *testing.T, r rig, remote *store.Remote) {
+		archive := packed(t, "one")
+		v := publish(t, remote, archive)
+		now := latest(t, remote)
+		if !now.Same(v) || now.Size != int64(len(archive)) || now.Modified.IsZero() {
+			t.Errorf("latest is %+v, published was %+v of %d bytes", now, v, len(archive))
+		}
+		wantFetch(t, remote, now, "one")
+	}},
+	{"an unchanged object costs one conditional request and is the version at hand", func(t *testing.T, r rig, remote *store.Remote) {
+		publish(t, remote, packed(t, "one"))
+		have := latest(t, remote)
+		have.ID = "kept as it was given"
+		if r.requests != nil {
+			r.requests()
+		}
+		now, err := remote.Latest(t.Context(), have)
+		if err != nil || now != have {
+			t.Errorf("got %+v, %v; want %+v", now, err, have)
+		}
+		if r.requests != nil {
+			trace := r.requests()
+			if len(trace) != 1 || trace[0].Method != http.MethodHead || trace[0].Header.Get("If-None-Match") != `"`+have.ETag+`"` {
+				t.Errorf("want one HEAD with If-None-Match, got %v", trace)
+			}
+		}
+	}},
+	{"a changed object is another version", func(t *testing.T, r rig, remote *store.Remote) {
+		one := publish(t, remote, packed(t, "one"))
+		two := publish(t, remote, packed(t, "two"))
+		now, err := remote.Latest(t.Context(), one)
+		if err != nil || !now.Same(two) || now.Same(one) {
+			t.Errorf("got %+v, %v; want %+v", now, err, two)
+		}
+	}},
+	{"a version that was replaced cannot be fetched", func(t *testing.T, r rig, remote *store.Remote) {
+		one := publish(t, remote, packed(t, "one"))
+		two := publish(t, remote, packed(t, "two"))
+		wantError(t, remote.Fetch(t.Context(), one, filepath.Join(t.TempDir(), "x")), store.ErrChanged, "")
+		wantFetch(t, remote, two, "two")
+	}},
+	{"publishing the same again is no new version", func(t *testing.T, r rig, remote *store.Remote) {
+		one := publish(t, remote, packed(t, "one"))
+		if again := publish(t, remote, packed(t, "one")); !again.Same(one) {
+			t.Errorf("got %+v, then %+v", one, again)
+		}
+		wantFetch(t, remote, one, "one")
+	}},
+	{"readers see the old or the new while it is published", func(t *testing.T, r rig, remote *store.Remote) {
+		archives := [][]byte{packed(t, "one"), packed(t, "two")}
+		publish(t, remote, archives[0])
+		published := make(chan error, 1)
+		go func() {
+			var err error
+			for i := range 20 {
+				if _, e := remote.Publish(t.Context(), bytes.NewReader(archives[i%2]), int64(len(archives[i%2]))); e != nil {
+					err = e
+				}
+			}
+			published <- err
+		}()
+		for running := true; running; {
+			select {
+			case err := <-published:
+				if err != nil {
+					t.Error(err)
+				}
+				running = false
+			default:
+			}
+			dir := filepath.Join(t.TempDir(), "x")
+			err := remote.Fetch(t.Context(), latest(t, remote), dir)
+			if errors.Is(err, store.ErrChanged) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := readFile(t, dir, "flake.nix"); got != "one" && got != "two" {
+				t.Fatalf("fetched %q", got)
+			}
+		}
+	}},
+	{"records stand beside the object and do not touch it", func(t *testing.T, r rig, remote *store.Remote) {
+		v := publish(t, remote, packed(t, "one"))
+		_, err := remote.GetRecord(t.Context(), "web1")
+		wantError(t, err, store.ErrNotFound, "web1")
+		for _, body := range []string{`{"state":"building"}`, `{"state":"applied"}`, ""} {
+			if err := remote.PutRecord(t.Context(), "web1", []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+			got, err := remote.GetRecord(t.Context(), "web1")
+			if err != nil || string(got) != body {
+				t.Errorf("got %q, %v; want %q", got, err, body)
+			}
+		}
+		if now := latest(t, remote); !now.Same(v) {
+			t.Errorf("the object became %+v", now)
+		}
+		if r.requests != nil {
+			for _, req := range r.requests() {
+				if req.Method == http.MethodPut && filepath.Base(filepath.Dir(req.URL.Path)) == "dev.npcnix.acks" && filepath.Base(req.URL.Path) == "web1.json" {
+					return
+				}
+			}
+			t.Error("no PUT of dev.npcnix.acks/web1.json")
+		}
+	}},
+	{"host names that are no path element name no record", func(t *testing.T, r rig, remote *store.Remote) {
+		for _, host := range []string{"", ".", "..", "a/b", "../dev.npcnix", `a\b`, "a\x00b", "a\nb"} {
+			if err := remote.PutRecord(t.Context(), host, nil); err == nil {
+				t.Errorf("%q was taken", host)
+			}
+			if _, err := remote.GetRecord(t.Context(), host); err == nil || errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%q was looked for: %v", host, err)
+			}
+			if store.CheckHost(host) == nil {
+				t.Errorf("%q passes", host)
+			}
+		}
+	}},
+	{"host names of the usual kinds name records", func(t *testing.T, r rig, remote *store.Remote) {
+		for _, host := range []string{"web1", "web-1.example.org", "i-0abc", "web 1", "..hidden", "ünï"} {
+			if err := store.CheckHost(host); err != nil {
+				t.Error(err)
+			}
+			if err := remote.PutRecord(t.Context(), host, []byte(host)); err != nil {
+				t.Error(err)
+			}
+			if got, err := remote.GetRecord(t.Context(), host); err != nil || string(got) != host {
+				t.Errorf("got %q, %v; want %q", got, err, host)
+			}
+		}
+	}},
+	{"a cancelled context ends every call", func(t *testing.T, r rig, remote *store.Remote) {
+		v := publish(t, remote, packed(t, "one"))
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := remote.Latest(ctx, store.Version{})
+		wantError(t, err, context.Canceled, "")
+		wantError(t, remote.Fetch(ctx, v, filepath.Join(t.TempDir(), "x")), context.Canceled, "")
+		_, err = remote.Publish(ctx, bytes.NewReader(packed(t, "two")), int64(len(packed(t, "two"))))
+		wantError(t, err, context.Canceled, "")
+		wantError(t, remote.PutRecord(ctx, "web1", nil), context.Canceled, "")
+		_, err = remote.GetRecord(ctx, "web1")
+		wantError(t, err, context.Canceled, "")
+		wantFetch(t, remote, v, "one")
+	}},
+	{"a body cut short on its way is an error that may heal", func(t *testing.T, r rig, remote *store.Remote) {
+		v := publish(t, remote, packed(t, "one"))
+		r.truncate(t)
+		err := remote.Fetch(t.Context(), v, filepath.Join(t.TempDir(), "x"))
+		if err == nil || errors.Is(err, store.ErrUnsafe) {
+			t.Errorf("got %v", err)
+		}
+	}},
+	{"a body cut short on its way says nothing about the archive", func(t *testing.T, r rig, remote *store.Remote) {
+		noise := make([]byte, 4<<20)
+		for i, rnd := 0, rand.New(rand.NewPCG(1, 1)); i < len(noise); i++ {
+			noise[i] = byte(rnd.Uint32())
+		}
+		v := publish(t, remote, zst(t, tarOf(t, entry{name: "../x", body: string(noise)})))
+		wantError(t, remote.Fetch(t.Context(), v, filepath.Join(t.TempDir(), "x")), store.ErrUnsafe, "leads out")
+		r.truncate(t)
+		err := remote.Fetch(t.Context(), v, filepath.Join(t.TempDir(), "x"))
+		if err == nil || errors.Is(err, store.ErrUnsafe) {
+			t.Errorf("got %v", err)
+		}
+	}},
+	{"an archive cut short before it was published is unsafe", func(t *testing.T, r rig, remote *store.Remote) {
+		archive := packed(t, "one")
+		v := publish(t, remote, archive[:len(archive)-20])
+		wantError(t, remote.Fetch(t.Context(), v, filepath.Join(t.TempDir(), "x")), store.ErrUnsafe, "cut short")
+	}},
+	{"an archive larger than the limits is unsafe", func(t *testing.T, r rig, _ *store.Remote) {
+		remote, err := store.Open(t.Context(), r.url, store.Options{MaxBytes: 2000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := publish(t, remote, packed(t, "one"))
+		wantError(t, remote.Fetch(t.Context(), v, filepath.Join(t.TempDir(), "x")), store.ErrUnsafe, "too large")
+		if r.requests != nil {
+			r.requests()
+		}
+		v.Size = 2001
+		wantError(t, remote.Fetch(t.Context(), v, filepath.Join(t.TempDir(), "x")), store.ErrUnsafe, "too large")
+		if r.requests != nil && len(r.requests()) != 0 {
+			t.Error("what is too large already when packed was asked for")
+		}
+	}},
+	{"what is no record is not read to its end", func(t *testing.T, r rig, remote *store.Remote) {
+		if err := remote.PutRecord(t.Context(), "web1", make([]byte, 1<<20+1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := remote.GetRecord(t.Context(), "web1"); err == nil || !strings.Contains(err.Error(), "not a record") {
+			t.Errorf("got %v", err)
+		}
+	}},
+	{"nothing is fetched into a directory in use", func(t *testing.T, r rig, remote *store.Remote) {
+		v := publish(t, remote, packed(t, "one"))
+		dir := t.TempDir()
+		writeFile(t, dir, "mine", "precious")
+		if err := remote.Fetch(t.Context(), v, dir); err == nil || errors.Is(err, store.ErrUnsafe) {
+			t.Errorf("got %v", err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "flake.nix")); err == nil {
+			t.Error("it was")
+		}
+	}},
+	{"no version is fetched without an ETag", func(t *testing.T, r rig, remote *store.Remote) {
+		publish(t, remote, packed(t, "one"))
+		if err := remote.Fetch(t.Context(), store.Version{}, filepath.Join(t.TempDir(), "x")); err == nil {
+			t.Error("it was")
+		}
+	}},
+	{"a forbidden object says so", func(t *testing.T, r rig, remote *store.Remote) {
+		v := publish(t, remote, packed(t, "one"))
+		dir := filepath.Join(t.TempDir(), "x")
+		r.forbid(t)
+		_, err := remote.Latest(t.Context(), v)
+		wantError(t, err, store.ErrForbidden, "forbidden")
+		wantError(t, remote.Fetch(t.Context(), v, dir), store.ErrForbidden, "forbidden")
+	}},
+}

@@ -1,0 +1,193 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// fileBackend is a file in a directory, perhaps of a mounted share. Its ETag is
+// the SHA-256 of its content in hex.
+type fileBackend struct {
+	path string
+
+	mu    sync.Mutex
+	known *hashedFile // the object when it was last hashed
+}
+
+type hashedFile struct {
+	info fs.FileInfo
+	etag string
+}
+
+// settled is how old a file's time must be before an equal time means equal
+// content: file systems count in steps, some of two seconds.
+const settled = 3 * time.Second
+
+func (b *fileBackend) head(ctx context.Context, suffix string, _ Version) (Version, error) {
+	f, err := b.open(ctx, suffix)
+	if err != nil {
+		return Version{}, err
+	}
+	defer f.Close()
+	return b.version(ctx, f)
+}
+
+func (b *fileBackend) get(ctx context.Context, suffix string, v Version) (io.ReadCloser, int64, error) {
+	f, err := b.open(ctx, suffix)
+	if err != nil {
+		return nil, 0, err
+	}
+	size, err := b.pin(ctx, f, v)
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	h := sha256.New()
+	return &verifiedFile{in: io.TeeReader(ctxReader{ctx, f}, h), Closer: f, hash: h, want: v.ETag}, size, nil
+}
+
+// pin fails early when the file is not v, and returns its size.
+func (b *fileBackend) pin(ctx context.Context, f *os.File, v Version) (int64, error) {
+	if v.ETag == "" {
+		return -1, nil
+	}
+	now, err := b.version(ctx, f)
+	if err != nil {
+		return 0, err
+	}
+	if !now.Same(v) {
+		return 0, fmt.Errorf("%w: it is %s by now, not %s", ErrChanged, now.ETag, v.ETag)
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return now.Size, err
+}
+
+func (b *fileBackend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
+	name := b.path + suffix
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return Version{}, explainFile(err)
+	}
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return Version{}, err
+	}
+	t, err := renameio.NewPendingFile(name, renameio.WithTempDir(filepath.Dir(name)),
+		renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+	if err != nil {
+		return Version{}, explainFile(err)
+	}
+	defer t.Cleanup()
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(t, h), ctxReader{ctx, body})
+	if err != nil {
+		return Version{}, err
+	}
+	if n != size {
+		return Version{}, fmt.Errorf("the archive holds %d bytes, not the %d announced", n, size)
+	}
+	if err := t.CloseAtomicallyReplace(); err != nil {
+		return Version{}, explainFile(err)
+	}
+	return Version{ETag: hex.EncodeToString(h.Sum(nil)), Size: n}, nil
+}
+
+func (b *fileBackend) open(ctx context.Context, suffix string) (*os.File, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(b.path + suffix)
+	if err != nil {
+		return nil, explainFile(err)
+	}
+	if !info.Mode().IsRegular() { // opening a pipe would wait for a writer
+		return nil, fmt.Errorf("%s is not a file", b.path+suffix)
+	}
+	f, err := os.Open(b.path + suffix)
+	return f, explainFile(err)
+}
+
+// version hashes the file, or remembers the hash when it is the file hashed
+// last: same inode, size and time. It may leave the file at its end.
+func (b *fileBackend) version(ctx context.Context, f *os.File) (Version, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return Version{}, err
+	}
+	v := Version{Size: info.Size(), Modified: info.ModTime()}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if k := b.known; k != nil && unchanged(k.info, info) {
+		v.ETag = k.etag
+		return v, nil
+	}
+	h := sha256.New()
+	if v.Size, err = io.Copy(h, ctxReader{ctx, f}); err != nil {
+		return Version{}, err
+	}
+	v.ETag = hex.EncodeToString(h.Sum(nil))
+	after, err := f.Stat()
+	if err != nil {
+		return Version{}, err
+	}
+	if unchanged(info, after) && time.Since(info.ModTime()) > settled {
+		b.known = &hashedFile{info: info, etag: v.ETag}
+	}
+	return v, nil
+}
+
+func unchanged(a, b fs.FileInfo) bool {
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// verifiedFile hashes what is read, and ends with ErrChanged instead of io.EOF
+// when that was not the version wanted.
+type verifiedFile struct {
+	in io.Reader
+	io.Closer
+	hash hash.Hash
+	want string // empty: any
+}
+
+func (r *verifiedFile) Read(p []byte) (int, error) {
+	n, err := r.in.Read(p)
+	if err == io.EOF && r.want != "" {
+		if got := hex.EncodeToString(r.hash.Sum(nil)); got != r.want {
+			err = fmt.Errorf("%w: it is %s by now, not %s", ErrChanged, got, r.want)
+		}
+	}
+	return n, err
+}
+
+// ctxReader ends when its context does.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c ctxReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+func explainFile(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: publish it with npcnix push: %w", ErrNotFound, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w", ErrForbidden, err)
+	}
+	return err
+}

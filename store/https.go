@@ -1,0 +1,208 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// httpBackend is a file on a web server that knows ETags, or at least
+// Last-Modified. Publishing takes a server that knows PUT.
+type httpBackend struct {
+	base   url.URL // without userinfo
+	user   *url.Userinfo
+	client *http.Client
+}
+
+// datePrefix begins the ETags we make up for servers that give none.
+const datePrefix = "date:"
+
+func newHTTP(u *url.URL) *httpBackend {
+	b := &httpBackend{base: *u, user: u.User}
+	b.base.User = nil
+	transport := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		ForceAttemptHTTP2:     true,
+		TLSHandshakeTimeout:   10 * time.Second,
+		IdleConnTimeout:       90 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true, // an archive is compressed, and lengths must be the object's
+	}
+	b.client = &http.Client{Transport: transport, CheckRedirect: checkRedirect}
+	return b
+}
+
+// checkRedirect refuses what net/http would follow to our cost: a PUT that
+// becomes a GET, whose 200 is no publish, and a way out of TLS.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	first := via[0]
+	switch {
+	case len(via) >= 10:
+		return errors.New("too many redirects")
+	case req.Method != first.Method:
+		return fmt.Errorf("the server redirects to %s and drops the %s: use that URL", redact(req.URL), first.Method)
+	case first.URL.Scheme == "https" && req.URL.Scheme != "https":
+		return fmt.Errorf("the server redirects from https to %s", redact(req.URL))
+	}
+	return nil
+}
+
+func (b *httpBackend) do(ctx context.Context, method, suffix string, prepare func(*http.Request)) (*http.Response, error) {
+	u := b.base
+	u.Path += suffix
+	if u.RawPath != "" {
+		u.RawPath += (&url.URL{Path: suffix}).EscapedPath()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if b.user != nil {
+		password, _ := b.user.Password()
+		req.SetBasicAuth(b.user.Username(), password)
+	}
+	prepare(req)
+	resp, err := b.client.Do(req)
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		err = ue.Err // ue repeats the URL, with tokens in its query
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", method, err)
+	}
+	return resp, nil
+}
+
+func (b *httpBackend) head(ctx context.Context, suffix string, have Version) (Version, error) {
+	resp, err := b.do(ctx, http.MethodHead, suffix, func(req *http.Request) {
+		if have.ETag != "" {
+			req.Header.Set("If-None-Match", quoteETag(have.ETag))
+		}
+	})
+	if err != nil {
+		return Version{}, err
+	}
+	resp.Body.Close()
+	if resp.StatusCode == http.StatusNotModified && have.ETag != "" {
+		return have, nil
+	}
+	if resp.StatusCode != http.StatusOK {
+		return Version{}, refused(resp, "npcnix push publishes it")
+	}
+	return versionOf(resp)
+}
+
+func (b *httpBackend) get(ctx context.Context, suffix string, v Version) (io.ReadCloser, int64, error) {
+	resp, err := b.do(ctx, http.MethodGet, suffix, func(req *http.Request) {
+		// If-Match is never true of weak ETags, nor of what is none.
+		if v.ETag != "" && !strings.HasPrefix(v.ETag, "W/") && !strings.HasPrefix(v.ETag, datePrefix) {
+			req.Header.Set("If-Match", quoteETag(v.ETag))
+		}
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, 0, refused(resp, "npcnix push publishes it")
+	}
+	if v.ETag != "" {
+		got, err := versionOf(resp)
+		if err == nil && !got.Same(v) {
+			err = fmt.Errorf("%w: it is %s by now, not %s", ErrChanged, got.ETag, v.ETag)
+		}
+		if err != nil {
+			resp.Body.Close()
+			return nil, 0, err
+		}
+	}
+	return resp.Body, resp.ContentLength, nil
+}
+
+func (b *httpBackend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
+	rewind := func() (io.ReadCloser, error) {
+		_, err := body.Seek(0, io.SeekStart)
+		return io.NopCloser(body), err
+	}
+	first, err := rewind()
+	if err != nil {
+		return Version{}, err
+	}
+	resp, err := b.do(ctx, http.MethodPut, suffix, func(req *http.Request) {
+		req.Body, req.GetBody, req.ContentLength = first, rewind, size
+		req.Header.Set("Content-Type", "application/octet-stream")
+		req.Header.Set("Expect", "100-continue") // hear a refusal before sending the body
+	})
+	if err != nil {
+		return Version{}, err
+	}
+	resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return Version{}, refused(resp, "its directory is missing on the server")
+	}
+	if etag := unquoteETag(resp.Header.Get("ETag")); etag != "" {
+		return Version{ETag: etag, Size: size}, nil
+	}
+	return b.head(ctx, suffix, Version{})
+}
+
+// refused turns an answer other than success into an error.
+func refused(resp *http.Response, ifMissing string) error {
+	said := resp.Request.Method + ": the server says " + resp.Status
+	switch resp.StatusCode {
+	case http.StatusNotFound, http.StatusGone:
+		return fmt.Errorf("%w: %s: %s", ErrNotFound, said, ifMissing)
+	case http.StatusPreconditionFailed:
+		return fmt.Errorf("%w: %s", ErrChanged, said)
+	case http.StatusUnauthorized:
+		return fmt.Errorf("%w: %s: put USER:PASSWORD@ before the host, or mend it", ErrForbidden, said)
+	case http.StatusForbidden:
+		return fmt.Errorf("%w: %s", ErrForbidden, said)
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return fmt.Errorf("%s: it does not take this method here; publishing takes a server that knows PUT", said)
+	case http.StatusConflict:
+		return fmt.Errorf("%s: create the directory on the server first", said)
+	}
+	return errors.New(said)
+}
+
+// versionOf reads a version from an answer's header.
+func versionOf(resp *http.Response) (Version, error) {
+	v := Version{ETag: unquoteETag(resp.Header.Get("ETag")), Size: max(resp.ContentLength, 0)}
+	modified, err := http.ParseTime(resp.Header.Get("Last-Modified"))
+	if err == nil {
+		v.Modified = modified
+	}
+	if v.ETag == "" {
+		if err != nil || resp.ContentLength < 0 {
+			return Version{}, errors.New("the server gives neither an ETag nor Last-Modified with a length, so versions cannot be told apart")
+		}
+		v.ETag = datePrefix + strconv.FormatInt(modified.Unix(), 10) + ":" + strconv.FormatInt(resp.ContentLength, 10)
+	}
+	return v, nil
+}
+
+// quoteETag gives an ETag the form of a header, unquoteETag the form of a
+// Version: without quotes, but weak ones still marked.
+func quoteETag(etag string) string {
+	if opaque, ok := strings.CutPrefix(etag, "W/"); ok {
+		return `W/"` + opaque + `"`
+	}
+	return `"` + etag + `"`
+}
+
+func unquoteETag(header string) string {
+	weak := ""
+	if opaque, ok := strings.CutPrefix(header, "W/"); ok {
+		weak, header = "W/", opaque
+	}
+	if header = strings.Trim(header, `"`); header == "" {
+		return ""
+	}
+	return weak + header
+}

@@ -1,0 +1,230 @@
+// Package store reads and publishes packed flakes.
+//
+// A [Remote] is one object in one store: an S3 bucket, a web server or a
+// directory. The store is the truth about what hosts should run, so this
+// package promises four things about it. A [Version] names one content and
+// never two. What [Remote.Fetch] unpacks is that version, whole, or an error:
+// never a newer one, never a part. [Remote.Publish] replaces the object at
+// once, so that no reader sees half of it. And an archive is data from a
+// stranger: whatever it holds, [Unpack] writes inside the directory it was
+// given, within its limits, and nowhere else.
+//
+// [Pack] gives the same bytes for the same files on every machine, so
+// publishing an unchanged flake leaves its version unchanged where the store
+// derives ETags from content, as S3 (without KMS), file and most web servers do.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Errors that callers branch on with errors.Is. They arrive wrapped, with what
+// was tried and, where an operator can do something about it, what to do.
+var (
+	// ErrNotFound means that the store has no such object.
+	ErrNotFound = errors.New("not found")
+	// ErrChanged means that the object is no longer the version asked for.
+	ErrChanged = errors.New("object has changed")
+	// ErrForbidden means that the store refused the credentials or the lack of them.
+	ErrForbidden = errors.New("forbidden")
+	// ErrUnsafe means that the archive itself is unusable or hostile, and that
+	// fetching the same version again cannot help.
+	ErrUnsafe = errors.New("unsafe archive")
+	// ErrURL means that a remote's URL is malformed or of an unknown scheme.
+	ErrURL = errors.New("bad remote URL")
+)
+
+// Version names one state of a remote's object.
+type Version struct {
+	ETag     string // opaque, without quotes
+	ID       string // S3 version id; empty where the store keeps no versions
+	Size     int64  // bytes
+	Modified time.Time
+}
+
+// Same reports whether v and o name the same content: equal, known ETags.
+func (v Version) Same(o Version) bool { return v.ETag != "" && v.ETag == o.ETag }
+
+// Options adjusts Open. The zero value is what an agent wants.
+type Options struct {
+	// Region of an S3 bucket. Empty: the SDK's own chain (AWS_REGION, shared
+	// config). A region in the URL wins over both.
+	Region string
+	// Progress is a terminal on which transfers longer than a second draw a
+	// bar; nil draws none. The caller finds out whether it is a terminal.
+	Progress io.Writer
+	// MaxEntries and MaxBytes bound what Fetch unpacks; see Limits for the defaults.
+	MaxEntries int
+	MaxBytes   int64
+	// Warn receives the SDK's own warnings, one line each; nil drops them.
+	Warn func(msg string)
+}
+
+// Bounds on the network. Requests without a body of interest end after
+// metadataTimeout in all; bodies may take as long as they like while bytes
+// flow, and end stallTimeout after the last one.
+const (
+	metadataTimeout = 30 * time.Second
+	stallTimeout    = 30 * time.Second
+)
+
+// backend is one kind of store. The suffix is appended to the remote's path:
+// empty for the object itself, ".acks/<host>.json" for a record. Versions given
+// may be empty, then the request is unconditional. Errors wrap the sentinels
+// above; nothing is bounded in time but by ctx.
+type backend interface {
+	// head returns have itself when the object still is that version.
+	head(ctx context.Context, suffix string, have Version) (Version, error)
+	// get opens the object, failing with ErrChanged when it is not v. The
+	// length is -1 where the store does not tell. The body's Read reports
+	// io.EOF only when the body arrived whole.
+	get(ctx context.Context, suffix string, v Version) (body io.ReadCloser, length int64, err error)
+	// put replaces the object at once. It reads body from its start and may
+	// read it more than once.
+	put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error)
+}
+
+// Remote is one object in one store. It is safe for concurrent use.
+type Remote struct {
+	backend  backend
+	url      string
+	bucket   string
+	key      string
+	progress io.Writer
+	limits   Limits
+}
+
+// Open prepares a remote and makes no request. The URL is one of
+//
+//	s3://BUCKET/KEY[?region=R&endpoint=URL&path-style=true&checksum=when-required]
+//	https://[USER:PASSWORD@]HOST/PATH (or http://)
+//	file:///PATH
+//
+// Anything else is ErrURL.
+func Open(ctx context.Context, rawURL string, o Options) (*Remote, error) {
+	u, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	r := &Remote{
+		url:      redact(u),
+		progress: o.Progress,
+		limits:   Limits{Entries: o.MaxEntries, Bytes: o.MaxBytes}.orDefault(),
+	}
+	switch u.Scheme {
+	case "s3":
+		b, err := openS3(ctx, u, o)
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", r.url, err)
+		}
+		r.backend, r.bucket, r.key = b, b.bucket, b.key
+	case "file":
+		r.key = filepath.Clean(u.Path)
+		r.backend = &fileBackend{path: r.key}
+	default:
+		r.backend = newHTTP(u)
+	}
+	return r, nil
+}
+
+// URL returns the remote's URL for messages: without passwords and tokens.
+func (r *Remote) URL() string { return r.url }
+
+// Bucket returns the S3 bucket; empty for other stores.
+func (r *Remote) Bucket() string { return r.bucket }
+
+// Key returns the S3 key, or the absolute path of a file remote; empty for web servers.
+func (r *Remote) Key() string { return r.key }
+
+// Latest returns the object's present version in one conditional request: have
+// itself when nothing changed. Give the zero Version when there is none to compare with.
+func (r *Remote) Latest(ctx context.Context, have Version) (Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
+	v, err := r.backend.head(ctx, "", have)
+	if err != nil {
+		return Version{}, fmt.Errorf("look at %s: %w", r.url, err)
+	}
+	if v.Same(have) {
+		return have, nil
+	}
+	return v, nil
+}
+
+// Fetch downloads version v and unpacks it into dir, which is created and must
+// be empty or absent. ErrChanged means that the object is another one by now.
+// ErrUnsafe means that this version can never be unpacked; an archive that ends
+// too early is ErrUnsafe only when the store delivered all it has, since a
+// download cut short may heal. On error dir may hold a part: the caller removes it.
+func (r *Remote) Fetch(ctx context.Context, v Version, dir string) error {
+	if err := r.fetch(ctx, v, dir); err != nil {
+		return fmt.Errorf("fetch %s: %w", r.url, err)
+	}
+	return nil
+}
+
+func (r *Remote) fetch(ctx context.Context, v Version, dir string) error {
+	if v.ETag == "" {
+		return errors.New("no version to fetch: it has no ETag")
+	}
+	if v.Size > r.limits.Bytes {
+		return fmt.Errorf("%w: too large: %d bytes packed, more than the %d allowed unpacked", ErrUnsafe, v.Size, r.limits.Bytes)
+	}
+	ctx, watch := watchStall(ctx, stallTimeout)
+	defer watch.stop()
+	body, length, err := r.backend.get(ctx, "", v)
+	if err != nil {
+		return watch.explain(err)
+	}
+	defer body.Close()
+	if length < 0 && v.Size > 0 {
+		length = v.Size
+	}
+	bar := newBar(r.progress, "pull", length)
+	defer bar.finish()
+	in := &download{r: body, watch: watch, bar: bar, want: length}
+
+	err = Unpack(ctx, in, dir, r.limits)
+	if err == nil || errors.Is(err, ErrUnsafe) || errors.Is(err, io.ErrUnexpectedEOF) {
+		// Only a body that arrived whole says something about the archive.
+		if rest := in.drain(r.limits.Bytes); rest != nil {
+			return watch.explain(rest)
+		}
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrUnsafe) && in.whole() {
+		return fmt.Errorf("%w: it was cut short before it was published; publish it again", ErrUnsafe)
+	}
+	return watch.explain(err)
+}
+
+// Publish replaces the object by archive, which is read from its start and holds
+// size bytes, and returns the version that hosts will see. Its Modified may be
+// zero. Readers see the old object or the new one.
+func (r *Remote) Publish(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
+	ctx, watch := watchStall(ctx, stallTimeout)
+	defer watch.stop()
+	bar := newBar(r.progress, "push", size)
+	defer bar.finish()
+	v, err := r.backend.put(ctx, "", &upload{rs: archive, watch: watch, bar: bar}, size)
+	if err != nil {
+		return Version{}, fmt.Errorf("publish %s: %w", r.url, watch.explain(err))
+	}
+	return v, nil
+}
+
+// CheckFlake returns an error that names dir when it holds no flake.nix.
+func CheckFlake(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "flake.nix")); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("no flake.nix in %s: give the directory of a flake", dir)
+		}
+		return fmt.Errorf("check flake: %w", err)
+	}
+	return nil
+}

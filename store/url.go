@@ -1,0 +1,76 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// CheckURL returns an error, which is ErrURL, when Open would not take the URL.
+func CheckURL(rawURL string) error {
+	_, err := parseURL(rawURL)
+	return err
+}
+
+// parseURL accepts the three kinds of remotes and no other. Errors wrap ErrURL
+// and never repeat what may be a password.
+func parseURL(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) && !strings.Contains(raw, "@") {
+			return nil, fmt.Errorf("%w %q: %v", ErrURL, raw, ue.Err)
+		}
+		return nil, fmt.Errorf("%w: it does not parse", ErrURL)
+	}
+	bad := func(format string, args ...any) (*url.URL, error) {
+		return nil, fmt.Errorf("%w %q: %s", ErrURL, redact(u), fmt.Sprintf(format, args...))
+	}
+	switch u.Scheme {
+	case "s3", "https", "http", "file":
+	case "":
+		return bad("no scheme: want s3://BUCKET/KEY, https://HOST/PATH or file:///PATH")
+	default:
+		return bad("unknown scheme %q: want s3://BUCKET/KEY, https://HOST/PATH or file:///PATH", u.Scheme)
+	}
+	if u.Opaque != "" {
+		return bad("want // after %s:", u.Scheme)
+	}
+	if u.Fragment != "" {
+		return bad("a # must be written %%23")
+	}
+	if u.Scheme == "file" {
+		switch {
+		case u.Host != "" && u.Host != "localhost":
+			return bad("it names the host %q: want three slashes, file:///PATH", u.Host)
+		case u.RawQuery != "":
+			return bad("a ? must be written %%3F")
+		}
+	} else if u.Hostname() == "" {
+		return bad("no %s", map[bool]string{true: "bucket", false: "host"}[u.Scheme == "s3"])
+	}
+	if u.Scheme == "s3" && (u.User != nil || u.Port() != "") {
+		return bad("want s3://BUCKET/KEY; credentials come from the environment, the endpoint from ?endpoint=URL")
+	}
+	if u.Path == "" || strings.HasSuffix(u.Path, "/") {
+		return bad("it names no object: want a path that does not end in /")
+	}
+	if u.Scheme == "s3" {
+		if _, err := parseS3Query(u); err != nil {
+			return nil, err
+		}
+	}
+	return u, nil
+}
+
+// redact returns u without what may be secret: userinfo, and the query of web
+// servers, where tokens and signatures stand.
+func redact(u *url.URL) string {
+	c := *u
+	c.User = nil
+	if c.Scheme != "s3" && c.RawQuery != "" {
+		c.RawQuery = "redacted"
+	}
+	return c.String()
+}
