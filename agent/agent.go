@@ -136,6 +136,7 @@ type Agent struct {
 
 	config     Config                      // as last read, overrides included
 	made       Config                      // as it was when Store and Queue were made
+	said       string                      // the status that the service manager was told last
 	hindrances int                         // rounds in a row that ended hindered
 	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on
 	pause      *backoff.ExponentialBackOff // between attempts that something else than a publish hinders

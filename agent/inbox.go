@@ -19,6 +19,9 @@ const (
 	// How long a long poll in the air may still answer when the agent stops: one that is
 	// cancelled can strand messages until their lease ends (aws-sdk-go-v2#2068).
 	pollGrace = time.Second
+	// When messages given back at the end are visible again: later than the server may take
+	// to notice that this agent's last long poll was cancelled, and would hand them to it.
+	backAfter = 2 * time.Second
 	// How long giving messages back may take after the agent was told to stop.
 	settleGrace = 2 * time.Second
 )
@@ -170,6 +173,7 @@ func (in *inbox) accept(ctx context.Context, ds []events.Delivery) {
 		case slices.ContainsFunc(d.Notices, in.ours):
 			ours = append(ours, d)
 			continue
+		case len(d.Notices) == 0: // a test event, or one about something else than a new version
 		default:
 			in.log.counted("messages for others", "message that is not about this host's remote deleted", "message", d.ID)
 		}
@@ -243,13 +247,13 @@ func (in *inbox) extendHeld(ctx context.Context) {
 	in.log.worked("lease", "leases can be extended again")
 }
 
-// giveBack makes everything still held visible at once, so that the next agent need not wait
+// giveBack makes everything still held visible very soon, so that the next agent need not wait
 // for the leases to end. It is called when nothing receives or extends any more.
 func (in *inbox) giveBack(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleGrace)
 	defer cancel()
 	in.take()
-	err := in.settle(func(ds []events.Delivery) error { return in.queue.Extend(ctx, ds, 0) })
+	err := in.settle(func(ds []events.Delivery) error { return in.queue.Extend(ctx, ds, backAfter) })
 	if err != nil {
 		in.log.failed("release", "messages could not be given back; they return when their lease ends", err)
 	}

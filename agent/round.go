@@ -129,9 +129,7 @@ func (r *round) setApplied(t Target, system string) {
 	r.state.Applied = &Applied{Target: t, System: system, Previous: previous, At: time.Now().UTC()}
 	r.state.Intent = nil
 	r.state.Unsettled = false
-	if f := r.state.Failure; f != nil && f.Same(t) {
-		r.state.Failure = nil
-	}
+	r.state.Failure = nil
 }
 
 // setFailure takes note of a failed attempt and plans the next, or rejects the target.
@@ -320,8 +318,13 @@ func (a *Agent) report(r *round, s RecordState) {
 	a.recorder.put(rec)
 }
 
-// status tells the service manager, in words.
-func (a *Agent) status(s string) { a.Notify("STATUS=" + s) }
+// status tells the service manager, in words, what it has not been told already.
+func (a *Agent) status(s string) {
+	if s != a.said {
+		a.said = s
+		a.Notify("STATUS=" + s)
+	}
+}
 
 // sweep removes what an agent that was killed left in the data directory.
 func (a *Agent) sweep() {

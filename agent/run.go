@@ -18,6 +18,10 @@ const (
 	maxRestarts = 2 // of a build, in a row, by newer versions
 	// While paused the clock is looked at this often, as it may be set.
 	pausedLook = 10 * time.Minute
+	// When the first poll comes after a start: a server that has not noticed yet that the
+	// last agent's long poll was cancelled may hand a message to it, where it is lost for a
+	// lease (aws-sdk-go-v2#2068). By then every such poll has ended.
+	startedLook = 25 * time.Second
 )
 
 // Run reconciles at start and then on every event, poll and poke, until ctx ends (nil), until
@@ -56,7 +60,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			return err
 		}
 		a.inbox.setOpen(out.kind != outcomePaused)
-		if trigger = a.await(ctx, out); trigger == "" {
+		if trigger = a.await(ctx, out, trigger == TriggerStart); trigger == "" {
 			return nil
 		}
 	}
@@ -87,9 +91,13 @@ func (a *Agent) fulfilled(out outcome) (bool, error) {
 }
 
 // await waits for the next thing to reconcile for; empty when ctx ended.
-func (a *Agent) await(ctx context.Context, out outcome) Trigger {
+func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 	healthy := a.inbox.view().healthy
-	timer := time.NewTimer(a.delay(out, healthy))
+	wait := a.delay(out, healthy)
+	if started && out.kind != outcomePaused {
+		wait = min(wait, jitter(startedLook, 0.1))
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	alive, stop := a.signs()
 	defer stop()

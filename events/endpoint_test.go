@@ -49,6 +49,9 @@ func TestParseQueueURL(t *testing.T) {
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Errorf("error is %v, want %q", err, test.err)
 			}
+			if check := CheckQueueURL(test.url); (check == nil) != (err == nil) {
+				t.Errorf("CheckQueueURL says %v, which differs", check)
+			}
 			if err != nil && strings.Contains(err.Error(), "hush") {
 				t.Errorf("error %q shows a password", err)
 			}

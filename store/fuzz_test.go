@@ -21,6 +21,7 @@ func FuzzUnpack(f *testing.F) {
 		"0 flake.nix\n5 a/\n0 a/b\n2 a/l|../flake.nix\n1 h|a/b",
 		"2 l|../outside\n0 l/x",
 		"2 a/b/top|../..\n2 l|a/b/top/../outside\n0 l/precious",
+		"2 d/top|..\n2 d/l|top/../outside",
 		"2 l|d\n2 d|..\n0 l/precious",
 		"0 x\n2 x|../precious\n0 x",
 		"5 d\n2 d|..\n0 d/precious",

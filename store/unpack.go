@@ -299,8 +299,6 @@ func cleanName(raw string) (string, error) {
 	switch {
 	case path.IsAbs(raw):
 		return "", unsafe("absolute name")
-	case strings.ContainsRune(raw, 0):
-		return "", unsafe("a zero byte in the name")
 	case len(raw) > maxName:
 		return "", unsafe("name too long")
 	}

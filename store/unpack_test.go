@@ -74,6 +74,10 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 			{name: "a/b/top", kind: tar.TypeSymlink, link: "../.."},
 			{name: "l", kind: tar.TypeSymlink, link: "a/b/top/../outside"},
 		}, "lead out"},
+		{"a link that leads out through another beside it", []entry{
+			{name: "d/top", kind: tar.TypeSymlink, link: ".."},
+			{name: "d/l", kind: tar.TypeSymlink, link: "top/../outside"},
+		}, "lead out"},
 		{"a file behind a link", []entry{
 			{name: "d/", kind: tar.TypeDir},
 			{name: "l", kind: tar.TypeSymlink, link: "d"},
@@ -230,11 +234,13 @@ func TestArchiveWithOneWrongByteIsNeverTakenForAnother(t *testing.T) {
 func TestErrorsOfTheSourceArePassedOn(t *testing.T) {
 	archive := packDir(t, sampleFlake(t))
 	reset := errors.New("connection reset")
-	for _, n := range []int{0, 1, len(archive) / 2, len(archive)} {
-		r := io.MultiReader(bytes.NewReader(archive[:n]), iotest.ErrReader(reset))
-		err := store.Unpack(t.Context(), r, filepath.Join(t.TempDir(), "x"), store.Limits{})
-		if !errors.Is(err, reset) || errors.Is(err, store.ErrUnsafe) {
-			t.Errorf("after %d bytes: %v", n, err)
+	for _, want := range []error{reset, io.ErrUnexpectedEOF} {
+		for _, n := range []int{0, 1, len(archive) / 2, len(archive)} {
+			r := io.MultiReader(bytes.NewReader(archive[:n]), iotest.ErrReader(want))
+			err := store.Unpack(t.Context(), r, filepath.Join(t.TempDir(), "x"), store.Limits{})
+			if !errors.Is(err, want) || errors.Is(err, store.ErrUnsafe) {
+				t.Errorf("after %d bytes: %v", n, err)
+			}
 		}
 	}
 }
