@@ -34,14 +34,19 @@ type world struct {
 	topic    string
 }
 
-func newWorld(t testing.TB, endpoint string) *world {
-	t.Helper()
+// worldAt is an AWS with nothing in it.
+func worldAt(t testing.TB, endpoint string) *world {
 	cfg := awsfake.Config(endpoint)
-	w := &world{
+	return &world{
 		t: t, endpoint: endpoint,
 		s3:  s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }),
 		sns: sns.NewFromConfig(cfg), sqs: sqs.NewFromConfig(cfg),
 	}
+}
+
+func newWorld(t testing.TB, endpoint string) *world {
+	t.Helper()
+	w := worldAt(t, endpoint)
 	ctx := t.Context()
 	_, err := w.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String(bucket)})
 	w.must(err)

@@ -1,0 +1,44 @@
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"npcnix/integration/moto"
+	"npcnix/nix/nixtest"
+)
+
+// The commands that docs/aws.md tells an operator to run make a chain that works.
+func TestTheScriptOfTheDocsWiresAWS(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile(filepath.Join("..", "docs", "aws.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, _ := strings.Cut(string(doc), "```sh\n")
+	script, _, found := strings.Cut(script, "```\n")
+	if !found {
+		t.Fatal("docs/aws.md holds no script")
+	}
+	w := worldAt(t, moto.Start(t))
+	// AWS CLI 1 takes the endpoint of SQS from its flag alone.
+	bin := t.TempDir()
+	w.must(os.WriteFile(filepath.Join(bin, "aws"), []byte("#!/bin/sh\nexec "+need(t, "aws")+` --endpoint-url "$AWS_ENDPOINT_URL" "$@"`+"\n"), 0o755))
+	cmd := exec.Command("bash", "-c", script)
+	cmd.Env = append(w.env(), "PATH="+bin+":"+os.Getenv("PATH"))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("the script: %v\n%s", err, out)
+	}
+	lines := strings.Fields(string(out))
+	queue := lines[len(lines)-1]
+
+	h := newHost(w, "web1")
+	h.pack(nixtest.System{Version: "one"})
+	w.copy(h.path("flake.npcnix"), "s3://my-fleet/npcnix/remotes/dev.npcnix")
+	await(t, "the event in the queue", func() bool { visible, _ := w.depth(queue); return visible != "0" })
+}
