@@ -253,7 +253,7 @@ func (a *Agent) obtain(ctx context.Context, r *round) (nix.System, error) {
 	r.times.Fetched = time.Now()
 	system, err := a.Host.Build(ctx, flake, r.target.Configuration)
 	if err != nil {
-		return nix.System{}, cause(ctx, fmt.Errorf("build: %w", err))
+		return nix.System{}, cause(ctx, err)
 	}
 	r.times.Built = time.Now()
 	return system, nil
@@ -307,7 +307,7 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	}
 	a.report(r, StateActivating)
 	if err := a.Host.Activate(ctx, s); err != nil {
-		return fmt.Errorf("activate: %w", err)
+		return err
 	}
 	r.times.Activated = time.Now()
 	running, err := a.Host.Current(context.WithoutCancel(ctx))

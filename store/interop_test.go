@@ -20,13 +20,17 @@ func needTools(t *testing.T) {
 
 func TestTarUnpacksWhatWePack(t *testing.T) {
 	needTools(t)
-	src, out := sampleFlake(t), t.TempDir()
-	if err := os.WriteFile(filepath.Join(out, "packed"), packDir(t, src), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	shell(t, out, "mkdir dir && tar --zstd -xf packed -C dir")
-	if got, want := tree(t, filepath.Join(out, "dir")), tree(t, src); !maps.Equal(got, want) {
-		t.Errorf("got %v\nwant %v", got, want)
+	for name, src := range map[string]string{"small": sampleFlake(t), "big": bigFlake(t, 400)} {
+		t.Run(name, func(t *testing.T) {
+			out := t.TempDir()
+			if err := os.WriteFile(filepath.Join(out, "packed"), packDir(t, src), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			shell(t, out, "zstd -q -t packed && mkdir dir && tar --zstd -xf packed -C dir")
+			if !maps.Equal(tree(t, filepath.Join(out, "dir")), tree(t, src)) {
+				t.Error("unpacked to something else")
+			}
+		})
 	}
 }
 

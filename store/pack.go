@@ -39,8 +39,10 @@ func Pack(ctx context.Context, src string, include []string, w io.Writer, warn f
 	if warn == nil {
 		warn = func(string) {}
 	}
-	// Two blocks in flight, whatever the machine: the number must not show in the bytes.
-	zw, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(2))
+	// None of this may depend on the machine, for it shows in the bytes. The window
+	// is that of zstd -3; what is compressed side by side are its multiples.
+	zw, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(2<<20),
+		zstd.WithConcurrentBlocks(true), zstd.WithEncoderConcurrency(2))
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", src, err)
 	}

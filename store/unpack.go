@@ -75,6 +75,7 @@ func unpack(ctx context.Context, r io.Reader, dir string, limits Limits) error {
 	}
 	defer a.close()
 	u := unpacker{root: root, limits: limits, seen: map[string]node{}, copyBuf: make([]byte, 256<<10)}
+	defer u.close()
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -125,6 +126,9 @@ type unpacker struct {
 	entries int
 	bytes   int64
 	copyBuf []byte
+
+	last     *os.Root // directory of the last file, if not the top
+	lastName string
 }
 
 type node struct {
@@ -239,12 +243,41 @@ func (u *unpacker) file(name string, h *tar.Header, content io.Reader) error {
 	if h.Mode&0o100 != 0 {
 		mode = 0o755
 	}
-	f, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	in, base, err := u.parent(name)
+	if err != nil {
+		return err
+	}
+	f, err := in.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{f}, content, u.copyBuf)
 	return errors.Join(err, f.Close())
+}
+
+// parent returns the directory that a name stands in, and the name there. It
+// keeps the last one open: os.Root would walk the whole path for every file.
+func (u *unpacker) parent(name string) (*os.Root, string, error) {
+	dir := path.Dir(name)
+	if dir == "." {
+		return u.root, name, nil
+	}
+	if u.last == nil || u.lastName != dir {
+		u.close()
+		in, err := u.root.OpenRoot(dir)
+		if err != nil {
+			return nil, "", err
+		}
+		u.last, u.lastName = in, dir
+	}
+	return u.last, path.Base(name), nil
+}
+
+func (u *unpacker) close() {
+	if u.last != nil {
+		u.last.Close()
+		u.last = nil
+	}
 }
 
 func (u *unpacker) hardLink(name string, h *tar.Header) error {

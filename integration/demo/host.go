@@ -1,0 +1,184 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"npcnix/agent"
+	"npcnix/integration/awsfake"
+	"npcnix/nix/nixtest"
+)
+
+// host is one machine's worth of folders, and the agent that runs in them.
+type host struct {
+	*fleet
+	name, dir string
+	agent     *exec.Cmd     // nil before it was started
+	stopping  chan struct{} // closed when it is told to end
+	ended     chan struct{} // closed when it has
+}
+
+func (h *host) path(elem ...string) string { return filepath.Join(append([]string{h.dir}, elem...)...) }
+
+// configure makes the host's folders and its config.json, as a user does.
+func (h *host) configure(ctx context.Context, queueURL string) error {
+	for _, dir := range []string{"root", "profiles", "tmp"} {
+		if err := os.MkdirAll(h.path(dir), 0o755); err != nil {
+			return err
+		}
+	}
+	for _, setting := range [][2]string{
+		{"remote", remote}, {"configuration", h.name}, {"queue-url", queueURL}, {"lease-secs", "2"},
+	} {
+		cmd := exec.CommandContext(ctx, h.npcnix, "--data-dir", h.path("data"), "config", "set", setting[0], setting[1])
+		cmd.Env = h.env()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("npcnix config set %s: %w\n%s", setting[0], err, out)
+		}
+	}
+	// This one is for an editor.
+	return agent.Dir(h.path("data")).UpdateConfig(ctx, func(c *agent.Config) error {
+		c.RetryDelaysSecs = []int64{1, 1}
+		return nil
+	})
+}
+
+// start starts the agent. Should it end before it is told to, the play is cancelled.
+func (h *host) start(ctx context.Context, cancel context.CancelCauseFunc) error {
+	log, err := os.Create(h.path("log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(h.npcnix, "--data-dir", h.path("data"), "follow", "--host", h.name,
+		"--profile", h.path("profiles", "system"), "--current-system", h.path("root", nixtest.CurrentSystem))
+	cmd.Env = h.env(append(nixtest.Env(), nixtest.RootVariable+"="+h.path("root"), "HOME="+h.dir,
+		"XDG_CACHE_HOME="+h.path("cache"), "TMPDIR="+h.path("tmp"), "NIX_LOG_DIR="+h.path("nix-log"))...)
+	cmd.Stderr = log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C is for the demo alone
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s's agent: %w", h.name, err)
+	}
+	h.agent, h.stopping, h.ended = cmd, make(chan struct{}), make(chan struct{})
+	go func() {
+		err := cmd.Wait()
+		select {
+		case <-h.stopping:
+		default:
+			cancel(fmt.Errorf("%s's agent has ended by itself: %w", h.name, err))
+		}
+		close(h.ended)
+	}()
+	return nil
+}
+
+// terminate tells the agent to end.
+func (h *host) terminate() {
+	if h.agent != nil {
+		close(h.stopping)
+		_ = h.agent.Process.Signal(syscall.SIGTERM) // it may have ended
+	}
+}
+
+// awaitEnd returns when the agent has ended; it is killed when it takes too long.
+func (h *host) awaitEnd() {
+	if h.agent == nil {
+		return
+	}
+	tooLong := time.NewTimer(10 * time.Second)
+	defer tooLong.Stop()
+	select {
+	case <-h.ended:
+	case <-tooLong.C:
+		_ = syscall.Kill(-h.agent.Process.Pid, syscall.SIGKILL)
+		<-h.ended
+	}
+}
+
+// record waits for an acknowledgement record of the published version in one of the given states.
+func (h *host) record(ctx context.Context, published awsfake.Entry, state agent.RecordState) (agent.Record, error) {
+	what := fmt.Sprintf("%s's record says %s", h.name, state)
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	recordKey := key + ".acks/" + h.name + ".json"
+	for e := range h.cloud.Follow(bounded) {
+		if e.What != awsfake.Answered || e.Action != "PutObject" || e.Key != recordKey || e.At.Before(published.At) {
+			continue
+		}
+		out, err := h.s3.GetObject(bounded, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &recordKey})
+		if err != nil {
+			return agent.Record{}, missing(ctx, what, err)
+		}
+		var r agent.Record
+		err = json.NewDecoder(out.Body).Decode(&r)
+		out.Body.Close()
+		if err != nil {
+			return agent.Record{}, fmt.Errorf("read %s's record: %w", h.name, err)
+		}
+		switch {
+		case r.Version.ETag != published.ETag: // of the version before
+		case r.State == state:
+			return r, nil
+		case state == agent.StateApplied && r.State == agent.StateFailed:
+			return r, fmt.Errorf("%s failed: %s\n%s", h.name, r.Error, strings.Join(r.LogTail, "\n"))
+		}
+	}
+	return agent.Record{}, missing(ctx, what, bounded.Err())
+}
+
+// message waits for the publish's message in one of the host's queues.
+func (h *host) message(ctx context.Context, published awsfake.Entry, what awsfake.What, queue string) (awsfake.Entry, error) {
+	return h.await(ctx, fmt.Sprintf("the message is %s, %s", what, queue), func(e awsfake.Entry) bool {
+		return e.What == what && e.Queue == queue && e.At.After(published.At)
+	})
+}
+
+// runs says what the host itself says it runs: what its switch has written, the system, and the
+// profile's generation. The error says that the latter two are not the same system.
+func (h *host) runs() (version, system string, generation int, err error) {
+	marker, err := os.ReadFile(h.path("root", nixtest.Marker))
+	if err != nil {
+		return "", "", 0, fmt.Errorf("what %s runs: %w", h.name, err)
+	}
+	if system, err = os.Readlink(h.path("root", nixtest.CurrentSystem)); err != nil {
+		return "", "", 0, fmt.Errorf("what %s runs: %w", h.name, err)
+	}
+	profiled, err := filepath.EvalSymlinks(h.path("profiles", "system"))
+	if err != nil {
+		return "", "", 0, fmt.Errorf("%s's profile: %w", h.name, err)
+	}
+	link, err := os.Readlink(h.path("profiles", "system"))
+	if err != nil {
+		return "", "", 0, fmt.Errorf("%s's profile: %w", h.name, err)
+	}
+	generation, err = strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(link, "system-"), "-link"))
+	if err != nil {
+		return "", "", 0, fmt.Errorf("%s's generation: %w", h.name, err)
+	}
+	if profiled != system {
+		return "", "", 0, fmt.Errorf("%s runs %s, and has %s in its profile", h.name, system, profiled)
+	}
+	return strings.TrimSpace(string(marker)), system, generation, nil
+}
+
+// logTail returns the last lines of the agent's log.
+func (h *host) logTail(n int) []byte {
+	data, _ := os.ReadFile(h.path("log")) // without one there is nothing to show
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-1-n):], nil)
+}
