@@ -79,6 +79,8 @@ type Options struct {
 
 	// Ours tells notices about this host's remote from others. Nil: all are.
 	Ours func(events.Notice) bool
+	// Config holds the settings that Store and Queue were made from, overrides included.
+	Config Config
 	// Override is applied to config.json's settings each time they are read: flags and
 	// environment come before the file. Nil: the file alone counts.
 	Override func(Config) Config
@@ -89,12 +91,10 @@ type Options struct {
 	Once Once
 	// Force applies the remote's version once, even if unchanged, backing off or rejected.
 	Force bool
-	// Notify tells the service manager (sd_notify). Nil: there is none.
-	Notify func(state string)
-	// Watchdog is the interval in which the service manager wants a sign of life. 0: never.
-	Watchdog time.Duration
-	Version  string // of npcnix, in records
-	Log      *slog.Logger
+	// Status tells the service manager what the agent does, in one line. Nil: there is none.
+	Status  func(line string)
+	Version string // of npcnix, in records
+	Log     *slog.Logger
 }
 
 // Once says when a run that is not to last ends.
@@ -118,8 +118,8 @@ func (o *Options) validate() error {
 	if o.Override == nil {
 		o.Override = func(c Config) Config { return c }
 	}
-	if o.Notify == nil {
-		o.Notify = func(string) {}
+	if o.Status == nil {
+		o.Status = func(string) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -135,8 +135,8 @@ type Agent struct {
 	reporter *reporter
 
 	config     Config                      // as last read, overrides included
-	made       Config                      // as it was when Store and Queue were made
 	said       string                      // the status that the service manager was told last
+	swept      bool                        // what a killed agent left is gone
 	hindrances int                         // rounds in a row that ended hindered
 	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on
 	pause      *backoff.ExponentialBackOff // between attempts that something else than a publish hinders
@@ -147,20 +147,16 @@ func New(o Options) (*Agent, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	c, err := o.Dir.LoadConfig()
-	if err != nil {
-		return nil, err
-	}
-	a := &Agent{Options: o, config: o.Override(c), reporter: newReporter(o.Log)}
+	a := &Agent{Options: o, config: o.Config, reporter: newReporter(o.Log)}
 	if err := a.config.validate(); err != nil {
 		return nil, err
 	}
 	if a.config.Remote == "" || a.config.Configuration == "" {
 		return nil, errors.New("remote and configuration must both be set: `npcnix config set remote URL` and `npcnix config set configuration NAME`")
 	}
-	a.made, a.since = a.config, a.config.LastReconfiguration
+	a.since = a.config.LastReconfiguration
 	a.pause = newBackOff(max(time.Second, seconds(a.config.MinSleepSecs)), max(time.Second, seconds(a.config.MaxSleepSecs)))
-	a.inbox = newInbox(o.Queue, o.Ours, a.config.Lease(), a.reporter)
+	a.inbox = newInbox(o.Queue, o.Ours, a.config.Lease(), !a.config.Paused.Active(time.Now()), a.reporter)
 	a.recorder = newRecorder(o.Store, o.Name, a.reporter)
 	return a, nil
 }
@@ -173,6 +169,8 @@ type round struct {
 	config   Config
 	state    State
 	previous nix.System // what ran when it began
+	running  nix.System // what runs
+	settled  bool       // state.Unsettled was false when it began
 	target   Target
 	attempt  int
 	times    Times
@@ -187,6 +185,9 @@ func (a *Agent) reconcile(ctx context.Context, r *round) outcome {
 	defer unlock()
 	if err := a.recall(ctx, r); err != nil {
 		return a.hindered(ctx, r, err)
+	}
+	if r.config.Paused.Active(time.Now()) {
+		return a.leave(r, Wait, r.config.Paused.String())
 	}
 
 	// notice
@@ -223,8 +224,8 @@ func (a *Agent) reconcile(ctx context.Context, r *round) outcome {
 	return a.applied(r, system)
 }
 
-// errNewer cancels a build whose version was overtaken.
-var errNewer = errors.New("a newer version was published")
+// errNewer ends a round whose target was overtaken by a newer version or other settings.
+var errNewer = errors.New("something else is wanted by now")
 
 // obtain fetches and builds the target. A newer version seen meanwhile cancels both.
 func (a *Agent) obtain(ctx context.Context, r *round) (nix.System, error) {
@@ -295,8 +296,12 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 		a.Log.Info("the built system runs already; nothing to activate", "system", s.Path)
 		return nil
 	}
-	if c, err := a.loadConfig(); err == nil && c.Paused.Active(time.Now()) {
+	switch c, err := a.loadConfig(); {
+	case err != nil: // reported by the next round
+	case c.Paused.Active(time.Now()):
 		return errPaused
+	case c.Remote != r.target.Remote || c.Configuration != r.target.Configuration:
+		return errNewer
 	}
 	if err := ctx.Err(); err != nil {
 		return err

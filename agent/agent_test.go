@@ -333,7 +333,7 @@ func TestAPausedHostReceivesNothingAndGoesOnAtOnceWhenUnpaused(t *testing.T) {
 		r.start()
 		time.Sleep(24 * time.Hour)
 		receives := len(r.of("receive"))
-		if receives > 1 { // the one in the air when the pause was found
+		if receives > 0 {
 			t.Errorf("received %d times while paused", receives)
 		}
 		if got := r.of("fetch", "activate"); len(got) != 0 {
@@ -364,7 +364,7 @@ func TestAMessageReceivedWhilePausedIsGivenBack(t *testing.T) {
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.queue.in <- []events.Delivery{message("m1")} // by the poll in the air
 		synctest.Wait()
-		equal(t, "settled", r.of("extend", "ack"), []string{"extend m1 by 0s"})
+		equal(t, "settled", r.of("extend", "ack"), []string{"extend m1 by 25s"})
 		time.Sleep(59 * time.Minute)
 		if got := r.state().Applied.ETag; got != "v1" {
 			t.Errorf("applied %s while paused", got)

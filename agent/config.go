@@ -37,7 +37,7 @@ type Config struct {
 	Host             string  `json:"host,omitempty"`
 	PollIntervalSecs int64   `json:"poll_interval_secs,omitempty"`
 	LeaseSecs        int64   `json:"lease_secs,omitempty"`
-	RetryDelaysSecs  []int64 `json:"retry_delays_secs,omitempty"`
+	RetryDelaysSecs  []int64 `json:"retry_delays_secs,omitzero"`
 	CorrectDrift     bool    `json:"correct_drift,omitempty"`
 	// RetryToken changes with each `npcnix retry`: a failure or rejection noted under another
 	// token no longer counts. A token and not a time, so that no clock can undo it.
@@ -125,6 +125,9 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%s is %d: it must be from 0 to %d", name, secs, maxSeconds)
 		}
 	}
+	if limit := int64(maxLease / time.Second); c.LeaseSecs > limit {
+		return fmt.Errorf("lease_secs is %d: SQS allows at most %d", c.LeaseSecs, limit)
+	}
 	for _, secs := range c.RetryDelaysSecs {
 		if secs < 0 || secs > maxSeconds {
 			return fmt.Errorf("retry_delays_secs holds %d: each must be from 0 to %d", secs, maxSeconds)
@@ -135,6 +138,9 @@ func (c *Config) validate() error {
 
 // maxSeconds bounds every duration an operator can set: a year.
 const maxSeconds = 366 * 24 * 3600
+
+// maxLease is the longest visibility timeout (Amazon SQS API reference, ReceiveMessage).
+const maxLease = 12 * time.Hour
 
 // ErrConfig marks a config.json that cannot be used.
 var ErrConfig = errors.New("config.json cannot be used")
@@ -218,8 +224,25 @@ func writeJSON(path string, v json.Marshaler) error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(path, data, 0o600, renameio.WithExistingPermissions()); err != nil {
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // a link stays one
+	}
+	dir := filepath.Dir(path)
+	if err := renameio.WriteFile(path, data, 0o600, renameio.WithExistingPermissions(), renameio.WithTempDir(dir)); err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return syncDir(dir)
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync directory %s: %w", dir, err)
 	}
 	return nil
 }

@@ -228,12 +228,18 @@ func ids(ds []events.Delivery) string {
 	return strings.Join(out, ",")
 }
 
-func (q *fakeQueue) Extend(_ context.Context, ds []events.Delivery, by time.Duration) error {
+func (q *fakeQueue) Extend(ctx context.Context, ds []events.Delivery, by time.Duration) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	q.add("extend %s by %s", ids(ds), by.Round(time.Second))
 	return nil
 }
 
-func (q *fakeQueue) Ack(_ context.Context, ds []events.Delivery) error {
+func (q *fakeQueue) Ack(ctx context.Context, ds []events.Delivery) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	q.add("ack %s", ids(ds))
 	return nil
 }
@@ -292,6 +298,14 @@ func (r *rig) configure(f func(*Config)) {
 
 func (r *rig) start() {
 	r.t.Helper()
+	c, err := r.dir.LoadConfig()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if r.opts.Override != nil {
+		c = r.opts.Override(c)
+	}
+	r.opts.Config = c
 	a, err := New(r.opts)
 	if err != nil {
 		r.t.Fatal(err)

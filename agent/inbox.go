@@ -38,11 +38,12 @@ type inbox struct {
 	// cannot overtake what was settled.
 	settling sync.Mutex
 
-	mu      sync.Mutex
-	held    []item
-	open    bool          // whether to receive
-	healthy bool          // whether the last receive worked
-	changed chan struct{} // closed, and replaced, when any of the above changes
+	mu        sync.Mutex
+	extending context.CancelFunc // ends the extension under way; nil if there is none
+	held      []item
+	open      bool          // whether to receive
+	healthy   bool          // whether the last receive worked
+	changed   chan struct{} // closed, and replaced, when any of the above changes
 }
 
 type item struct {
@@ -51,8 +52,8 @@ type item struct {
 	taken bool      // part of the round under way
 }
 
-func newInbox(q Queue, ours func(events.Notice) bool, lease time.Duration, log *reporter) *inbox {
-	return &inbox{queue: q, ours: ours, lease: lease, log: log, open: true, healthy: q != nil, changed: make(chan struct{})}
+func newInbox(q Queue, ours func(events.Notice) bool, lease time.Duration, open bool, log *reporter) *inbox {
+	return &inbox{queue: q, ours: ours, lease: lease, log: log, open: open, healthy: q != nil, changed: make(chan struct{})}
 }
 
 // run receives and keeps leases until ctx ends and both have stopped.
@@ -113,7 +114,15 @@ func (in *inbox) take() []events.Delivery {
 }
 
 // settle ends the round: what was taken is let go of and given to how, with its latest receipts.
+//
+// An extension under way is cut short: it may hang for as long as its requests may, and
+// another comes in time.
 func (in *inbox) settle(how func([]events.Delivery) error) error {
+	in.mu.Lock()
+	if in.extending != nil {
+		in.extending()
+	}
+	in.mu.Unlock()
 	in.settling.Lock()
 	defer in.settling.Unlock()
 	var ds []events.Delivery
@@ -140,6 +149,7 @@ func (in *inbox) receive(ctx context.Context) {
 	pollCtx, cancel := withGrace(ctx, pollGrace)
 	defer cancel()
 	pause := newBackOff(time.Second, time.Minute)
+	var failed time.Time
 	for ctx.Err() == nil {
 		if v := in.view(); !v.open {
 			select {
@@ -149,13 +159,19 @@ func (in *inbox) receive(ctx context.Context) {
 			continue
 		}
 		ds, err := in.queue.Receive(pollCtx)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			failed = time.Now()
 			in.log.failed("queue", "the queue cannot be received from; the store is polled until it can", err)
 			in.update(func() { in.healthy = false })
 			sleep(ctx, pause.NextBackOff())
 			continue
 		}
-		pause.Reset()
+		if time.Since(failed) > time.Minute {
+			pause.Reset() // not at once: a queue that works now and then must not be hammered
+		}
 		in.log.worked("queue", "the queue can be received from again")
 		in.accept(ctx, ds)
 	}
@@ -236,6 +252,8 @@ func (in *inbox) extendHeld(ctx context.Context) {
 		ds = append(ds, i.Delivery)
 	}
 	in.held = kept
+	ctx, in.extending = context.WithCancel(ctx)
+	defer in.extending()
 	in.mu.Unlock()
 	if len(ds) == 0 {
 		return

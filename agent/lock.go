@@ -17,6 +17,9 @@ var ErrRunning = errors.New("another npcnix follows on this data directory")
 // lock takes the named lock of the data directory, waiting until ctx ends. Where it has to
 // wait it says so once, through waiting.
 func (d Dir) lock(ctx context.Context, name string, waiting func()) (unlock func(), err error) {
+	if err := d.create(); err != nil {
+		return nil, err
+	}
 	l := flock.New(d.path(name))
 	ok, err := l.TryLock()
 	if err == nil && !ok {

@@ -224,26 +224,16 @@ func TestRetryGivesARejectedVersionAllItsAttemptsAgain(t *testing.T) {
 	})
 }
 
-func TestTheServiceManagerIsToldAndGetsItsSignsOfLife(t *testing.T) {
+func TestTheServiceManagerIsToldInOneLineAndNotTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.opts.Watchdog = 30 * time.Second
-		r.opts.Notify = func(s string) { r.add("notify %s", s) }
-		r.host.activate = func() error { time.Sleep(5 * time.Minute); return nil }
+		r.opts.Status = func(s string) { r.add("status %s", s) }
 		r.start()
-		time.Sleep(10 * time.Minute)
+		time.Sleep(time.Hour)
+		r.store.set(func(s *fakeStore) { s.latestErr = errors.New("two\nlines") })
+		time.Sleep(time.Hour)
 		r.end()
-		signs := r.when("notify WATCHDOG=1")
-		for i := 1; i < len(signs); i++ {
-			if pause := signs[i] - signs[i-1]; pause > 30*time.Second {
-				t.Errorf("no sign of life for %s", pause)
-			}
-		}
-		if len(signs) < 35 {
-			t.Errorf("%d signs of life in 10 minutes", len(signs))
-		}
-		said := r.of("notify READY", "notify STATUS=up to date", "notify STOPPING")
-		equal(t, "notifications", said, []string{"notify READY=1", "notify STATUS=up to date with v1", "notify STOPPING=1"})
+		equal(t, "status", r.of("status"), []string{"status building v1", "status up to date with v1", "status two lines"})
 	})
 }
 

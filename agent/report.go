@@ -1,35 +1,57 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // reporter logs what lasts once: a fault when it begins, when its kind changes and when it is
-// over; a kind of message when it is first seen. The rest goes to the debug level.
+// over; a kind of message when it is first seen. What comes and goes is said once in a while.
+// The rest goes to the debug level.
 type reporter struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	faults map[string]string // what is failing now → the kind of its error
+	faults map[string]*fault // by what fails
 	counts map[string]int
 }
 
+type fault struct {
+	failing bool
+	kind    string    // of its error, as last said
+	said    time.Time // when it was last said that it fails
+	over    time.Time // when it was last over
+}
+
+// flapping is how long a fault that was over must have been said ago to be said again.
+const flapping = 10 * time.Minute
+
 func newReporter(log *slog.Logger) *reporter {
-	return &reporter{log: log, faults: map[string]string{}, counts: map[string]int{}}
+	return &reporter{log: log, faults: map[string]*fault{}, counts: map[string]int{}}
 }
 
 // failed reports that what keeps failing.
 func (r *reporter) failed(what, sentence string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	f := r.faults[what]
+	if f == nil {
+		f = &fault{}
+		r.faults[what] = f
+	}
 	kind := errorKind(err)
-	if was, failing := r.faults[what]; failing && was == kind {
+	news := f.said.IsZero() ||
+		f.kind != kind && time.Since(f.said) >= time.Minute ||
+		!f.failing && time.Since(f.said) >= flapping
+	f.failing = true
+	if !news {
 		r.log.Debug(sentence, "error", err)
 		return
 	}
-	r.faults[what] = kind
+	f.kind, f.said = kind, time.Now()
 	r.log.Warn(sentence, "error", err)
 }
 
@@ -37,10 +59,17 @@ func (r *reporter) failed(what, sentence string, err error) {
 func (r *reporter) worked(what, sentence string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, failing := r.faults[what]; failing {
-		delete(r.faults, what)
-		r.log.Info(sentence)
+	f := r.faults[what]
+	if f == nil || !f.failing {
+		return
 	}
+	f.failing = false
+	level := slog.LevelInfo
+	if !f.over.IsZero() && time.Since(f.over) < flapping {
+		level = slog.LevelDebug
+	}
+	f.over = time.Now()
+	r.log.Log(context.Background(), level, sentence)
 }
 
 // counted reports the first of a kind and counts the others.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"npcnix/events"
@@ -75,21 +76,27 @@ func (a *Agent) recall(ctx context.Context, r *round) error {
 		a.reporter.worked("config", "config.json can be used again")
 		a.config = c
 	}
-	if !a.config.connects(a.made) {
+	if !a.config.connects(a.Options.Config) {
 		return ErrReconnect
 	}
 	r.config = a.config
+	a.inbox.setOpen(!r.config.Paused.Active(time.Now()))
 	running, err := a.Host.Current(ctx)
 	if err != nil {
 		return hindrance{byMachine, err}
 	}
-	r.previous = running
+	r.previous, r.running = running, running
 	r.state, err = a.Dir.loadState(r.config, running, a.Log)
 	if err != nil {
 		return hindrance{byMachine, err}
 	}
 	if r.state.Applied != nil {
 		a.since = r.state.Applied.At
+	}
+	r.settled = !r.state.Unsettled
+	if !a.swept {
+		a.sweep()
+		a.swept = true
 	}
 	return a.resume(ctx, r)
 }
@@ -104,7 +111,7 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 	}
 	r.state.Intent = nil
 	if in.Stage != StageActivating {
-		return nil
+		return a.save(r)
 	}
 	done, err := a.Host.Runs(ctx, nix.System{Path: in.System})
 	if err != nil {
@@ -118,7 +125,15 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		r.setFailure(in.Target, in.Attempt, errors.New("the activation was cut short"), nil)
 		r.state.Failure.DelaySecs = 0
 	}
-	return a.Dir.saveState(r.state)
+	return a.save(r)
+}
+
+// save makes the round's state durable; not to be able to is this machine's fault.
+func (a *Agent) save(r *round) error {
+	if err := a.Dir.saveState(r.state); err != nil {
+		return hindrance{byMachine, err}
+	}
+	return nil
 }
 
 func (r *round) setApplied(t Target, system string) {
@@ -126,7 +141,10 @@ func (r *round) setApplied(t Target, system string) {
 	if a := r.state.Applied; a != nil && (previous == "" || previous == system) {
 		previous = a.System
 	}
-	r.state.Applied = &Applied{Target: t, System: system, Previous: previous, At: time.Now().UTC()}
+	r.state.Applied = &Applied{
+		Target: t, System: system, Previous: previous, At: time.Now().UTC(),
+		Trigger: r.trigger, Attempt: r.attempt, Times: r.times,
+	}
 	r.state.Intent = nil
 	r.state.Unsettled = false
 	r.state.Failure = nil
@@ -182,7 +200,7 @@ func (a *Agent) leave(r *round, d Decision, why string) outcome {
 		a.reporter.failed("drift", "the host was switched by hand; left alone, as correct_drift is off", errors.New(why))
 		a.report(r, StateDrifted)
 		a.status("drifted from " + r.target.ETag)
-		return outcome{kind: outcomeApplied}
+		return outcome{kind: outcomeApplied, err: errors.New(why)}
 	default:
 		a.reporter.worked("drift", "the host runs the applied system again")
 		a.report(r, StateApplied)
@@ -198,8 +216,8 @@ func (a *Agent) begin(r *round) error {
 		r.attempt = f.Attempts + 1
 	}
 	r.state.Intent = &Intent{Target: r.target, Stage: StageBuilding, Attempt: r.attempt, Since: time.Now().UTC()}
-	if err := a.Dir.saveState(r.state); err != nil {
-		return hindrance{byMachine, err}
+	if err := a.save(r); err != nil {
+		return err
 	}
 	a.report(r, StateBuilding)
 	a.status("building " + r.target.ETag)
@@ -208,7 +226,9 @@ func (a *Agent) begin(r *round) error {
 
 // applied takes note that the target is reached.
 func (a *Agent) applied(r *round, s nix.System) outcome {
+	r.times.Acknowledged = time.Now()
 	r.setApplied(r.target, s.Path)
+	r.running = s
 	a.Force = false
 	a.since = r.state.Applied.At
 	if err := a.Dir.saveState(r.state); err != nil {
@@ -222,20 +242,20 @@ func (a *Agent) applied(r *round, s nix.System) outcome {
 		"activated", !r.times.Activated.IsZero(), "after", time.Since(r.times.Noticed).Round(time.Millisecond))
 	a.report(r, StateApplied)
 	a.status("up to date with " + r.target.ETag)
-	return outcome{kind: outcomeApplied, fresh: true}
+	return outcome{kind: outcomeApplied, fresh: !r.times.Activated.IsZero()}
 }
 
 // failed ends a round whose target could not be reached.
 func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 	switch {
 	case errors.Is(err, errNewer) || errors.Is(err, store.ErrChanged):
-		a.Log.Info("begun anew: a newer version was published", "etag", r.target.ETag)
+		a.Log.Info("begun anew", "etag", r.target.ETag, "why", err)
 		if r.last {
 			return a.hindered(ctx, r, err)
 		}
 		return outcome{kind: outcomeNewer, err: err}
 	case errors.Is(err, errPaused):
-		a.forget(r)
+		a.forget(r, err)
 		a.report(r, StatePaused)
 		return outcome{kind: outcomePaused, err: err}
 	case ctx.Err() != nil && (r.state.Intent.Stage != StageActivating || errors.Is(err, ctx.Err())):
@@ -244,6 +264,10 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 		return a.hindered(ctx, r, hindrance{byMachine, err})
 	case errors.As(err, new(hindrance)):
 		return a.hindered(ctx, r, err)
+	}
+	a.Force = false
+	if running, err := a.Host.Current(context.WithoutCancel(ctx)); err == nil {
+		r.running = running
 	}
 	r.setFailure(r.target, r.attempt, err, logTail(err))
 	if err := a.Dir.saveState(r.state); err != nil {
@@ -265,23 +289,26 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 // hindered ends a round that something else than the publish stopped: it counts as no attempt.
 func (a *Agent) hindered(ctx context.Context, r *round, err error) outcome {
 	if r.state.Intent != nil {
-		a.forget(r)
+		a.forget(r, err)
 	}
 	if ctx.Err() != nil || errors.Is(err, ErrReconnect) {
 		return outcome{kind: outcomeStopped, err: err}
 	}
 	var h hindrance
 	if !errors.As(err, &h) {
-		h = hindrance{byStore, err}
+		h = hindrance{byMachine, err}
 	}
 	a.reporter.failed(h.by, h.by+"; trying again until that is over", err)
 	a.status(err.Error())
 	return outcome{kind: outcomeHindered, next: time.Now().Add(a.pause.NextBackOff()), err: err}
 }
 
-// forget takes the intent back.
-func (a *Agent) forget(r *round) {
+// forget takes the intent back, as err ended the round.
+func (a *Agent) forget(r *round, err error) {
 	r.state.Intent = nil
+	if r.settled && !errors.As(err, new(*nix.ActivateError)) {
+		r.state.Unsettled = false // the switch did not begin
+	}
 	if err := a.Dir.saveState(r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
@@ -305,24 +332,26 @@ func (a *Agent) report(r *round, s RecordState) {
 	rec := Record{
 		Remote: r.target.Remote, Configuration: r.target.Configuration,
 		Version: RecordVersion{r.target.ETag, r.target.VersionID},
-		State:   s, System: r.previous.Path, Trigger: r.trigger, Attempt: r.attempt,
+		State:   s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times,
 	}
-	switch f := r.state.Failure; {
+	rec.Times.Acknowledged = time.Now()
+	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == StateApplied:
-		rec.System, rec.PreviousSystem = r.state.Applied.System, r.state.Applied.Previous
+		rec.System, rec.PreviousSystem = applied.System, applied.Previous
+		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
 	case (s == StateFailed || s == StateRejected) && f != nil:
 		rec.Attempt, rec.Error, rec.LogTail = f.Attempts, f.Error, f.Tail
 	}
-	rec.Times.Acknowledged = time.Now()
 	a.recorder.put(rec)
 }
 
 // status tells the service manager, in words, what it has not been told already.
 func (a *Agent) status(s string) {
+	s = strings.Join(strings.Fields(s), " ")
 	if s != a.said {
 		a.said = s
-		a.Notify("STATUS=" + s)
+		a.Status(s)
 	}
 }
 

@@ -24,26 +24,26 @@ const (
 	startedLook = 25 * time.Second
 )
 
-// Run reconciles at start and then on every event, poll and poke, until ctx ends (nil), until
-// Once is fulfilled (nil, or why it cannot be), or until it returns ErrReconnect. Whatever it
-// started has ended when it returns, and messages that are not settled are back in the queue.
+// Run reconciles at start and then on every event, poll and poke, until ctx ends (nil, but for
+// OnceAny an error), until Once is fulfilled (nil, or why it cannot be), or until it returns
+// ErrReconnect. Whatever it started has ended when it returns, and messages that are not settled
+// are back in the queue.
 func (a *Agent) Run(ctx context.Context) error {
-	a.sweep()
 	background, stop := context.WithCancel(ctx)
+	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
 	var inbox, recorder sync.WaitGroup
-	recorderCtx, stopRecorder := context.WithCancel(context.WithoutCancel(ctx))
 	inbox.Go(func() { a.inbox.run(background) })
-	recorder.Go(func() { a.recorder.run(recorderCtx) })
-	a.Notify("READY=1")
+	recorder.Go(func() { a.recorder.run(recording) })
 	defer func() {
-		a.Notify("STOPPING=1")
 		stop()
-		inbox.Wait()
-		a.inbox.giveBack(ctx)
-		bounded, cancel := context.WithTimeout(recorderCtx, settleGrace)
-		a.recorder.flush(bounded)
-		cancel()
-		stopRecorder()
+		var last sync.WaitGroup
+		last.Go(func() {
+			inbox.Wait()
+			a.inbox.giveBack(ctx)
+		})
+		last.Go(func() { a.flush(recording) })
+		last.Wait()
+		stopRecording()
 		recorder.Wait()
 	}()
 
@@ -54,16 +54,31 @@ func (a *Agent) Run(ctx context.Context) error {
 			if errors.Is(out.err, ErrReconnect) {
 				return ErrReconnect
 			}
-			return nil
+			return a.interrupted(ctx)
 		}
 		if done, err := a.fulfilled(out); done {
 			return err
 		}
-		a.inbox.setOpen(out.kind != outcomePaused)
 		if trigger = a.await(ctx, out, trigger == TriggerStart); trigger == "" {
-			return nil
+			return a.interrupted(ctx)
 		}
 	}
+}
+
+// interrupted returns what the end of ctx means: nothing to a daemon, failure to who waits.
+func (a *Agent) interrupted(ctx context.Context) error {
+	if a.Once == OnceAny {
+		return fmt.Errorf("ended before the host was brought up to date: %w", context.Cause(ctx))
+	}
+	return nil
+}
+
+// flush gives the recorder a moment to write the latest record. One that takes longer holds up
+// nothing, and is written later.
+func (a *Agent) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleGrace)
+	defer cancel()
+	a.recorder.flush(ctx)
 }
 
 // fulfilled reports whether Once is, or cannot be any more.
@@ -79,6 +94,8 @@ func (a *Agent) fulfilled(out outcome) (bool, error) {
 	case OnceAny:
 		_, again := a.config.retryDelay(a.hindrances + 1)
 		switch {
+		case out.kind == outcomeApplied && out.err != nil:
+			return true, fmt.Errorf("%w; --correct-drift switches it back", out.err)
 		case out.kind == outcomeApplied:
 			return true, nil
 		case out.kind == outcomePaused:
@@ -99,8 +116,6 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	alive, stop := a.signs()
-	defer stop()
 	for {
 		v := a.inbox.view()
 		switch {
@@ -118,8 +133,6 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 			return TriggerPoll
 		case <-a.Poke:
 			return TriggerManual
-		case <-alive:
-			a.Notify("WATCHDOG=1")
 		case <-ctx.Done():
 			return ""
 		}
@@ -143,38 +156,8 @@ func (a *Agent) delay(out outcome, healthyQueue bool) time.Duration {
 	return poll
 }
 
-// signs returns a channel on which it is time to tell the service manager that the agent lives.
-func (a *Agent) signs() (<-chan time.Time, func()) {
-	if a.Watchdog <= 0 {
-		return nil, func() {}
-	}
-	t := time.NewTicker(a.Watchdog / 2)
-	return t.C, t.Stop
-}
-
-// keepAlive gives signs of life while a round is under way, whose steps have bounds of their
-// own, until stop is called.
-func (a *Agent) keepAlive() (stop func()) {
-	alive, stopTicks := a.signs()
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-alive:
-				a.Notify("WATCHDOG=1")
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() { stopTicks(); close(done); <-ended }
-}
-
 // round reconciles, beginning again when overtaken by a newer version, and settles.
 func (a *Agent) round(ctx context.Context, trigger Trigger) outcome {
-	stop := a.keepAlive()
-	defer stop()
 	var out outcome
 	for restarts := 0; restarts <= maxRestarts; restarts++ {
 		r := &round{trigger: trigger, held: a.inbox.take(), last: restarts == maxRestarts, times: Times{Noticed: time.Now()}}
@@ -189,25 +172,31 @@ func (a *Agent) round(ctx context.Context, trigger Trigger) outcome {
 
 // settle decides what becomes of the messages of a round.
 func (a *Agent) settle(ctx context.Context, out outcome) {
+	if ctx.Err() != nil { // told to stop meanwhile: what is done is settled all the same
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleGrace)
+		defer cancel()
+		ctx = bounded
+	}
 	var how func([]events.Delivery) error
 	switch out.kind {
 	case outcomeApplied:
-		flushed, cancel := context.WithTimeout(ctx, recordTimeout)
-		a.recorder.flush(flushed)
-		cancel()
+		a.flush(ctx)
 		a.pause.Reset()
 		how = func(ds []events.Delivery) error { return a.Queue.Ack(ctx, ds) }
-	case outcomeFailed, outcomeHindered, outcomeNewer:
+	case outcomeFailed:
 		how = func(ds []events.Delivery) error { return a.Queue.Extend(ctx, ds, time.Until(out.next)) }
 	case outcomeRejected:
 		// Left alone: the queue's redrive policy moves them to the dead-letter queue.
 		how = func([]events.Delivery) error { return nil }
 	case outcomePaused:
-		how = func(ds []events.Delivery) error { return a.Queue.Extend(ctx, ds, 0) }
-	case outcomeStopped:
-		return // Run gives them back when it ends
+		// Not at once: a poll that is still in the air would have them again.
+		how = func(ds []events.Delivery) error { return a.Queue.Extend(ctx, ds, startedLook) }
+	default:
+		// Hindered: held on to, for the next round to settle, as giving them back each time
+		// would bring them to the dead-letter queue. Stopped: given back when Run ends.
+		return
 	}
-	if err := a.inbox.settle(how); err != nil && ctx.Err() == nil {
+	if err := a.inbox.settle(how); err != nil {
 		a.reporter.failed("settle", "messages cannot be settled; they will be delivered again, which does no harm", err)
 	}
 }

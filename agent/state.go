@@ -53,6 +53,10 @@ type Applied struct {
 	System   string    `json:"system"`
 	Previous string    `json:"previous_system,omitempty"` // what ran before
 	At       time.Time `json:"at"`
+	// How it came about, for the record.
+	Trigger Trigger `json:"trigger,omitempty"`
+	Attempt int     `json:"attempt,omitempty"`
+	Times   Times   `json:"times,omitzero"`
 }
 
 // Intent is the work in progress, written before it starts.
