@@ -96,8 +96,11 @@ func pushCommand(c *common) *cobra.Command {
 				return fmt.Errorf("write %s: %w", file.Name(), err)
 			}
 			size, err := file.Seek(0, io.SeekCurrent)
+			if err == nil {
+				_, err = file.Seek(0, io.SeekStart)
+			}
 			if err != nil {
-				return err
+				return fmt.Errorf("read %s: %w", file.Name(), err)
 			}
 			v, err := r.Publish(ctx, file, size)
 			if err != nil {
@@ -167,7 +170,7 @@ func pullCommand(c *common) *cobra.Command {
 
 // absent reports whether dir is to be made, and so may be removed again.
 func absent(dir string) (bool, error) {
-	_, err := os.Stat(filepath.Clean(dir))
+	_, err := os.Lstat(filepath.Clean(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil
 	}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -36,14 +35,22 @@ func followCommand(c *common) *cobra.Command {
 remote), and by polling. This is the daemon; it never exits because of somebody else's error.
 
 --once=any ends on any success: 0 when the host runs the remote's version, 1 when that version was
-rejected, the store stayed out of reach, or the host is paused. --once=activate is a daemon that
-ends after the first activation.`,
-		Args: cobra.NoArgs,
+rejected, the store stayed out of reach, or the host is paused or was switched by hand.
+--once=activate is a daemon that ends after the first activation.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && cmd.Flags().Changed("once") {
+				return fmt.Errorf("unknown argument %q: --once takes its value after a =, as in --once=activate", args[0])
+			}
+			return cobra.NoArgs(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("poll-interval") && pollInterval < time.Second {
 				return usageError{fmt.Errorf("--poll-interval is %s: it must be at least 1s", pollInterval)}
 			}
 			f.over.PollIntervalSecs = int64(pollInterval / time.Second)
+			if err := f.check(); err != nil {
+				return err
+			}
 			return f.run(cmd.Context())
 		},
 	}
@@ -76,12 +83,20 @@ func installCommand(c *common) *cobra.Command {
 applied, as an intermediate step; the agent it brings applies the final one.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
 			if err := store.CheckURL(remote); err != nil {
 				return err
 			}
 			err := c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
-				config.Remote, config.RemoteRegion, config.Configuration = remote, region, configuration
-				config.QueueURL = f.over.QueueURL
+				config.Remote, config.Configuration = remote, configuration
+				if region != "" {
+					config.RemoteRegion = region
+				}
+				if f.over.QueueURL != "" {
+					config.QueueURL = f.over.QueueURL
+				}
 				if f.over.Host != "" {
 					config.Host = f.over.Host
 				}
@@ -103,6 +118,21 @@ applied, as an intermediate step; the agent it brings applies the final one.`,
 	_ = cmd.MarkFlagRequired("remote")
 	_ = cmd.MarkFlagRequired("configuration")
 	return cmd
+}
+
+// check returns a usage error when a flag cannot be right.
+func (f *follower) check() error {
+	if f.over.QueueURL != "" {
+		if err := events.CheckQueueURL(f.over.QueueURL); err != nil {
+			return usageError{err}
+		}
+	}
+	if f.over.Host != "" {
+		if err := store.CheckHost(f.over.Host); err != nil {
+			return usageError{err}
+		}
+	}
+	return nil
 }
 
 // override puts flags and environment over what config.json says.
@@ -142,17 +172,29 @@ func (f *follower) run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
+	stopSigns, err := f.supervise()
+	if err != nil {
+		return err
+	}
+	defer stopSigns()
+	unusable := ""
 	for first := true; ; first = false {
-		a, closeWatch, err := f.agent(ctx, poke)
+		a, closeWatch, err := f.agent(ctx, poke, f.force && first)
 		if err == nil {
 			err = a.Run(ctx)
 			closeWatch()
 		} else if !first {
 			// The operator changed config.json to something unusable. Stay, so that
 			// mending it is enough.
-			f.log.Error("config.json cannot be used; waiting for it to change", "error", err)
+			if said := err.Error(); said != unusable {
+				unusable = said
+				f.log.Error("config.json cannot be used; waiting for it to change", "error", err)
+			}
+			again := time.NewTimer(30 * time.Second) // the fault may also be a passing one
 			select {
 			case <-poke:
+				continue
+			case <-again.C:
 				continue
 			case <-ctx.Done():
 				return nil
@@ -167,7 +209,7 @@ func (f *follower) run(ctx context.Context) error {
 
 // agent wires one agent from config.json and the flags. What it returns beside the agent is to
 // be called when that has run.
-func (f *follower) agent(ctx context.Context, poke <-chan struct{}) (*agent.Agent, func(), error) {
+func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) (*agent.Agent, func(), error) {
 	config, err := f.dir().LoadConfig()
 	if err != nil {
 		return nil, nil, err
@@ -190,22 +232,14 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}) (*agent.Agen
 	if err != nil {
 		return nil, nil, err
 	}
-	watchdog, err := daemon.SdWatchdogEnabled(false)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read WATCHDOG_USEC: %w", err)
-	}
 	o := agent.Options{
 		Dir: f.dir(), Name: name, Store: remote, Host: host,
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
 		},
-		Override: f.override, Poke: poke, Once: agent.Once(f.once), Force: f.force,
-		Notify: func(state string) {
-			if _, err := daemon.SdNotify(false, state); err != nil {
-				f.log.Debug("the service manager cannot be notified", "error", err)
-			}
-		},
-		Watchdog: watchdog, Version: versionString(), Log: f.log,
+		Config: config, Override: f.override, Poke: poke, Once: agent.Once(f.once), Force: force,
+		Status:  func(line string) { f.tell("STATUS=" + line) },
+		Version: versionString(), Log: f.log,
 	}
 	closeWatch := func() {}
 	switch {
@@ -242,7 +276,8 @@ func (f *follower) watchConfig(ctx context.Context) (<-chan struct{}, func(), er
 	}
 	watch, err := events.WatchFile(path, f.log)
 	if err != nil {
-		return nil, nil, err
+		f.log.Warn("config.json cannot be watched; changes take effect at the next poll", "error", err)
+		return nil, func() {}, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	poke, ended := make(chan struct{}), make(chan struct{})

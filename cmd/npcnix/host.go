@@ -42,6 +42,9 @@ correct_drift is set. Prints the system.`,
 			if err != nil {
 				return err
 			}
+			if err := c.dir().Check(); err != nil {
+				return err
+			}
 			unlock, err := c.dir().LockActivation(ctx, func() { c.log.Warn("waiting for another npcnix to finish its activation") })
 			if err != nil {
 				return err
@@ -82,7 +85,7 @@ func text(help string, field func(*agent.Config) *string, check func(string) err
 		help: help,
 		get:  func(c agent.Config) string { return *field(&c) },
 		apply: func(c *agent.Config, v string) error {
-			if check != nil {
+			if check != nil && v != "" {
 				if err := check(v); err != nil {
 					return usageError{err}
 				}
@@ -159,7 +162,7 @@ func configCommand(c *common) *cobra.Command {
 	cmd.AddCommand(&cobra.Command{Use: "show", Short: "Print config.json", Args: cobra.NoArgs, RunE: show})
 
 	var init bool
-	help := "Set a member of config.json. A running agent takes it up at once.\n\nSettings:\n"
+	help := "Set a member of config.json. A running agent takes it up at once. An empty VALUE takes a\nsetting that is a text away.\n\nSettings:\n"
 	for _, name := range settingNames {
 		help += fmt.Sprintf("  %-22s %s\n", name, settings[name].help)
 	}
@@ -179,13 +182,28 @@ func configCommand(c *common) *cobra.Command {
 				if init && s.get(*config) != "" {
 					return nil
 				}
-				return s.apply(config, args[1])
+				if err := s.apply(config, args[1]); err != nil {
+					return err
+				}
+				return usable(*config)
 			})
 		},
 	}
 	set.Flags().BoolVar(&init, "init", false, "only if it is not set yet")
 	cmd.AddCommand(set)
 	return cmd
+}
+
+// usable returns a usage error when config.json could not be read with these settings.
+func usable(config agent.Config) error {
+	data, err := json.Marshal(config)
+	if err == nil {
+		err = json.Unmarshal(data, new(agent.Config))
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 func pauseCommand(c *common) *cobra.Command {

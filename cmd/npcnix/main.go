@@ -43,10 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, new(usageError)):
-		fmt.Fprintf(stderr, "npcnix: %v\nSee 'npcnix help'.\n", err)
-		return exitUsage
-	case errors.Is(err, store.ErrURL):
+	case errors.As(err, new(usageError)), errors.Is(err, store.ErrURL):
 		fmt.Fprintf(stderr, "npcnix: %v\n", err)
 		return exitUsage
 	default:

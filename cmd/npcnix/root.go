@@ -68,12 +68,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.`
 
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	c := &common{stdout: stdout, stderr: stderr}
-	parsed := false
+	begun := false
 	root := &cobra.Command{
 		Use:           "npcnix",
 		Short:         "Keep NixOS hosts at the configuration that a store holds",
 		Long:          rootHelp,
-		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,11 +80,8 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 				return err
 			}
 			var err error
-			if c.log, err = newLogger(stderr, c.logLevel, c.logFormat); err != nil {
-				return err
-			}
-			parsed = true
-			return nil
+			c.log, err = newLogger(stderr, c.logLevel, c.logFormat)
+			return err
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
@@ -105,11 +101,53 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	if err != nil && !parsed && !errors.As(err, new(usageError)) {
-		return usageError{err} // of flags and arguments: nothing ran yet
+	refuseUnknownTopics(root)
+	onRun(root, func() { begun = true })
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !begun {
+		err = usageError{err} // of flags and arguments: nothing ran yet
+	}
+	if errors.As(err, new(usageError)) {
+		return fmt.Errorf("%w\nSee '%s --help'", err, cmd.CommandPath())
 	}
 	return err
+}
+
+// onRun has begun called when the work of a command begins, that is when its flags and arguments
+// have been found right.
+func onRun(cmd *cobra.Command, begun func()) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			begun()
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		onRun(sub, begun)
+	}
+}
+
+// refuseUnknownTopics makes errors of what the library's own commands answer with a general help.
+func refuseUnknownTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				_, rest, err := root.Find(args)
+				if err == nil && len(rest) > 0 {
+					err = fmt.Errorf("unknown command %q", rest[0])
+				}
+				return err
+			}
+		case "completion":
+			cmd.Args = cobra.NoArgs
+			cmd.RunE = func(*cobra.Command, []string) error {
+				return usageError{errors.New("give a shell: bash, zsh, fish or powershell")}
+			}
+		}
+	}
 }
 
 func versionCommand(c *common) *cobra.Command {

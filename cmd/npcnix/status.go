@@ -104,9 +104,12 @@ func (s hostStatus) text(now time.Time) string {
 	line("configuration", "%s", or(s.Configuration, "not set"))
 	line("events", "%s", or(s.QueueURL, "no queue; polling"))
 	line("running", "%s", or(s.Running, "unknown"))
-	if a := s.Applied; a != nil {
+	switch a := s.Applied; {
+	case a != nil:
 		line("applied", "%s as %s, %s", a.ETag, a.Configuration, ago(a.At))
-	} else {
+	case s.StateError != "":
+		line("applied", "unknown")
+	default:
 		line("applied", "nothing yet")
 	}
 	if s.Drifted {
@@ -127,7 +130,7 @@ func (s hostStatus) text(now time.Time) string {
 		}
 	}
 	if s.StateError != "" {
-		line("state.json", "%s", s.StateError)
+		line("problem", "%s; the agent sets it aside at its next look at the store", s.StateError)
 	}
 	return b.String()
 }

@@ -1,0 +1,193 @@
+package integration
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"npcnix/integration/awsfake"
+)
+
+// BenchmarkPublish measures the way from a publish to nix: agents that are real but for nix, in
+// this process with the cloud, so that they share its processors with each other and with it.
+//
+//	own     from the moment that SQS hands the message out to the call of nix
+//	npcnix  from the PUT's arrival at S3 (in turn: the message's in the queue) to the call of nix
+//	bare    from the same on to a loop of nothing but ReceiveMessage having the message in hand
+//
+// Agents and bare loops take turns, on clouds of their own, with as many queues each. A hundred
+// hosts have a hundred disks; a hundred agents here have one, or, where it is there, /dev/shm.
+func BenchmarkPublish(b *testing.B) {
+	for _, c := range []struct {
+		name             string
+		hosts, publishes int
+		inTurn           bool
+		inMemory         bool          // the data directories
+		delay            time.Duration // of events, on both sides
+	}{
+		{"100-hosts-at-once", 100, 20, false, true, 0},
+		{"100-hosts-at-once-events-1s-late", 100, 10, false, true, time.Second},
+		{"100-hosts-at-once-on-one-disk", 100, 3, false, false, 0},
+		{"10-hosts-at-once", 10, 50, false, true, 0},
+		{"100-hosts-in-turn", 100, 5, true, true, 0},
+		{"100-hosts-in-turn-on-one-disk", 100, 5, true, false, 0},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			ours, bare := newFleet(b, c.hosts), newFleet(b, c.hosts)
+			ours.credentials(b)
+			if c.inMemory {
+				ours.keepInMemory(b)
+			}
+			ours.publish()
+			reached := map[string]func() time.Time{}
+			for _, name := range ours.hosts {
+				h := &watchedHost{}
+				ours.follow(name, h)
+				reached[name] = h.calledFor
+			}
+			inHand := map[string]func() time.Time{}
+			for _, name := range bare.hosts {
+				inHand[name] = bare.receive(name)
+			}
+			ours.awaitCount(awsfake.Deleted, c.hosts)
+			ours.awaitParked()
+			bare.awaitParked()
+			wake := (*fleet).wakeAll
+			if c.inTurn {
+				ours.notify(false)
+				bare.notify(false)
+				wake = (*fleet).wakeInTurn
+			}
+			for _, f := range []*fleet{ours, bare} {
+				f.cloud.Events(awsfake.Delay(c.delay))
+			}
+			wake(ours, reached) // the first times make connections
+			wake(bare, inHand)
+
+			var own, npcnix, loop []time.Duration
+			for b.Loop() {
+				for range c.publishes {
+					for _, w := range wake(ours, reached) {
+						own = append(own, w.reached.Sub(w.handedOut))
+						npcnix = append(npcnix, w.reached.Sub(w.published))
+					}
+					for _, w := range wake(bare, inHand) {
+						loop = append(loop, w.reached.Sub(w.published))
+					}
+				}
+			}
+			quiet(b)
+			b.ReportMetric(milliseconds(percentile(own, 50)), "own-p50-ms")
+			b.ReportMetric(milliseconds(percentile(own, 99)), "own-p99-ms")
+			b.ReportMetric(milliseconds(percentile(npcnix, 50)), "npcnix-p50-ms")
+			b.ReportMetric(milliseconds(percentile(npcnix, 99)), "npcnix-p99-ms")
+			b.ReportMetric(milliseconds(percentile(loop, 50)), "bare-p50-ms")
+			b.ReportMetric(milliseconds(percentile(loop, 99)), "bare-p99-ms")
+			b.ReportMetric(float64(percentile(npcnix, 99))/float64(percentile(loop, 99)), "p99-x-bare")
+			b.ReportMetric(float64(len(own)), "samples")
+		})
+	}
+}
+
+// waking is how one host came to hear of one publish.
+type waking struct{ published, handedOut, reached time.Time }
+
+// wakeAll publishes and returns how each host heard of it, once all are idle again.
+func (f *fleet) wakeAll(reached map[string]func() time.Time) []waking {
+	f.t.Helper()
+	begun := time.Now()
+	f.publish()
+	return f.woken(begun, f.hosts, reached)
+}
+
+// wakeInTurn publishes and tells one host after the other of it.
+func (f *fleet) wakeInTurn(reached map[string]func() time.Time) []waking {
+	f.t.Helper()
+	f.publish()
+	var all []waking
+	for _, host := range f.hosts {
+		begun := time.Now()
+		_, err := f.sqs.SendMessage(f.t.Context(), &sqs.SendMessageInput{
+			QueueUrl: aws.String(f.queueURL(host)), MessageBody: aws.String(notification()),
+		})
+		f.must(err)
+		all = append(all, f.woken(begun, []string{host}, reached)...)
+	}
+	return all
+}
+
+// woken waits until all of the hosts have settled their message and poll again, and returns how
+// they heard of it; a host that did not build, or built before, is left out.
+func (f *fleet) woken(begun time.Time, hosts []string, reached map[string]func() time.Time) []waking {
+	f.t.Helper()
+	var published time.Time
+	handedOut, deleted, polling := map[string]time.Time{}, map[string]bool{}, map[string]bool{}
+	f.await("every host has settled its message", func(e awsfake.Entry) bool {
+		if e.At.Before(begun) || e.Queue != "" && !slices.Contains(hosts, e.Queue) {
+			return false
+		}
+		switch e.What {
+		case awsfake.Requested:
+			if e.Action == "PutObject" && e.Key == key || e.Action == "SendMessage" {
+				published = e.At
+			}
+		case awsfake.Received:
+			handedOut[e.Queue] = e.At
+		case awsfake.Deleted:
+			deleted[e.Queue] = true
+		case awsfake.Parked:
+			if !handedOut[e.Queue].IsZero() {
+				polling[e.Queue] = true
+			}
+		}
+		return len(deleted) == len(hosts) && len(polling) == len(hosts)
+	})
+	var all []waking
+	for _, host := range hosts {
+		if w := (waking{published, handedOut[host], reached[host]()}); w.reached.After(w.handedOut) {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// receive runs a loop that does nothing but receive and delete, until the benchmark ends. The
+// function it returns tells when the loop had its latest message in hand.
+func (f *fleet) receive(host string) func() time.Time {
+	client := sqs.NewFromConfig(awsfake.Config(f.endpoint))
+	url := aws.String(f.queueURL(host))
+	ctx, ended := f.t.Context(), make(chan struct{})
+	f.t.Cleanup(func() { <-ended })
+	var mu sync.Mutex
+	var latest time.Time
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			out, err := client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+				QueueUrl: url, MaxNumberOfMessages: 10, WaitTimeSeconds: 20,
+			})
+			now := time.Now()
+			if err == nil && len(out.Messages) > 0 {
+				mu.Lock()
+				latest = now
+				mu.Unlock()
+				_, err = client.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: url, ReceiptHandle: out.Messages[0].ReceiptHandle})
+			}
+			if err != nil && !errors.Is(err, context.Canceled) {
+				f.t.Errorf("bare loop: %v", err)
+				return
+			}
+		}
+	}()
+	return func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return latest
+	}
+}

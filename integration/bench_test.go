@@ -1,0 +1,233 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"npcnix/agent"
+	"npcnix/events"
+	"npcnix/integration/awsfake"
+	"npcnix/nix"
+	"npcnix/store"
+)
+
+// The benchmarks of docs/benchmarks.md. Each prints our figure, the one it is compared with, and
+// their ratio, all from one run. None of them fails because something took long.
+
+// fleet is a cloud, and hosts whose queues are subscribed to its topic.
+type fleet struct {
+	*world
+	cloud     *awsfake.Cloud
+	hosts     []string // their names are also those of their queues
+	published int
+	dataDir   string // that the hosts' data directories are made in; empty for the usual place
+}
+
+func newFleet(b *testing.B, hosts int) *fleet {
+	b.Helper()
+	cloud, err := awsfake.Start("")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(cloud.Close)
+	f := &fleet{world: newWorld(b, cloud.URL()), cloud: cloud}
+	for i := range hosts {
+		name := fmt.Sprintf("web%03d", i)
+		f.queue(name, 100)
+		f.hosts = append(f.hosts, name)
+	}
+	return f
+}
+
+func (f *fleet) queueURL(host string) string {
+	return f.endpoint + "/" + awsfake.Account + "/" + host
+}
+
+// publish puts a flake that was not there before.
+func (f *fleet) publish() {
+	f.t.Helper()
+	f.published++
+	dir := f.t.TempDir()
+	f.must(os.WriteFile(filepath.Join(dir, "flake.nix"), fmt.Appendf(nil, "{ outputs = _: { n = %d; }; }\n", f.published), 0o644))
+	var packed bytes.Buffer
+	f.must(store.Pack(f.t.Context(), dir, nil, &packed, nil))
+	_, err := f.s3.PutObject(f.t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(packed.Bytes()),
+	})
+	f.must(err)
+}
+
+// notification is a message about the remote, as S3 writes them.
+func notification() string {
+	return fmt.Sprintf(`{"Records":[{"eventVersion":"2.1","eventSource":"aws:s3","eventName":"ObjectCreated:Put",`+
+		`"s3":{"bucket":{"name":%q},"object":{"key":%q}}}]}`, bucket, key)
+}
+
+// await waits for something in the trace; want sees every entry, from the first on.
+func (f *fleet) await(what string, want func(awsfake.Entry) bool) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 2*time.Minute)
+	defer cancel()
+	if _, err := f.cloud.Await(ctx, want); err != nil {
+		f.t.Fatalf("does not come about: %s: %v", what, err)
+	}
+}
+
+// awaitParked waits until every host's long poll waits at the server.
+func (f *fleet) awaitParked() {
+	f.t.Helper()
+	parked := map[string]bool{}
+	f.await("every host polls", func(e awsfake.Entry) bool {
+		if e.What == awsfake.Parked {
+			parked[e.Queue] = true
+		}
+		return len(parked) == len(f.hosts)
+	})
+}
+
+// watchedHost is a host that builds and switches in no time and knows when a build was called for.
+type watchedHost struct {
+	hold <-chan struct{} // when not nil, builds wait for it to be closed
+
+	mu         sync.Mutex
+	builds     int
+	reconciles int       // each asks once what runs, and once more after a switch
+	built      time.Time // when the latest build was called for
+	runs       nix.System
+}
+
+func (h *watchedHost) Build(ctx context.Context, _, configuration string) (nix.System, error) {
+	now := time.Now()
+	h.mu.Lock()
+	h.builds++
+	h.built = now
+	system := nix.System{Path: fmt.Sprintf("/nix/store/%s-%d", configuration, h.builds)}
+	h.mu.Unlock()
+	if h.hold != nil {
+		select {
+		case <-h.hold:
+		case <-ctx.Done():
+			return nix.System{}, ctx.Err()
+		}
+	}
+	return system, nil
+}
+
+func (h *watchedHost) Activate(_ context.Context, s nix.System) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.runs = s
+	h.reconciles--
+	return nil
+}
+
+func (h *watchedHost) Current(context.Context) (nix.System, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reconciles++
+	return h.runs, nil
+}
+
+func (h *watchedHost) Runs(_ context.Context, s nix.System) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.runs == s, nil
+}
+
+// counts returns how many reconciles and builds there were.
+func (h *watchedHost) counts() (reconciles, builds int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reconciles, h.builds
+}
+
+// calledFor returns when the latest build was called for; zero when none was.
+func (h *watchedHost) calledFor() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.built
+}
+
+// keepInMemory lets the agents have their files in memory, where this machine has a place for it.
+func (f *fleet) keepInMemory(b *testing.B) {
+	b.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "npcnix-bench-*")
+	if err != nil {
+		b.Logf("files are kept on the disk: %v", err)
+		return
+	}
+	b.Cleanup(func() { _ = os.RemoveAll(dir) })
+	b.Setenv("TMPDIR", dir)
+	f.dataDir = dir
+}
+
+// follow runs a host's agent, real but for its nix, until the benchmark ends.
+func (f *fleet) follow(name string, h *watchedHost) {
+	f.t.Helper()
+	ctx := f.t.Context()
+	r, err := store.Open(ctx, remote+"?region="+awsfake.Region+"&endpoint="+f.endpoint, store.Options{})
+	f.must(err)
+	queue, err := events.OpenQueue(ctx, events.QueueOptions{URL: f.queueURL(name), Region: awsfake.Region})
+	f.must(err)
+	dir := agent.Dir(f.t.TempDir())
+	if f.dataDir != "" {
+		dir = agent.Dir(filepath.Join(f.dataDir, name))
+	}
+	f.must(dir.UpdateConfig(ctx, func(c *agent.Config) error {
+		c.Remote, c.Configuration, c.PollIntervalSecs = remote, name, 3600
+		return nil
+	}))
+	config, err := dir.LoadConfig()
+	f.must(err)
+	a, err := agent.New(agent.Options{
+		Dir: dir, Config: config, Name: name, Store: r, Host: h, Queue: queue, Version: "benchmark",
+		Ours: func(n events.Notice) bool { return n.Bucket == bucket && n.Key == key },
+	})
+	f.must(err)
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }() // ctx ends before the first Cleanup, for all agents at once
+	f.t.Cleanup(func() {
+		if err := <-ended; err != nil {
+			f.t.Errorf("agent of %s: %v", name, err)
+		}
+	})
+}
+
+// credentials lets the SDK in this process find those of an AWS, and nothing of this machine.
+func (f *fleet) credentials(b *testing.B) {
+	for _, e := range os.Environ() {
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, "AWS_") {
+			b.Setenv(name, "")
+		}
+	}
+	for _, e := range f.cloud.Env() {
+		if name, value, _ := strings.Cut(e, "="); name != "AWS_ENDPOINT_URL" {
+			b.Setenv(name, value)
+		}
+	}
+}
+
+// percentile returns the time within which so many percent of ds lie.
+func percentile(ds []time.Duration, percent int) time.Duration {
+	if len(ds) == 0 {
+		return 0
+	}
+	ds = slices.Sorted(slices.Values(ds))
+	return ds[min(len(ds)-1, len(ds)*percent/100)]
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// quiet takes the time per operation out of a benchmark's line, where it says nothing.
+func quiet(b *testing.B) { b.ReportMetric(0, "ns/op") }
