@@ -136,6 +136,7 @@ type Agent struct {
 
 	config     Config                      // as last read, overrides included
 	said       string                      // the status that the service manager was told last
+	idled      time.Time                   // when an event last brought nothing new
 	swept      bool                        // what a killed agent left is gone
 	hindrances int                         // rounds in a row that ended hindered
 	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on

@@ -298,6 +298,36 @@ func TestABurstOfAThousandMessagesCostsAtMostTwoReconciles(t *testing.T) {
 	})
 }
 
+func TestABurstThatTricklesInCostsOneLookASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		r.mark()
+		for i := range 1000 {
+			r.queue.in <- []events.Delivery{message(fmt.Sprint(i))}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Minute)
+		r.end()
+		if n := len(r.of("latest")); n < 1 || n > 4 { // in it the poll that follows a start
+			t.Errorf("%d looks at the store", n)
+		}
+		equal(t, "acks", r.of("ack"), []string{"ack 0", "ack (999)"})
+		// A new version does not wait after a publish that was applied.
+		r.start()
+		synctest.Wait()
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		begun := time.Now()
+		r.queue.in <- []events.Delivery{message("new")}
+		synctest.Wait()
+		r.end()
+		if got := r.state().Applied; got.ETag != "v2" || got.Times.Noticed.Sub(begun) != 0 {
+			t.Errorf("applied: %+v", got)
+		}
+	})
+}
+
 func TestMessagesThatAreNotForThisHostAreDeletedAndSaidOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

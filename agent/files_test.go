@@ -63,6 +63,9 @@ func TestAHostOfTheRustNpcnixIsTakenOverWithoutABuild(t *testing.T) {
 		if got := r.of("fetch", "build"); len(got) != 0 {
 			t.Errorf("worked: %q", got)
 		}
+		if a := r.state().Applied; a == nil || a.ETag != "v1" {
+			t.Errorf("not remembered: %+v", a)
+		}
 		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.System != "/nix/store/old" {
 			t.Errorf("record: %+v", rec)
 		}

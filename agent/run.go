@@ -22,6 +22,9 @@ const (
 	// last agent's long poll was cancelled may hand a message to it, where it is lost for a
 	// lease (aws-sdk-go-v2#2068). By then every such poll has ended.
 	startedLook = 25 * time.Second
+	// How long after an event that brought nothing new the next one may wait, so that a burst
+	// that trickles in costs a few looks at the store and not one for each message.
+	breath = time.Second
 )
 
 // Run reconciles at start and then on every event, poll and poke, until ctx ends (nil, but for
@@ -116,11 +119,14 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	var breathed <-chan time.Time
 	for {
 		v := a.inbox.view()
 		switch {
-		case v.fresh:
+		case v.fresh && time.Since(a.idled) >= breath:
 			return TriggerEvent
+		case v.fresh && breathed == nil:
+			breathed = time.After(time.Until(a.idled.Add(breath)))
 		case v.healthy && !healthy:
 			return TriggerPoll // events may have been lost meanwhile
 		case !v.healthy && healthy:
@@ -129,6 +135,8 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 		}
 		select {
 		case <-v.changed:
+		case <-breathed:
+			return TriggerEvent
 		case <-timer.C:
 			return TriggerPoll
 		case <-a.Poke:
@@ -167,6 +175,9 @@ func (a *Agent) round(ctx context.Context, trigger Trigger) outcome {
 		}
 	}
 	a.settle(ctx, out)
+	if trigger == TriggerEvent && out.kind == outcomeApplied && !out.fresh {
+		a.idled = time.Now()
+	}
 	return out
 }
 

@@ -154,6 +154,7 @@ func (d Dir) loadState(c Config, running nix.System, log *slog.Logger) (State, e
 			System: running.Path,
 			At:     c.LastReconfiguration,
 		}
+		return s, d.saveState(s)
 	}
 	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -84,6 +85,20 @@ var contract = []struct {
 		two := publish(t, remote, packed(t, "two"))
 		wantError(t, remote.Fetch(t.Context(), one, filepath.Join(t.TempDir(), "x")), store.ErrChanged, "")
 		wantFetch(t, remote, two, "two")
+	}},
+	{"an archive is published from its start wherever it stands", func(t *testing.T, r rig, remote *store.Remote) {
+		archive := packed(t, "one")
+		body := bytes.NewReader(archive)
+		if _, err := body.Seek(0, io.SeekEnd); err != nil {
+			t.Fatal(err)
+		}
+		v, err := remote.Publish(t.Context(), body, int64(len(archive)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again := publish(t, remote, archive); !again.Same(v) {
+			t.Errorf("published %+v, the same from its start is %+v", v, again)
+		}
 	}},
 	{"publishing the same again is no new version", func(t *testing.T, r rig, remote *store.Remote) {
 		one := publish(t, remote, packed(t, "one"))

@@ -187,6 +187,10 @@ func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadC
 }
 
 func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
+	// The SDK sends what comes after the place where the body stands.
+	if _, err := body.Seek(0, io.SeekStart); err != nil {
+		return Version{}, fmt.Errorf("read what is to be written: %w", err)
+	}
 	out, err := b.api.PutObject(ctx, &s3.PutObjectInput{
 		Bucket:        &b.bucket,
 		Key:           aws.String(b.key + suffix),

@@ -102,7 +102,7 @@ func (s hostStatus) text(now time.Time) string {
 	}
 	line("remote", "%s", or(s.Remote, "not set"))
 	line("configuration", "%s", or(s.Configuration, "not set"))
-	line("events", "%s", or(s.QueueURL, "no queue; polling"))
+	line("events", "%s", or(s.QueueURL, map[bool]string{true: "watch of the file", false: "no queue; polling"}[strings.HasPrefix(s.Remote, "file:")]))
 	line("running", "%s", or(s.Running, "unknown"))
 	switch a := s.Applied; {
 	case a != nil:
