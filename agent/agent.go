@@ -188,6 +188,7 @@ func (a *Agent) reconcile(ctx context.Context, r *round) outcome {
 		return a.hindered(ctx, r, err)
 	}
 	if r.config.Paused.Active(time.Now()) {
+		r.target = Target{Remote: r.config.Remote, Configuration: r.config.Configuration} // of no version: it is not looked for
 		return a.leave(r, Wait, r.config.Paused.String())
 	}
 

@@ -369,7 +369,7 @@ func TestAPausedHostReceivesNothingAndGoesOnAtOnceWhenUnpaused(t *testing.T) {
 		if got := r.of("fetch", "activate"); len(got) != 0 {
 			t.Errorf("worked while paused: %q", got)
 		}
-		if rec := r.store.lastRecord(); rec.State != StatePaused {
+		if rec := r.store.lastRecord(); rec.State != StatePaused || rec.Remote != testRemote || rec.Configuration != "web1" {
 			t.Errorf("record: %+v", rec)
 		}
 		r.configure(func(c *Config) { c.Paused = nil })

@@ -118,6 +118,7 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		return hindrance{byMachine, err}
 	}
 	if done {
+		r.attempt = in.Attempt
 		a.Log.Info("the activation that was under way when the agent ended is complete", "system", in.System)
 		r.setApplied(in.Target, in.System)
 	} else {
