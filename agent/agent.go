@@ -321,6 +321,9 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
 	}
+	if running.Path == "" {
+		return fmt.Errorf("verify: the switch to %s succeeded, but the link to the current system leads nowhere", s.Path)
+	}
 	if running != s {
 		return fmt.Errorf("verify: the switch to %s succeeded, but %s runs", s.Path, running.Path)
 	}

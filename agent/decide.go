@@ -56,8 +56,8 @@ func Decide(have Known, want Target, now time.Time) (Decision, string) {
 		}
 		// A failure in the future means that the clock was set back: waiting for it could
 		// take years.
-		if now.Before(f.next()) && !now.Before(f.At) {
-			return BackOff, fmt.Sprintf("attempt %d failed, next at %s", f.Attempts, f.next().UTC().Format(time.RFC3339))
+		if now.Before(f.Next()) && !now.Before(f.At) {
+			return BackOff, fmt.Sprintf("attempt %d failed, next at %s", f.Attempts, f.Next().UTC().Format(time.RFC3339))
 		}
 		return Apply, fmt.Sprintf("attempt %d", f.Attempts+1)
 	}

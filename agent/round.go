@@ -196,7 +196,7 @@ func (a *Agent) leave(r *round, d Decision, why string) outcome {
 		return outcome{kind: outcomeRejected, err: errors.New(why)}
 	case BackOff:
 		a.report(r, StateFailed)
-		return outcome{kind: outcomeFailed, next: r.state.Failure.next(), err: errors.New(why)}
+		return outcome{kind: outcomeFailed, next: r.state.Failure.Next(), err: errors.New(why)}
 	case Drifted:
 		a.reporter.failed("drift", "the host was switched by hand; left alone, as correct_drift is off", errors.New(why))
 		a.report(r, StateDrifted)
@@ -281,10 +281,10 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 		a.status("rejected " + r.target.ETag)
 		return outcome{kind: outcomeRejected, err: err}
 	}
-	a.Log.Error("attempt failed", "etag", r.target.ETag, "attempt", r.attempt, "next", f.next().Format(time.RFC3339), "error", err)
+	a.Log.Error("attempt failed", "etag", r.target.ETag, "attempt", r.attempt, "next", f.Next().Format(time.RFC3339), "error", err)
 	a.report(r, StateFailed)
-	a.status("attempt at " + r.target.ETag + " failed; the next is at " + f.next().Format(time.RFC3339))
-	return outcome{kind: outcomeFailed, next: f.next(), err: err}
+	a.status("attempt at " + r.target.ETag + " failed; the next is at " + f.Next().Format(time.RFC3339))
+	return outcome{kind: outcomeFailed, next: f.Next(), err: err}
 }
 
 // hindered ends a round that something else than the publish stopped: it counts as no attempt.

@@ -88,7 +88,8 @@ type Failure struct {
 	RetryToken string    `json:"retry_token,omitempty"` // Config.RetryToken at the time
 }
 
-func (f *Failure) next() time.Time {
+// Next is when the next attempt is due, unless the target is rejected.
+func (f *Failure) Next() time.Time {
 	return f.At.Add(time.Duration(f.DelaySecs * float64(time.Second)))
 }
 

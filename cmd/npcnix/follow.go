@@ -34,7 +34,8 @@ func followCommand(c *common) *cobra.Command {
 		Long: `Keep this host at the remote's version: at start, on every event of its queue (or change of a file
 remote), and by polling. This is the daemon; it never exits because of somebody else's error.
 
---once=any ends on any success: 0 when the host runs the remote's version, 1 when that version was
+--once=any ends on any success, or when there is none to be had, which takes about eleven minutes of
+attempts at a version that fails: 0 when the host runs the remote's version, 1 when that version was
 rejected, the store stayed out of reach, or the host is paused or was switched by hand.
 --once=activate is a daemon that ends after the first activation.`,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -123,9 +124,14 @@ var settingNames = []string{
 }
 
 var settings = map[string]setting{
-	"remote":                text("URL of the packed flake", func(c *agent.Config) *string { return &c.Remote }, store.CheckURL),
-	"remote-region":         text("region of the remote's bucket", func(c *agent.Config) *string { return &c.RemoteRegion }, nil),
-	"configuration":         text("name of the NixOS configuration in the flake", func(c *agent.Config) *string { return &c.Configuration }, nil),
+	"remote":        text("URL of the packed flake", func(c *agent.Config) *string { return &c.Remote }, store.CheckURL),
+	"remote-region": text("region of the remote's bucket", func(c *agent.Config) *string { return &c.RemoteRegion }, nil),
+	"configuration": text("name of the NixOS configuration in the flake", func(c *agent.Config) *string { return &c.Configuration }, func(name string) error {
+		if strings.ContainsRune(name, '"') {
+			return fmt.Errorf("configuration %q: nix cannot be asked for a name with a quote in it", name)
+		}
+		return nil
+	}),
 	"queue-url":             text("URL of the SQS queue that tells of publishes", func(c *agent.Config) *string { return &c.QueueURL }, events.CheckQueueURL),
 	"host":                  text("name of the host in acknowledgement records", func(c *agent.Config) *string { return &c.Host }, store.CheckHost),
 	"poll-interval-secs":    number("seconds between polls while the queue works (default 600)", func(c *agent.Config) *int64 { return &c.PollIntervalSecs }),
@@ -162,7 +168,7 @@ func configCommand(c *common) *cobra.Command {
 	cmd.AddCommand(&cobra.Command{Use: "show", Short: "Print config.json", Args: cobra.NoArgs, RunE: show})
 
 	var init bool
-	help := "Set a member of config.json. A running agent takes it up at once. An empty VALUE takes a\nsetting that is a text away.\n\nSettings:\n"
+	help := "Set a member of config.json. A running agent takes it up at once. An empty VALUE takes a\nsetting that is a text away, 0 one that is a number with a default. retry_delays_secs is set by\nediting config.json alone.\n\nSettings:\n"
 	for _, name := range settingNames {
 		help += fmt.Sprintf("  %-22s %s\n", name, settings[name].help)
 	}
@@ -174,7 +180,7 @@ func configCommand(c *common) *cobra.Command {
 		Args:      cobra.ExactArgs(2),
 		ValidArgs: settingNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, ok := settings[args[0]]
+			s, ok := settings[strings.ReplaceAll(args[0], "_", "-")] // as in config.json
 			if !ok {
 				return usageError{fmt.Errorf("there is no setting %q; `npcnix config set --help` lists them", args[0])}
 			}

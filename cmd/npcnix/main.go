@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"npcnix/store"
@@ -64,6 +65,8 @@ func joinOptions(args []string) ([]string, error) {
 			out = append(out, args[i])
 		case i+2 >= len(args):
 			return nil, usageError{errors.New("--option takes two words, as nix has it: --option NAME VALUE")}
+		case strings.HasPrefix(args[i+2], "--"):
+			return nil, usageError{fmt.Errorf("--option takes NAME VALUE: %q looks like a flag", args[i+2])}
 		default:
 			out = append(out, "--option="+args[i+1]+"="+args[i+2])
 			i += 2

@@ -119,7 +119,7 @@ func (s hostStatus) text(now time.Time) string {
 		line("in progress", "%s %s, attempt %d, begun %s", i.Stage, i.ETag, i.Attempt, ago(i.Since))
 	}
 	if f := s.Failure; f != nil {
-		verdict := fmt.Sprintf("failed at attempt %d %s", f.Attempts, ago(f.At))
+		verdict := fmt.Sprintf("failed at attempt %d %s, next attempt at %s", f.Attempts, ago(f.At), f.Next().UTC().Format(time.RFC3339))
 		if f.Rejected {
 			verdict = fmt.Sprintf("rejected after attempt %d %s; `npcnix retry` tries again", f.Attempts, ago(f.At))
 		}
