@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-have() { command -v "$1" >/dev/null 2>&1; }
+have() { type -P "$1" >/dev/null; } # a program, not one of the functions below
 
 # apt PACKAGE... installs Debian packages, or says in one line what to install.
 apt() {
