@@ -55,8 +55,23 @@ type Host interface {
 	Runs(ctx context.Context, s nix.System) (bool, error)
 	// Build builds a configuration of the flake in dir.
 	Build(ctx context.Context, dir, configuration string) (nix.System, error)
-	// Activate switches to s. The end of ctx does not cut it short.
-	Activate(ctx context.Context, s nix.System) error
+	// Activate switches to s, has it verified, and commits to it or takes it back, as o says. When
+	// ctx ends it returns, and the activation goes on for Resume to take up. An
+	// *nix.ActivateError says that it was taken back.
+	Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error)
+	// Resume brings an activation to its end that an earlier process began, if there is one.
+	Resume(ctx context.Context, o nix.Order) (a nix.Activation, found bool, err error)
+}
+
+// Machine is what the agent asks and does beyond systems. *nix.Host serves.
+type Machine interface {
+	// NewlyFailing returns the units that are failing and were not before an activation, but for
+	// those that match one of the patterns of exempt.
+	NewlyFailing(ctx context.Context, a nix.Activation, exempt []string) (nix.Failing, error)
+	// RebootDue says why the machine is to be restarted for its system to run wholly; "" if not.
+	RebootDue(ctx context.Context) (why string, err error)
+	// Reboot restarts the machine.
+	Reboot(ctx context.Context) error
 }
 
 // Trigger is what made a reconcile run.
@@ -76,6 +91,12 @@ type Options struct {
 	Store Store
 	Host  Host
 	Queue Queue // nil: polls only
+	// Machine is watched when a system proves itself, and restarted where config.json says so.
+	// Nil: neither.
+	Machine Machine
+	// Reach connects anew to the store and, if asked to, to the queue, as a process that was just
+	// started would. Nil: what runs is not asked to prove that it can.
+	Reach func(ctx context.Context, queue bool) error
 
 	// Ours tells notices about this host's remote from others. Nil: all are.
 	Ours func(events.Notice) bool
@@ -83,7 +104,7 @@ type Options struct {
 	Config Config
 	// Override is applied to config.json's settings each time they are read: flags and
 	// environment come before the file. Nil: the file alone counts.
-	Override func(Config) Config
+	Override func(Config) (Config, error)
 	// Poke wakes the agent to read config.json and reconcile. Nil: it finds out at the
 	// next poll.
 	Poke <-chan struct{}
@@ -116,7 +137,7 @@ func (o *Options) validate() error {
 		o.Ours = func(events.Notice) bool { return true }
 	}
 	if o.Override == nil {
-		o.Override = func(c Config) Config { return c }
+		o.Override = func(c Config) (Config, error) { return c, nil }
 	}
 	if o.Status == nil {
 		o.Status = func(string) {}
@@ -141,6 +162,7 @@ type Agent struct {
 	hindrances int                         // rounds in a row that ended hindered
 	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on
 	pause      *backoff.ExponentialBackOff // between attempts that something else than a publish hinders
+	rebootAt   time.Time                   // when the machine is to be restarted; zero if not
 }
 
 // New checks the options and the data directory.
@@ -171,7 +193,7 @@ type round struct {
 	state    State
 	previous nix.System // what ran when it began
 	running  nix.System // what runs
-	settled  bool       // state.Unsettled was false when it began
+	reboot   string     // why the machine is to be restarted; "" if not
 	target   Target
 	attempt  int
 	times    Times
@@ -223,7 +245,7 @@ func (a *Agent) reconcile(ctx context.Context, r *round) outcome {
 	}
 
 	// acknowledge: the caller settles the messages when it has this
-	return a.applied(r, system)
+	return a.applied(ctx, r, system)
 }
 
 // errNewer ends a round whose target was overtaken by a newer version or other settings.
@@ -290,7 +312,7 @@ func (a *Agent) watchForNewer(ctx context.Context, t Target, cancel context.Canc
 	}
 }
 
-// activate switches to the system, unless it runs already, and looks whether it does.
+// activate switches to the system, unless it runs already, and has it prove itself.
 func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	if runs, err := a.Host.Runs(ctx, s); err != nil {
 		return hindrance{byMachine, err}
@@ -308,26 +330,47 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r.state.Intent.Stage, r.state.Intent.System, r.state.Unsettled = StageActivating, s.Path, true
-	if err := a.Dir.saveState(r.state); err != nil {
-		return hindrance{byMachine, err}
-	}
-	a.report(r, StateActivating)
-	if err := a.Host.Activate(ctx, s); err != nil {
+	in := r.state.Intent
+	in.System, in.Times, in.Queue = s.Path, r.times, a.inbox.view().healthy
+	if err := a.preActivate(ctx, r); err != nil {
 		return err
 	}
-	r.times.Activated = time.Now()
-	running, err := a.Host.Current(context.WithoutCancel(ctx))
+	in.Stage = StageActivating
+	if err := a.save(r); err != nil {
+		return err
+	}
+	a.report(r, StateActivating)
+	a.status("activating " + r.target.ETag)
+	done, err := a.Host.Activate(ctx, s, a.order(r.config, in))
 	if err != nil {
-		return fmt.Errorf("verify: %w", err)
+		return err
 	}
-	if running.Path == "" {
-		return fmt.Errorf("verify: the switch to %s succeeded, but the link to the current system leads nowhere", s.Path)
+	if done.Stage == nix.StageBooting {
+		return rebootDue{done.Why}
 	}
-	if running != s {
-		return fmt.Errorf("verify: the switch to %s succeeded, but %s runs", s.Path, running.Path)
-	}
+	r.times.Activated = time.Now()
 	return nil
+}
+
+// order is what an activation for an intent, which may be nil, is to heed.
+func (a *Agent) order(c Config, in *Intent) nix.Order {
+	v := Verifier{Host: a.Host, Machine: a.Machine, Config: c, Log: a.Log}
+	o := c.Order(v)
+	if in != nil {
+		o.ID = in.Activation
+		if a.Reach != nil {
+			v.Reach = func(ctx context.Context) error { return a.Reach(ctx, in.Queue) }
+		}
+		o.Verify = v.Verify
+	}
+	return o
+}
+
+// rebootDue ends a round whose system was made what boots next, as it cannot be switched to.
+type rebootDue struct{ why string }
+
+func (r rebootDue) Error() string {
+	return "the new system boots next, a restart of the machine is due: " + r.why
 }
 
 // errPaused ends a round before its activation because the operator paused the host meanwhile.

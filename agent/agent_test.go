@@ -454,41 +454,69 @@ func TestStoppingDuringABuildGivesTheMessageBackAndForgetsTheIntent(t *testing.T
 	})
 }
 
-func TestAnActivationIsNotCutShortByStopping(t *testing.T) {
+func TestAnAgentThatIsToldToStopLeavesTheActivationToItsSuccessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.host.activate = func() error { time.Sleep(time.Minute); return nil }
 		r.start()
 		time.Sleep(time.Second)
 		r.end()
-		if a := r.state().Applied; a == nil || a.System != "/nix/store/sys-1" {
+		s := r.state()
+		if s.Applied != nil || s.Intent == nil || s.Intent.Stage != StageActivating || s.Failure != nil {
+			t.Fatalf("left to the next agent: %+v", s)
+		}
+		r.start()
+		synctest.Wait()
+		r.end()
+		if a := r.state().Applied; a == nil || a.System != "/nix/store/sys-1" || a.Trigger != TriggerStart || a.Times.Built.IsZero() {
 			t.Errorf("applied: %+v", a)
+		}
+		equal(t, "work", r.of("build", "activate"), []string{"build web1", "activate /nix/store/sys-1"})
+		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.System != "/nix/store/sys-1" {
+			t.Errorf("record: %+v", rec)
 		}
 	})
 }
 
-func TestAfterACrashTheIntentIsComparedWithWhatRuns(t *testing.T) {
+func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 	v2 := Target{Remote: testRemote, Configuration: "web1", ETag: "v2"}
+	activating := Intent{Target: v2, Stage: StageActivating, Attempt: 1, System: "/nix/store/sys-2", Activation: "id"}
+	last := activating
+	last.Attempt = 4
+	on := func(stage nix.Stage, cutShort bool) *nix.Activation {
+		return &nix.Activation{ID: "id", System: "/nix/store/sys-2", Previous: "/nix/store/old", Stage: stage, CutShort: cutShort, Reason: "why"}
+	}
 	for _, c := range []struct {
 		name    string
 		intent  Intent
+		left    *nix.Activation
 		running string
 		trace   []string
-		attempt int // of the failure left, 0: none
+		state   RecordState // of the last record
 	}{
-		{"killed while building, it builds again, and that is no failure", Intent{Target: v2, Stage: StageBuilding, Attempt: 1}, "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, 0},
-		{"killed after the activation was complete, nothing is activated again", Intent{Target: v2, Stage: StageActivating, Attempt: 1, System: "/nix/store/sys-2"}, "/nix/store/sys-2",
-			nil, 0},
-		{"killed in the middle of the activation, it is done again", Intent{Target: v2, Stage: StageActivating, Attempt: 1, System: "/nix/store/sys-2"}, "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, 0},
-		{"killed in the middle of the last attempt, it is rejected", Intent{Target: v2, Stage: StageActivating, Attempt: 4, System: "/nix/store/sys-2"}, "/nix/store/old",
-			nil, 4},
+		{"killed while building, it builds again, and that is no failure", Intent{Target: v2, Stage: StageBuilding, Attempt: 1}, nil, "/nix/store/old",
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
+		{"killed before the activation was ordered, it is begun anew", activating, nil, "/nix/store/old",
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
+		{"what is on disk is an older activation", activating, &nix.Activation{ID: "other", Stage: nix.StageRolledBack}, "/nix/store/old",
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
+		{"killed before the confirmation was taken note of, nothing is activated again", activating, on(nix.StageConfirmed, false), "/nix/store/sys-2",
+			nil, StateApplied},
+		{"killed before the proof, it proves itself to the next agent", activating, on(nix.StageSwitched, false), "/nix/store/sys-2",
+			nil, StateApplied},
+		{"the dead man's switch has taken it back, it is rejected", activating, on(nix.StageRolledBack, false), "/nix/store/old",
+			nil, StateRolledBack},
+		{"it was cut short, it is done again", activating, on(nix.StageRolledBack, true), "/nix/store/old",
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
+		{"it was cut short at the last attempt, it is rejected", last, on(nix.StageRolledBack, true), "/nix/store/old",
+			nil, StateRejected},
+		{"it boots next, it waits for that", activating, on(nix.StageBooting, false), "/nix/store/old",
+			nil, StateActivating},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				r.store.etag, r.host.system, r.host.running = "v2", "/nix/store/sys-2", c.running
+				r.store.etag, r.host.system, r.host.running, r.host.left = "v2", "/nix/store/sys-2", c.running, c.left
 				if err := r.dir.saveState(State{Intent: &c.intent}); err != nil {
 					t.Fatal(err)
 				}
@@ -496,11 +524,15 @@ func TestAfterACrashTheIntentIsComparedWithWhatRuns(t *testing.T) {
 				time.Sleep(time.Minute)
 				r.end()
 				equal(t, "trace", r.of("fetch", "build", "activate"), c.trace)
-				s := r.state()
-				if c.attempt == 0 && (s.Applied == nil || s.Applied.ETag != "v2" || s.Failure != nil) {
-					t.Errorf("state: %+v", s)
+				rec := r.store.lastRecord()
+				if rec.State != c.state || rec.Version.ETag != "v2" || rec.RebootDue != (c.state == StateActivating) {
+					t.Errorf("record: %+v", rec)
 				}
-				if c.attempt != 0 && (s.Failure == nil || s.Failure.Attempts != c.attempt || !s.Failure.Rejected) {
+				s := r.state()
+				if applied := s.Applied != nil && s.Applied.ETag == "v2"; applied != (c.state == StateApplied) {
+					t.Errorf("applied: %+v", s.Applied)
+				}
+				if rejected := s.Failure != nil && s.Failure.Rejected; rejected != (c.state == StateRolledBack || c.state == StateRejected) {
 					t.Errorf("failure: %+v", s.Failure)
 				}
 			})
@@ -517,11 +549,14 @@ func TestAFailedActivationLeavesTheNextVersionAndTheOldOneApplicable(t *testing.
 		r.host.set(func(h *fakeHost) {
 			h.system = "/nix/store/sys-2"
 			// As a real switch does: the new system runs, then a unit fails.
-			h.activate = func() error { h.running = "/nix/store/sys-2"; return &nix.ActivateError{Tail: []string{"unit failed"}} }
+			h.activate = func() error {
+				h.running = "/nix/store/sys-2"
+				return &nix.ActivateError{Activation: nix.Activation{Stage: nix.StageStranded, Reason: "unit failed", Tail: []string{"unit failed"}}}
+			}
 		})
 		r.queue.in <- []events.Delivery{message("m1")}
 		synctest.Wait()
-		if rec := r.store.lastRecord(); rec.State != StateFailed || !slices.Equal(rec.LogTail, []string{"unit failed"}) {
+		if rec := r.store.lastRecord(); rec.State != StateRejected || !slices.Equal(rec.LogTail, []string{"unit failed"}) {
 			t.Errorf("record: %+v", rec)
 		}
 		r.store.set(func(s *fakeStore) { s.etag = "v1" })
@@ -549,4 +584,11 @@ func TestASwitchThatSucceedsWithoutRunningTheSystemIsAFailure(t *testing.T) {
 // pretender activates nothing.
 type pretender struct{ *fakeHost }
 
-func (p pretender) Activate(context.Context, nix.System) error { return nil }
+func (p pretender) Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error) {
+	a := nix.Activation{System: s.Path}
+	if err := o.Verify(ctx, a); err != nil {
+		a.Reason, a.Stage = "verify: "+err.Error(), nix.StageRolledBack
+		return a, &nix.ActivateError{Activation: a}
+	}
+	return a, nil
+}

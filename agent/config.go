@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"npcnix/nix"
 )
 
 // Config is what the operator set: DATA_DIR/config.json. The Rust npcnix's file is read as it
@@ -39,6 +41,18 @@ type Config struct {
 	LeaseSecs        int64   `json:"lease_secs,omitempty"`
 	RetryDelaysSecs  []int64 `json:"retry_delays_secs,omitzero"`
 	CorrectDrift     bool    `json:"correct_drift,omitempty"`
+
+	// How a new system proves itself; see docs/safety.md.
+	ActivationTimeoutSecs int64    `json:"activation_timeout_secs,omitempty"` // default 900
+	ConfirmTimeoutSecs    int64    `json:"confirm_timeout_secs,omitempty"`    // default 300
+	SettleSecs            *int64   `json:"settle_secs,omitempty"`             // default 5
+	ExemptUnits           []string `json:"exempt_units,omitempty"`
+	Checks                []Check  `json:"checks,omitempty"`
+	Hooks                 Hooks    `json:"hooks,omitzero"`
+	HookTimeoutSecs       int64    `json:"hook_timeout_secs,omitempty"` // default 300
+	KeepGenerations       int64    `json:"keep_generations,omitempty"`  // 0: all
+	Reboot                Reboot   `json:"reboot,omitempty"`            // default never
+	RebootWindow          string   `json:"reboot_window,omitempty"`     // as "03:00-05:00", local time; "": any
 	// RetryToken changes with each `npcnix retry`: a failure or rejection noted under another
 	// token no longer counts. A token and not a time, so that no clock can undo it.
 	RetryToken string `json:"retry_token,omitempty"`
@@ -112,6 +126,20 @@ func (c Config) MarshalJSON() ([]byte, error) {
 	return encodeKeeping(plain(c), c.rest)
 }
 
+// With returns the settings with those members replaced that the JSON object has, such as one that
+// the NixOS module wrote. What only commands may set is left alone.
+func (c Config) With(settings []byte) (Config, error) {
+	type plain Config
+	p := plain(c)
+	if err := json.Unmarshal(settings, &p); err != nil {
+		return Config{}, err
+	}
+	p.Paused, p.RetryToken = c.Paused, c.RetryToken
+	p.LastReconfiguration, p.LastETag, p.LastConfiguration = c.LastReconfiguration, c.LastETag, c.LastConfiguration
+	changed := Config(p)
+	return changed, changed.validate()
+}
+
 func (c *Config) validate() error {
 	if c.Paused != nil && c.Paused.Type != pauseIndefinitely && c.Paused.Type != pauseUntil {
 		return fmt.Errorf("paused.type is %q: it must be %q or %q", c.Paused.Type, pauseIndefinitely, pauseUntil)
@@ -119,7 +147,9 @@ func (c *Config) validate() error {
 	for name, secs := range map[string]int64{
 		"min_sleep_secs": c.MinSleepSecs, "max_sleep_secs": c.MaxSleepSecs,
 		"max_sleep_after_hours": c.MaxSleepAfterHours, "poll_interval_secs": c.PollIntervalSecs,
-		"lease_secs": c.LeaseSecs,
+		"lease_secs": c.LeaseSecs, "activation_timeout_secs": c.ActivationTimeoutSecs,
+		"confirm_timeout_secs": c.ConfirmTimeoutSecs, "settle_secs": c.settleSecs(), "hook_timeout_secs": c.HookTimeoutSecs,
+		"keep_generations": c.KeepGenerations,
 	} {
 		if secs < 0 || secs > maxSeconds {
 			return fmt.Errorf("%s is %d: it must be from 0 to %d", name, secs, maxSeconds)
@@ -133,7 +163,31 @@ func (c *Config) validate() error {
 			return fmt.Errorf("retry_delays_secs holds %d: each must be from 0 to %d", secs, maxSeconds)
 		}
 	}
+	for _, pattern := range c.ExemptUnits {
+		if err := nix.CheckUnitPattern(pattern); err != nil {
+			return fmt.Errorf("exempt_units: %w", err)
+		}
+	}
+	for i, check := range c.Checks {
+		if err := check.validate(); err != nil {
+			return fmt.Errorf("checks[%d]: %w", i, err)
+		}
+	}
+	if c.Reboot != "" && c.Reboot != RebootNever && c.Reboot != RebootWhenNeeded {
+		return fmt.Errorf("reboot is %q: it must be %q or %q", c.Reboot, RebootNever, RebootWhenNeeded)
+	}
+	if _, err := parseWindow(c.RebootWindow); err != nil {
+		return err
+	}
 	return nil
+}
+
+// Order is what the settings say of an activation that is verified by v.
+func (c Config) Order(v Verifier) nix.Order {
+	return nix.Order{
+		SwitchTimeout: seconds(c.ActivationTimeoutSecs), ConfirmTimeout: seconds(c.ConfirmTimeoutSecs),
+		Verify: v.Verify, Keep: int(c.KeepGenerations),
+	}
 }
 
 // maxSeconds bounds every duration an operator can set: a year.

@@ -14,13 +14,14 @@ const (
 	Wait      Decision = iota // paused: nothing is to change
 	Unchanged                 // the target is applied already
 	Drifted                   // it was applied, but something else runs since; left alone
+	Booting                   // what was built boots next: a restart of the machine is due
 	Rejected                  // given up on until something changes
 	BackOff                   // failed, and the next attempt is not due yet
 	Apply
 )
 
 func (d Decision) String() string {
-	return [...]string{"wait", "unchanged", "drifted", "rejected", "back off", "apply"}[d]
+	return [...]string{"wait", "unchanged", "drifted", "booting", "rejected", "back off", "apply"}[d]
 }
 
 // Known is what an agent knows when it decides.
@@ -41,6 +42,9 @@ func Decide(have Known, want Target, now time.Time) (Decision, string) {
 	}
 	if have.Force {
 		return Apply, "asked to apply whatever is known"
+	}
+	if in := have.Intent; in != nil && in.Stage == StageBooting && in.Same(want) {
+		return Booting, "it boots next: a restart of the machine is due"
 	}
 	if a := have.Applied; a != nil && a.Same(want) && !have.Unsettled {
 		switch {

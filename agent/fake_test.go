@@ -137,6 +137,7 @@ type fakeHost struct {
 	system   string // what Build returns
 	build    func(ctx context.Context) error
 	activate func() error
+	left     *nix.Activation // as on disk
 }
 
 func (h *fakeHost) set(f func(*fakeHost)) {
@@ -170,17 +171,79 @@ func (h *fakeHost) Build(ctx context.Context, dir, configuration string) (nix.Sy
 	return nix.System{Path: system}, nil
 }
 
-func (h *fakeHost) Activate(ctx context.Context, s nix.System) error {
+// Activate has the activation verified as nix.Host does, and takes it back where activate or the
+// proof fails.
+func (h *fakeHost) Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error) {
 	h.add("activate %s", s.Path)
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.activate != nil {
-		if err := h.activate(); err != nil {
-			return err
+	activate, previous := h.activate, h.running
+	h.left = &nix.Activation{ID: o.ID, System: s.Path, Previous: previous, Stage: nix.StageSwitching}
+	h.mu.Unlock()
+	if activate != nil {
+		if err := activate(); errors.Is(err, nix.ErrMachine) {
+			h.set(func(h *fakeHost) { h.left = nil })
+			return nix.Activation{}, err
+		} else if err != nil {
+			return h.end(err)
 		}
 	}
-	h.running = s.Path
-	return nil
+	h.set(func(h *fakeHost) {
+		if h.running == previous {
+			h.running = s.Path
+		}
+		h.left.Stage = nix.StageSwitched
+	})
+	return h.finish(ctx, o)
+}
+
+// finish has the new system prove itself.
+func (h *fakeHost) finish(ctx context.Context, o nix.Order) (nix.Activation, error) {
+	if ctx.Err() != nil {
+		return *h.left, ctx.Err()
+	}
+	var err error
+	if o.Verify != nil {
+		err = o.Verify(ctx, *h.left)
+	}
+	if err != nil {
+		h.set(func(h *fakeHost) { h.running = h.left.Previous })
+	}
+	return h.end(err)
+}
+
+// end settles the activation.
+func (h *fakeHost) end(err error) (nix.Activation, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err == nil {
+		h.left.Stage = nix.StageConfirmed
+		return *h.left, nil
+	}
+	h.left.Stage, h.left.Reason = nix.StageRolledBack, err.Error()
+	var back *nix.ActivateError
+	if errors.As(err, &back) {
+		reason := h.left
+		h.left = &back.Activation
+		h.left.ID, h.left.System, h.left.Previous = reason.ID, reason.System, reason.Previous
+	}
+	return *h.left, &nix.ActivateError{Activation: *h.left}
+}
+
+func (h *fakeHost) Resume(ctx context.Context, o nix.Order) (nix.Activation, bool, error) {
+	h.mu.Lock()
+	left := h.left
+	h.mu.Unlock()
+	if left == nil {
+		return nix.Activation{}, false, nil
+	}
+	switch left.Stage {
+	case nix.StageSwitched:
+		a, err := h.finish(ctx, o)
+		return a, true, err
+	case nix.StageRolledBack, nix.StageStranded:
+		return *left, true, &nix.ActivateError{Activation: *left}
+	}
+	return *left, true, nil
 }
 
 // fakeQueue redelivers nothing by itself: tests put every delivery.
@@ -303,7 +366,9 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	if r.opts.Override != nil {
-		c = r.opts.Override(c)
+		if c, err = r.opts.Override(c); err != nil {
+			r.t.Fatal(err)
+		}
 	}
 	r.opts.Config = c
 	a, err := New(r.opts)

@@ -1,8 +1,9 @@
 package agent
 
 import (
+	"context"
 	"errors"
-	"slices"
+
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -127,7 +128,8 @@ func TestOnce(t *testing.T) {
 	}{
 		{"any ends when applied", OnceAny, func(*rig) {}, "", []string{"activate /nix/store/sys-1"}, 0},
 		{"any ends when unchanged", OnceAny, func(r *rig) { r.applied("v1") }, "", nil, 0},
-		{"any ends when rejected", OnceAny, func(r *rig) { r.host.activate = func() error { return errBuild } }, "build failed", slices.Repeat([]string{"activate /nix/store/sys-1"}, 4), 12 * time.Minute},
+		{"any ends when rejected", OnceAny, func(r *rig) { r.host.build = func(context.Context) error { return errBuild } }, "build failed", nil, 12 * time.Minute},
+		{"any ends when taken back, which is not tried again", OnceAny, func(r *rig) { r.host.activate = func() error { return errBuild } }, "build failed", []string{"activate /nix/store/sys-1"}, 0},
 		{"any ends when paused", OnceAny, func(r *rig) { r.configure(func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} }) }, "unpause", nil, 0},
 		{"any ends when the store stays out of reach", OnceAny, func(r *rig) { r.store.latestErr = errors.New("no route") }, "no route", nil, 2 * time.Minute},
 		{"any with force applies what is rejected", OnceAny, func(r *rig) {
@@ -136,7 +138,7 @@ func TestOnce(t *testing.T) {
 		}, "", []string{"activate /nix/store/sys-1"}, 0},
 		{"activate ends after an activation", OnceActivate, func(*rig) {}, "", []string{"activate /nix/store/sys-1"}, 0},
 		{"an initial configuration comes before the one that is set", OnceAny, func(r *rig) {
-			r.opts.Override = func(c Config) Config { c.Configuration = "base"; return c }
+			r.opts.Override = func(c Config) (Config, error) { c.Configuration = "base"; return c, nil }
 		}, "", []string{"activate /nix/store/sys-1"}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -213,7 +215,7 @@ func TestRetryGivesARejectedVersionAllItsAttemptsAgain(t *testing.T) {
 		if got := r.of("build"); len(got) != 0 {
 			t.Fatalf("built what was rejected: %q", got)
 		}
-		r.host.set(func(h *fakeHost) { h.activate = func() error { return errBuild } })
+		r.host.set(func(h *fakeHost) { h.build = func(context.Context) error { return errBuild } })
 		r.configure(func(c *Config) { c.RetryToken = "again" })
 		r.poke <- struct{}{}
 		synctest.Wait()
@@ -233,7 +235,7 @@ func TestTheServiceManagerIsToldInOneLineAndNotTwice(t *testing.T) {
 		r.store.set(func(s *fakeStore) { s.latestErr = errors.New("two\nlines") })
 		time.Sleep(time.Hour)
 		r.end()
-		equal(t, "status", r.of("status"), []string{"status building v1", "status up to date with v1", "status two lines"})
+		equal(t, "status", r.of("status"), []string{"status building v1", "status activating v1", "status up to date with v1", "status two lines"})
 	})
 }
 

@@ -22,6 +22,8 @@ type Record struct {
 	Attempt        int           `json:"attempt,omitempty"`
 	Error          string        `json:"error,omitempty"`
 	LogTail        []string      `json:"log_tail,omitempty"`
+	Warning        string        `json:"warning,omitempty"` // of a version that was applied all the same
+	RebootDue      bool          `json:"reboot_due,omitempty"`
 	Agent          string        `json:"agent_version,omitempty"`
 	Times          Times         `json:"times"`
 }
@@ -51,6 +53,7 @@ const (
 	StateActivating RecordState = "activating"
 	StateApplied    RecordState = "applied"
 	StateFailed     RecordState = "failed"
+	StateRolledBack RecordState = "rolled_back"
 	StateRejected   RecordState = "rejected"
 	StatePaused     RecordState = "paused"
 	StateDrifted    RecordState = "drifted"
@@ -64,7 +67,7 @@ const (
 // says reports whether both records tell a reader the same.
 func (r Record) says(o Record) bool {
 	return r.Remote == o.Remote && r.Configuration == o.Configuration && r.Version.ETag == o.Version.ETag &&
-		r.State == o.State && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error
+		r.State == o.State && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error && r.RebootDue == o.RebootDue
 }
 
 // recorder writes a host's records, one at a time, the latest always last, without ever

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"os"
 	"path/filepath"
@@ -29,6 +30,7 @@ type outcomeKind int
 
 const (
 	outcomeApplied  outcomeKind = iota // applied now or before: nothing is left to do
+	outcomeBooting                     // what is left to do is a restart of the machine
 	outcomeFailed                      // will be tried again, a few times
 	outcomeHindered                    // will be tried again until it works
 	outcomeRejected                    // given up on until something changes
@@ -58,7 +60,7 @@ func (a *Agent) loadConfig() (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	return a.Override(c), nil
+	return a.Override(c)
 }
 
 // connects reports whether an agent made with the settings o reaches what c names.
@@ -93,40 +95,76 @@ func (a *Agent) recall(ctx context.Context, r *round) error {
 	if r.state.Applied != nil {
 		a.since = r.state.Applied.At
 	}
-	r.settled = !r.state.Unsettled
 	if !a.swept {
 		a.sweep()
 		a.swept = true
 	}
-	return a.resume(ctx, r)
+	if err := a.resume(ctx, r); err != nil {
+		return err
+	}
+	a.lookForReboot(ctx, r)
+	return nil
 }
 
-// resume deals with an intent that an earlier agent left behind: an activation that was
-// completed is taken note of, one that was cut short counts as a failed attempt, so that a
-// version which kills its host is not tried for ever.
+// resume brings to its end what an earlier agent left behind: an activation that was ordered, and
+// a hook that was cut short.
 func (a *Agent) resume(ctx context.Context, r *round) error {
 	in := r.state.Intent
-	if in == nil {
-		return nil
-	}
-	r.state.Intent = nil
-	if in.Stage != StageActivating {
-		return a.save(r)
-	}
-	done, err := a.Host.Runs(ctx, nix.System{Path: in.System})
-	if err != nil {
+	act, found, err := a.Host.Resume(ctx, a.order(r.config, in))
+	var failed *nix.ActivateError
+	if err != nil && !errors.As(err, &failed) {
 		return hindrance{byMachine, err}
 	}
-	if done {
-		r.attempt = in.Attempt
-		a.Log.Info("the activation that was under way when the agent ended is complete", "system", in.System)
-		r.setApplied(in.Target, in.System)
-	} else {
-		a.Log.Warn("the activation that was under way when the agent ended is not complete; it counts as a failed attempt", "system", in.System)
-		r.setFailure(in.Target, in.Attempt, errors.New("the activation was cut short"), nil)
-		r.state.Failure.DelaySecs = 0
+	if found {
+		if r.running, err = a.Host.Current(ctx); err != nil {
+			return hindrance{byMachine, err}
+		}
+		r.previous = r.running
 	}
-	return a.save(r)
+	switch ours := found && in != nil && in.Activation != "" && act.ID == in.Activation; {
+	case in == nil:
+	case !ours:
+		// The work was cut short before anything was changed.
+		r.state.Intent = nil
+		if err := a.save(r); err != nil {
+			return err
+		}
+	case failed != nil:
+		a.Log.Warn("the activation that was under way when the agent ended was taken back", "system", act.System, "why", act.Reason)
+		r.attempt = in.Attempt
+		a.takenBack(r, in.Target, failed)
+		if err := a.save(r); err != nil {
+			return err
+		}
+	case act.Stage == nix.StageBooting:
+		in.Stage = StageBooting
+	default:
+		a.Log.Info("the activation that was under way when the agent ended is complete", "system", act.System)
+		r.trigger, r.attempt, r.times = in.Trigger, in.Attempt, in.Times
+		r.times.Activated = time.Now()
+		r.previous = nix.System{Path: act.Previous}
+		r.setApplied(in.Target, act.System)
+		r.state.Hook = hookAfter(r, HookPostActivate, act, nil)
+		if err := a.save(r); err != nil {
+			return err
+		}
+	}
+	return a.runHook(ctx, r)
+}
+
+// takenBack takes note of an activation that failed, and whose version is not tried again unless it
+// was no fault of its own.
+func (a *Agent) takenBack(r *round, t Target, e *nix.ActivateError) {
+	r.setFailure(t, r.attempt, e, e.Tail)
+	f := r.state.Failure
+	if e.CutShort {
+		f.DelaySecs = 0
+	} else {
+		f.Rejected, f.RolledBack = true, !e.Stranded()
+	}
+	// What runs is the previous system, and so what was applied or chosen by somebody.
+	r.state.Unsettled = e.Stranded()
+	r.state.Hook = hookAfter(r, HookOnFailure, e.Activation, e)
 }
 
 // save makes the round's state durable; not to be able to is this machine's fault.
@@ -162,6 +200,17 @@ func (r *round) setFailure(t Target, attempt int, err error, tail []string) {
 	r.state.Intent = nil
 }
 
+// recordState is what a record says of a failure.
+func (f *Failure) recordState() RecordState {
+	switch {
+	case f.RolledBack:
+		return StateRolledBack
+	case f.Rejected:
+		return StateRejected
+	}
+	return StateFailed
+}
+
 // known is the version that a conditional look at the store may answer with.
 func (r *round) known() store.Version {
 	if a := r.state.Applied; a != nil && a.Remote == r.config.Remote {
@@ -190,12 +239,16 @@ func (a *Agent) leave(r *round, d Decision, why string) outcome {
 		a.report(r, StatePaused)
 		a.status(why)
 		return outcome{kind: outcomePaused, err: errors.New(why)}
+	case Booting:
+		a.report(r, StateActivating)
+		a.status("waiting for a restart of the machine to run " + r.target.ETag)
+		return outcome{kind: outcomeBooting, err: errors.New(why)}
 	case Rejected:
-		a.report(r, StateRejected)
+		a.report(r, r.state.Failure.recordState())
 		a.status("rejected " + r.target.ETag + "; waiting for another version")
 		return outcome{kind: outcomeRejected, err: errors.New(why)}
 	case BackOff:
-		a.report(r, StateFailed)
+		a.report(r, r.state.Failure.recordState())
 		return outcome{kind: outcomeFailed, next: r.state.Failure.Next(), err: errors.New(why)}
 	case Drifted:
 		a.reporter.failed("drift", "the host was switched by hand; left alone, as correct_drift is off", errors.New(why))
@@ -216,7 +269,7 @@ func (a *Agent) begin(r *round) error {
 	if f := r.state.Failure; f != nil && f.Same(r.target) && f.RetryToken == r.config.RetryToken && !f.Rejected {
 		r.attempt = f.Attempts + 1
 	}
-	r.state.Intent = &Intent{Target: r.target, Stage: StageBuilding, Attempt: r.attempt, Since: time.Now().UTC()}
+	r.state.Intent = &Intent{Target: r.target, Stage: StageBuilding, Attempt: r.attempt, Activation: strings.ToLower(rand.Text()), Trigger: r.trigger, Since: time.Now().UTC()}
 	if err := a.save(r); err != nil {
 		return err
 	}
@@ -226,10 +279,14 @@ func (a *Agent) begin(r *round) error {
 }
 
 // applied takes note that the target is reached.
-func (a *Agent) applied(r *round, s nix.System) outcome {
+func (a *Agent) applied(ctx context.Context, r *round, s nix.System) outcome {
 	r.times.Acknowledged = time.Now()
+	if in := r.state.Intent; in.Stage == StageActivating {
+		r.state.Hook = hookAfter(r, HookPostActivate, nix.Activation{ID: in.Activation, System: s.Path, Previous: r.previous.Path}, nil)
+	}
 	r.setApplied(r.target, s.Path)
 	r.running = s
+	a.lookForReboot(ctx, r)
 	a.Force = false
 	a.since = r.state.Applied.At
 	if err := a.Dir.saveState(r.state); err != nil {
@@ -243,11 +300,15 @@ func (a *Agent) applied(r *round, s nix.System) outcome {
 		"activated", !r.times.Activated.IsZero(), "after", time.Since(r.times.Noticed).Round(time.Millisecond))
 	a.report(r, StateApplied)
 	a.status("up to date with " + r.target.ETag)
+	if err := a.runHook(ctx, r); err != nil {
+		a.reporter.failed("state", "state.json cannot be written", err)
+	}
 	return outcome{kind: outcomeApplied, fresh: !r.times.Activated.IsZero()}
 }
 
 // failed ends a round whose target could not be reached.
 func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
+	var back *nix.ActivateError
 	switch {
 	case errors.Is(err, errNewer) || errors.Is(err, store.ErrChanged):
 		a.Log.Info("begun anew", "etag", r.target.ETag, "why", err)
@@ -256,12 +317,16 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 		}
 		return outcome{kind: outcomeNewer, err: err}
 	case errors.Is(err, errPaused):
-		a.forget(r, err)
+		a.forget(r)
 		a.report(r, StatePaused)
 		return outcome{kind: outcomePaused, err: err}
+	case errors.As(err, new(rebootDue)):
+		return a.booting(r, err)
 	case ctx.Err() != nil && (r.state.Intent.Stage != StageActivating || errors.Is(err, ctx.Err())):
 		return a.hindered(ctx, r, err)
-	case errors.Is(err, nix.ErrMachine):
+	case errors.As(err, &back) && back.Busy:
+		return a.hindered(ctx, r, hindrance{byMachine, err})
+	case errors.Is(err, nix.ErrMachine) && back == nil:
 		return a.hindered(ctx, r, hindrance{byMachine, err})
 	case errors.As(err, new(hindrance)):
 		return a.hindered(ctx, r, err)
@@ -270,27 +335,37 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 	if running, err := a.Host.Current(context.WithoutCancel(ctx)); err == nil {
 		r.running = running
 	}
-	r.setFailure(r.target, r.attempt, err, logTail(err))
+	if back != nil {
+		a.takenBack(r, r.target, back)
+	} else {
+		id := r.state.Intent.Activation
+		r.setFailure(r.target, r.attempt, err, logTail(err))
+		r.state.Hook = hookAfter(r, HookOnFailure, nix.Activation{ID: id, Previous: r.running.Path}, err)
+	}
 	if err := a.Dir.saveState(r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
 	f := r.state.Failure
+	a.report(r, f.recordState())
+	defer func() {
+		if err := a.runHook(ctx, r); err != nil {
+			a.reporter.failed("state", "state.json cannot be written", err)
+		}
+	}()
 	if f.Rejected {
 		a.Log.Error("rejected; waiting for another version, or `npcnix retry`", "etag", r.target.ETag, "attempts", r.attempt, "error", err)
-		a.report(r, StateRejected)
 		a.status("rejected " + r.target.ETag)
 		return outcome{kind: outcomeRejected, err: err}
 	}
 	a.Log.Error("attempt failed", "etag", r.target.ETag, "attempt", r.attempt, "next", f.Next().Format(time.RFC3339), "error", err)
-	a.report(r, StateFailed)
 	a.status("attempt at " + r.target.ETag + " failed; the next is at " + f.Next().Format(time.RFC3339))
 	return outcome{kind: outcomeFailed, next: f.Next(), err: err}
 }
 
 // hindered ends a round that something else than the publish stopped: it counts as no attempt.
 func (a *Agent) hindered(ctx context.Context, r *round, err error) outcome {
-	if r.state.Intent != nil {
-		a.forget(r, err)
+	if in := r.state.Intent; in != nil && in.Stage == StageBuilding {
+		a.forget(r) // else an activation may be under way, which resume takes up
 	}
 	if ctx.Err() != nil || errors.Is(err, ErrReconnect) {
 		return outcome{kind: outcomeStopped, err: err}
@@ -304,12 +379,22 @@ func (a *Agent) hindered(ctx context.Context, r *round, err error) outcome {
 	return outcome{kind: outcomeHindered, next: time.Now().Add(a.pause.NextBackOff()), err: err}
 }
 
-// forget takes the intent back, as err ended the round.
-func (a *Agent) forget(r *round, err error) {
-	r.state.Intent = nil
-	if r.settled && !errors.As(err, new(*nix.ActivateError)) {
-		r.state.Unsettled = false // the switch did not begin
+// booting ends a round whose system boots next. The intent is kept until the machine was restarted.
+func (a *Agent) booting(r *round, why error) outcome {
+	r.state.Intent.Stage, r.state.Failure = StageBooting, nil
+	if err := a.Dir.saveState(r.state); err != nil {
+		a.reporter.failed("state", "state.json cannot be written", err)
 	}
+	a.Force = false
+	a.Log.Warn(why.Error(), "system", r.state.Intent.System)
+	a.report(r, StateActivating)
+	a.status("waiting for a restart of the machine to run " + r.target.ETag)
+	return outcome{kind: outcomeBooting, fresh: true, err: why}
+}
+
+// forget takes the intent back.
+func (a *Agent) forget(r *round) {
+	r.state.Intent = nil
 	if err := a.Dir.saveState(r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
@@ -318,12 +403,12 @@ func (a *Agent) forget(r *round, err error) {
 // logTail returns the last lines of the log that an error of the nix package carries.
 func logTail(err error) []string {
 	var build *nix.BuildError
-	var activate *nix.ActivateError
+	var veto *vetoError
 	switch {
 	case errors.As(err, &build):
 		return build.Tail
-	case errors.As(err, &activate):
-		return activate.Tail
+	case errors.As(err, &veto):
+		return veto.tail
 	}
 	return nil
 }
@@ -334,14 +419,14 @@ func (a *Agent) report(r *round, s RecordState) {
 		Remote: r.target.Remote, Configuration: r.target.Configuration,
 		Version: RecordVersion{r.target.ETag, r.target.VersionID},
 		State:   s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
-		Agent: a.Version, Times: r.times,
+		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue(),
 	}
 	rec.Times.Acknowledged = time.Now()
 	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == StateApplied:
 		rec.System, rec.PreviousSystem = applied.System, applied.Previous
 		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
-	case (s == StateFailed || s == StateRejected) && f != nil:
+	case (s == StateFailed || s == StateRejected || s == StateRolledBack) && f != nil:
 		rec.Attempt, rec.Error, rec.LogTail = f.Attempts, f.Error, f.Tail
 	}
 	a.recorder.put(rec)

@@ -93,13 +93,13 @@ func (a *Agent) fulfilled(out outcome) (bool, error) {
 	}
 	switch a.Once {
 	case OnceActivate:
-		return out.kind == outcomeApplied && out.fresh, nil
+		return (out.kind == outcomeApplied || out.kind == outcomeBooting) && out.fresh, nil
 	case OnceAny:
 		_, again := a.config.retryDelay(a.hindrances + 1)
 		switch {
 		case out.kind == outcomeApplied && out.err != nil:
 			return true, fmt.Errorf("%w; --correct-drift switches it back", out.err)
-		case out.kind == outcomeApplied:
+		case out.kind == outcomeApplied, out.kind == outcomeBooting:
 			return true, nil
 		case out.kind == outcomePaused:
 			return true, fmt.Errorf("%w; `npcnix unpause` lifts it", out.err)
@@ -119,6 +119,8 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	reboot, stopReboot := a.rebootTimer(out)
+	defer stopReboot()
 	var breathed <-chan time.Time
 	for {
 		v := a.inbox.view()
@@ -139,6 +141,9 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 			return TriggerEvent
 		case <-timer.C:
 			return TriggerPoll
+		case <-reboot:
+			a.restart(ctx)
+			reboot = nil
 		case <-a.Poke:
 			return TriggerManual
 		case <-ctx.Done():
@@ -190,7 +195,7 @@ func (a *Agent) settle(ctx context.Context, out outcome) {
 	}
 	var how func([]events.Delivery) error
 	switch out.kind {
-	case outcomeApplied:
+	case outcomeApplied, outcomeBooting:
 		a.flush(ctx)
 		a.pause.Reset()
 		how = func(ds []events.Delivery) error { return a.Queue.Ack(ctx, ds) }

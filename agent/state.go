@@ -40,8 +40,10 @@ type State struct {
 	Applied *Applied `json:"applied,omitempty"`
 	Intent  *Intent  `json:"intent,omitempty"`
 	Failure *Failure `json:"failure,omitempty"`
-	// Unsettled: an activation failed or was cut short since Applied, so that what runs may
-	// be neither the applied system nor somebody's choice.
+	// Hook is the hook that is to be run, or was cut short.
+	Hook *Hook `json:"hook,omitempty"`
+	// Unsettled: an activation failed since Applied and could not be taken back, so that what
+	// runs may be neither the applied system nor somebody's choice.
 	Unsettled bool `json:"unsettled,omitempty"`
 
 	rest unknown
@@ -66,14 +68,20 @@ type Intent struct {
 	Attempt int       `json:"attempt"`          // from 1
 	System  string    `json:"system,omitempty"` // once built
 	Since   time.Time `json:"since"`
+	// Activation is the id of this attempt, and of its activation once there is one.
+	Activation string  `json:"activation,omitempty"`
+	Trigger    Trigger `json:"trigger,omitempty"`
+	Times      Times   `json:"times,omitzero"`
+	Queue      bool    `json:"queue,omitempty"` // could be reached before
 }
 
 // Stage is how far the work on an intent has got.
 type Stage string
 
 const (
-	StageBuilding   Stage = "building" // fetching included
-	StageActivating Stage = "activating"
+	StageBuilding   Stage = "building"   // fetching included
+	StageActivating Stage = "activating" // what has become of it is in activation.json
+	StageBooting    Stage = "booting"    // it boots next
 )
 
 // Failure is what is known of a target that could not be reached.
@@ -81,6 +89,7 @@ type Failure struct {
 	Target
 	Attempts   int       `json:"attempts"`
 	Rejected   bool      `json:"rejected,omitempty"`
+	RolledBack bool      `json:"rolled_back,omitempty"`
 	At         time.Time `json:"at"`
 	DelaySecs  float64   `json:"delay_secs,omitempty"` // from At to the next attempt
 	Error      string    `json:"error"`

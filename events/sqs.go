@@ -2,9 +2,11 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -12,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
 )
 
 const (
@@ -78,6 +81,7 @@ type api interface {
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
 	ChangeMessageVisibilityBatch(context.Context, *sqs.ChangeMessageVisibilityBatchInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error)
 	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput, ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
+	GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error)
 }
 
 // Queue is an SQS queue. Its methods may be called from several goroutines.
@@ -153,6 +157,22 @@ func (q *Queue) Receive(ctx context.Context) ([]Delivery, error) {
 		all = append(all, batch...)
 	}
 	return all, nil
+}
+
+// Reach asks the queue for its name, which disturbs no message, and returns why it does not answer.
+// Credentials that are known but may not ask that are as good an answer.
+func (q *Queue) Reach(ctx context.Context) error {
+	_, err := q.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
+		QueueUrl: &q.options.URL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameQueueArn},
+	})
+	var refused smithy.APIError
+	if errors.As(err, &refused) && strings.Contains(refused.ErrorCode(), "AccessDenied") {
+		return nil
+	}
+	if err != nil {
+		return explain(ctx, "reach the queue", err)
+	}
+	return nil
 }
 
 // poll makes one request for messages. The wait is never 0: the SDK leaves a 0 out, and the

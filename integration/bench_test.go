@@ -102,7 +102,7 @@ type watchedHost struct {
 
 	mu         sync.Mutex
 	builds     int
-	reconciles int       // each asks once what runs, and once more after a switch
+	reconciles int       // each asks once what an earlier agent has left
 	built      time.Time // when the latest build was called for
 	runs       nix.System
 }
@@ -124,18 +124,24 @@ func (h *watchedHost) Build(ctx context.Context, _, configuration string) (nix.S
 	return system, nil
 }
 
-func (h *watchedHost) Activate(_ context.Context, s nix.System) error {
+func (h *watchedHost) Activate(_ context.Context, s nix.System, _ nix.Order) (nix.Activation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.runs = s
-	h.reconciles--
-	return nil
+	return nix.Activation{Stage: nix.StageConfirmed, System: s.Path}, nil
+}
+
+// Resume is called once in each reconcile.
+func (h *watchedHost) Resume(context.Context, nix.Order) (nix.Activation, bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reconciles++
+	return nix.Activation{}, false, nil
 }
 
 func (h *watchedHost) Current(context.Context) (nix.System, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.reconciles++
 	return h.runs, nil
 }
 

@@ -131,7 +131,7 @@ func (h *host) marker() string {
 // switches counts the times that a version's switch-to-configuration was run.
 func (h *host) switches() int {
 	data, _ := os.ReadFile(h.path("root", nixtest.Switches))
-	return bytes.Count(data, []byte(" switch "))
+	return bytes.Count(data, []byte(" test "))
 }
 
 // generation returns the number of the profile's generation; 0 where there is none.

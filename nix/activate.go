@@ -2,185 +2,398 @@ package nix
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
+	"slices"
+	"strings"
 	"time"
 )
 
-// ActivateError is a switch that failed. The system may run in part, or wholly: which does is
-// for [Host.Current] to say.
-type ActivateError struct {
-	System   System
-	ExitCode int      // of switch-to-configuration; -1 where it did not start or was killed
-	Tail     []string // the last lines of its output
-	Profile  string   // what became of the profile, to be read by people
-	Err      error    // how the switch ended
+// Order is what an activation is to heed.
+type Order struct {
+	// ID tells this activation from others. Default: a random one.
+	ID string
+	// SwitchTimeout bounds each run of switch-to-configuration. Default: 15 min.
+	SwitchTimeout time.Duration
+	// ConfirmTimeout bounds the time that the new system has to prove itself. Default: 5 min.
+	ConfirmTimeout time.Duration
+	// Verify returns nil when the new system has proved itself. It is called from the new
+	// system, maybe more than once, with a ctx that ends with ConfirmTimeout. Nil: it has.
+	Verify func(ctx context.Context, a Activation) error
+	// Keep is how many of the profile's latest generations are kept when s is one of them; those of
+	// the systems that run, ran before and were booted are kept in any case. 0: all.
+	Keep int
 }
+
+const (
+	defaultSwitchTimeout  = 15 * time.Minute
+	defaultConfirmTimeout = 5 * time.Minute
+	// look is how often the agent looks whether the worker is done.
+	look = 20 * time.Millisecond
+	// maxStarts bounds how often a worker is started that does not take up its work, and startGrace
+	// how long each has to do so.
+	maxStarts  = 3
+	startGrace = 10 * time.Second
+)
+
+func (o Order) switchTimeout() time.Duration {
+	if o.SwitchTimeout > 0 {
+		return o.SwitchTimeout
+	}
+	return defaultSwitchTimeout
+}
+
+func (o Order) confirmTimeout() time.Duration {
+	if o.ConfirmTimeout > 0 {
+		return o.ConfirmTimeout
+	}
+	return defaultConfirmTimeout
+}
+
+// ActivateError is an activation that failed and was taken back: the previous system runs and
+// boots, but where Stranded says otherwise.
+type ActivateError struct{ Activation }
 
 func (e *ActivateError) Error() string {
-	text := fmt.Sprintf("switch to %s: %v", e.System.Path, e.Err)
-	if len(e.Tail) > 0 {
-		text += ": " + e.Tail[len(e.Tail)-1]
+	switch {
+	case e.Stage == StageStranded:
+		return fmt.Sprintf("%s; the way back to the previous system failed: %s", e.Reason, e.Trouble)
+	case e.Trouble != "":
+		return fmt.Sprintf("%s; rolled back to %s, with warnings: %s", e.Reason, e.Previous, e.Trouble)
+	case e.Previous == "":
+		return e.Reason + "; there was no system before it"
 	}
-	return text + "; " + e.Profile
+	return fmt.Sprintf("%s; rolled back to %s", e.Reason, e.Previous)
 }
 
-func (e *ActivateError) Unwrap() error { return e.Err }
+// Stranded reports whether the previous system could not be brought back.
+func (e *ActivateError) Stranded() bool { return e.Stage == StageStranded }
 
-// Activate makes s the system that runs and that boots: it points the profile to s, unless that
-// is so already, and runs the system's switch-to-configuration to its end. Where nothing is to be
-// done ([Host.Runs]) it does it all the same.
+// Activate makes s the system that runs and that boots; see [Activation] for how. It returns when
+// the activation is settled, or when ctx ends: the activation then goes on, for Resume to take up.
 //
-// The switch has this process's environment and a session of its own; it is not ended when ctx
-// is, nor when this process is. Its output goes to switch.log, from there to the logger. (Under
-// systemd that is not enough to outlive the agent: its unit needs KillMode=process as well.)
+// Nil and Stage "confirmed" say that s runs and boots. Nil and Stage "booting" say that s could
+// not be switched to and boots next: a restart of the machine is due, after which Resume goes on.
+// An [*ActivateError] says that s was taken back. Nothing was done where the error is
+// [ErrNotNixOS], [ErrMachine], or ctx's own from before the beginning.
 //
-// When the switch fails, the profile is pointed back to the system that ran before, and that
-// system's boot loader entry is made the default again; the error is an [*ActivateError]. Nothing
-// is changed where the error is [ErrNotNixOS], [ErrMachine] that is no ActivateError, or that of
-// ctx, which had ended before the switch began.
-func (h *Host) Activate(ctx context.Context, s System) error {
+// Settled activations stay on disk until Forget.
+func (h *Host) Activate(ctx context.Context, s System, o Order) (Activation, error) {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("activate: %w", err)
+		return Activation{}, fmt.Errorf("activate: %w", err)
 	}
 	if err := switchable(s); err != nil {
-		return fmt.Errorf("activate: %w", err)
+		return Activation{}, fmt.Errorf("activate: %w", err)
 	}
-	back, err := h.intoProfile(ctx, s)
+	a, err := h.order(ctx, s, o)
 	if err != nil {
-		return fmt.Errorf("activate: %w", blamed(ctx, err))
+		return Activation{}, fmt.Errorf("activate: %w", blamed(ctx, err))
 	}
-	h.dropRoots(func(_, path string) bool { return path == s.Path })
-	tail, err := h.runSwitch(s, "switch")
-	if err == nil {
-		return nil
-	}
-	failed := &ActivateError{System: s, ExitCode: -1, Tail: tail, Err: err}
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		failed.ExitCode = exit.ExitCode()
-	}
-	failed.Profile = h.goBack(back, s)
-	return failed
+	return h.drive(ctx, a, o)
 }
 
-// intoProfile points the profile to s and returns what it is to point to should the switch fail.
-func (h *Host) intoProfile(ctx context.Context, s System) (back string, err error) {
-	back, err = h.fallback(ctx)
-	if err != nil {
-		return "", err
-	}
-	profiled, _, err := h.Profiled()
-	if err != nil || profiled == s {
-		return back, err
-	}
-	if err := h.setProfile(ctx, s); err != nil {
-		_ = h.restoreProfile(back) // nix-env may have done it before it was ended
-		return "", err
-	}
-	return back, nil
-}
-
-// switchable returns an error that says why s is not a system to switch to.
-func switchable(s System) error {
-	name := filepath.Base(s.Path)
-	if filepath.Dir(s.Path) != storeDir || len(name) < 34 || name[32] != '-' {
-		return fmt.Errorf("%w: %q is not a store path", ErrNotNixOS, s.Path)
-	}
-	if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s is gone from the store: build it again", ErrMachine, s.Path)
-	}
-	info, err := os.Stat(switcher(s))
-	if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("%w: %s has no executable bin/switch-to-configuration", ErrNotNixOS, s.Path)
-	}
-	return nil
-}
-
-func switcher(s System) string { return filepath.Join(s.Path, "bin", "switch-to-configuration") }
-
-// goBack undoes what the failed switch to s left for the next boot, and says how that went.
-func (h *Host) goBack(link string, s System) string {
-	if err := h.restoreProfile(link); err != nil {
-		return fmt.Sprintf("the profile still has it, so it may boot next: %v", err)
-	}
-	before, generation, err := h.Profiled()
-	switch {
-	case err != nil:
-		return fmt.Sprintf("the profile was set back, yet cannot be read: %v", err)
-	case before == s:
-		return "the profile still has it, as there was no other before it"
-	case before == (System{}):
-		return "the profile is empty, as it was before"
-	}
-	text := fmt.Sprintf("the profile is back at generation %d", generation)
-	// By now the boot loader may know the failed system as its default.
-	if switchable(before) == nil {
-		if _, err := h.runSwitch(before, "boot"); err != nil {
-			text += fmt.Sprintf(", but the boot loader could not be set back: %v", err)
+// Resume takes up the activation that an earlier process left, if there is one, and brings it to
+// its end as Activate does. found tells whether there is.
+func (h *Host) Resume(ctx context.Context, o Order) (a Activation, found bool, err error) {
+	left, err := ReadActivation(h.opts.Dir)
+	if errors.Is(err, ErrActivation) {
+		// Nobody can bring it to an end. What runs is for the caller to see.
+		aside := filepath.Join(h.opts.Dir, activationFile)
+		h.opts.Log.Error("activation.json is damaged, set aside as activation.json.damaged", "error", err)
+		if err := os.Rename(aside, aside+".damaged"); err != nil {
+			return Activation{}, false, fmt.Errorf("%w: set activation.json aside: %w", ErrMachine, err)
 		}
+		return Activation{}, false, nil
 	}
-	return text
+	if err != nil || left == nil {
+		return Activation{}, false, err
+	}
+	a, err = h.drive(ctx, left, o)
+	return a, true, err
 }
 
-// runSwitch runs s's switch-to-configuration to its end and returns the last lines it printed.
-//
-// A pipe would break when this process ends, and a switch that replaces the agent would with it;
-// so the output goes to a file, which is followed.
-func (h *Host) runSwitch(s System, action string) ([]string, error) {
-	path := filepath.Join(h.opts.LogDir, action+".log")
-	if err := os.MkdirAll(h.opts.LogDir, 0o755); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMachine, err)
-	}
-	// A switch that outlived its agent may still write to the last one: leave it that one.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w", ErrMachine, err)
-	}
-	output, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMachine, err)
-	}
-	defer output.Close()
-	written, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMachine, err)
-	}
-	defer written.Close()
+// Forget removes the settled activation, once what has become of it is remembered elsewhere.
+func (h *Host) Forget() error { return forgetActivation(h.opts.Dir) }
 
-	cmd := exec.Command(switcher(s), action)
-	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+// order makes an activation durable. Nothing is done yet.
+func (h *Host) order(ctx context.Context, s System, o Order) (*Activation, error) {
+	if err := os.MkdirAll(h.opts.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-
-	log := &lines{emit: h.logged("switch-to-configuration " + action)}
-	err = follow(log, written, ended)
-	log.flush()
-	return log.tail, err
+	unlock, free, err := lockActivation(ctx, h.opts.Dir, lockGrace)
+	if err != nil {
+		return nil, err
+	}
+	if !free {
+		return nil, errors.New("another activation is under way")
+	}
+	defer unlock()
+	switch left, err := ReadActivation(h.opts.Dir); {
+	case err != nil:
+		return nil, err
+	case left != nil && !left.Stage.Settled() && left.Stage != StageBooting:
+		return nil, fmt.Errorf("an activation of %s is not settled yet (%s)", left.System, left.Stage)
+	}
+	previous, err := h.Current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	link, err := h.fallback(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a := &Activation{
+		ID: o.ID, Stage: StageOrdered, System: s.Path, Previous: previous.Path,
+		Profile: h.opts.Profile, ProfileLink: link, CurrentSystem: h.opts.CurrentSystem, BootID: bootID(),
+		Ordered:    time.Now().UTC(),
+		SwitchSecs: o.switchTimeout().Seconds(), ConfirmSecs: o.confirmTimeout().Seconds(), Keep: o.Keep,
+	}
+	if a.ID == "" {
+		a.ID = strings.ToLower(rand.Text())
+	}
+	if what := inhibitors(previous, s); what != "" {
+		a.Boot, a.Why = true, "it may not be switched to while the machine runs: "+what
+	}
+	if a.Ran, a.Failed, err = h.units(ctx); err != nil {
+		return nil, err
+	}
+	a.AgentUnit, a.AgentUnitText = h.agentUnit(ctx)
+	h.holdPrevious(ctx, previous)
+	if err := os.Remove(filepath.Join(h.opts.Dir, switchLog)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return a, a.save(h.opts.Dir)
 }
 
-// follow copies what is appended to a file until ended yields, and returns what it yielded.
-func follow(to io.Writer, file io.Reader, ended <-chan error) error {
-	look := time.NewTicker(100 * time.Millisecond)
-	defer look.Stop()
+// drive brings an activation to its end.
+func (h *Host) drive(ctx context.Context, a *Activation, o Order) (Activation, error) {
+	dir := h.opts.Dir
+	if err := h.afterRestart(ctx, a); err != nil {
+		return *a, err
+	}
+	starts := 0
 	for {
-		// What cannot be read is lost to the log, and no reason to fail a switch.
-		_, _ = io.Copy(to, file)
-		select {
-		case err := <-ended:
-			_, _ = io.Copy(to, file)
-			return err
-		case <-look.C:
+		stage := a.Stage
+		var err error
+		switch stage {
+		case StageConfirmed:
+			h.disarm(ctx, a)
+			return *a, nil
+		case StageRolledBack, StageStranded:
+			h.disarm(ctx, a)
+			return *a, &ActivateError{*a}
+		case StageBooting:
+			h.disarm(ctx, a)
+			return *a, nil
+		case StageSwitched:
+			err = h.prove(ctx, a, o)
+		default:
+			// Work for a worker, unless one is at it.
+			if working, err := beingWorkedOn(dir); err != nil {
+				return *a, err
+			} else if working {
+				starts = 0
+				if err := h.await(ctx, stage); err != nil {
+					return *a, err
+				}
+				break
+			}
+			if starts++; starts > maxStarts {
+				return *a, fmt.Errorf("%w: the worker %s does not do its work; see `journalctl -u npcnix-activate`, or activation.log in the data directory", ErrMachine, strings.Join(h.worker("run"), " "))
+			}
+			if stage == StageOrdered {
+				err = h.arm(ctx, a)
+			}
+			if err == nil {
+				err = h.startWorker(ctx, a)
+			}
+			if err == nil {
+				err = h.await(ctx, stage)
+			}
 		}
+		if err != nil {
+			return *a, err
+		}
+		next, err := ReadActivation(dir)
+		if err != nil {
+			return *a, err
+		}
+		if next == nil || next.ID != a.ID {
+			return *a, fmt.Errorf("%w: activation %s is gone from %s", ErrMachine, a.ID, dir)
+		}
+		if next.Stage != stage {
+			starts = 0
+		}
+		a = next
+	}
+}
+
+// afterRestart takes note of a restart of the machine since the activation was ordered: whatever
+// worked on it is gone, and what runs is what the boot loader chose.
+func (h *Host) afterRestart(ctx context.Context, a *Activation) error {
+	if a.BootID == bootID() || a.Stage.Settled() {
+		return nil
+	}
+	unlock, free, err := lockActivation(ctx, h.opts.Dir, lockGrace)
+	if err != nil || !free {
+		return err
+	}
+	defer unlock()
+	running, err := h.Current(ctx)
+	if err != nil {
+		return err
+	}
+	a.BootID = bootID()
+	switch {
+	case running.Path == a.System && a.Stage == StageBooting:
+		// Units of another boot say nothing about this one.
+		a.Ran, a.Failed = nil, nil
+		if err := a.to(h.opts.Dir, StageSwitched); err != nil {
+			return err
+		}
+		return h.arm(ctx, a)
+	case running.Path == a.System:
+		return a.save(h.opts.Dir)
+	case running.Path == a.Previous && a.Stage != StageBooting && !h.profileHas(a.System):
+		// Nothing of it is left: the machine has booted the previous system.
+		a.CutShort = true
+		a.Reason = "the machine was restarted before the new system was confirmed"
+		return a.to(h.opts.Dir, StageRolledBack)
+	case a.Stage == StageRollingBack:
+		return a.save(h.opts.Dir)
+	case a.Stage == StageBooting:
+		return a.goBack(h.opts.Dir, "the machine was restarted, and did not boot the new system")
+	}
+	a.CutShort = true
+	return a.goBack(h.opts.Dir, "the machine was restarted before the new system was confirmed")
+}
+
+// prove has the new system prove itself, and asks for the commit, or for the way back.
+func (h *Host) prove(ctx context.Context, a *Activation, o Order) error {
+	if o.Verify != nil {
+		bounded, cancel := context.WithTimeoutCause(ctx, seconds(a.ConfirmSecs), errors.New("its time was up"))
+		defer cancel()
+		err := o.Verify(bounded, *a)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return h.ask(ctx, a.ID, func(a *Activation) error { return a.goBack(h.opts.Dir, fmt.Sprintf("verify: %v", err)) })
+		}
+	}
+	return h.ask(ctx, a.ID, func(a *Activation) error { return a.to(h.opts.Dir, StageConfirming) })
+}
+
+// ask changes the stage of the activation id, if it still waits to prove itself. Who else holds
+// the lock is the dead man's switch, and what it has decided counts.
+func (h *Host) ask(ctx context.Context, id string, change func(*Activation) error) error {
+	unlock, free, err := lockActivation(ctx, h.opts.Dir, lockGrace)
+	if err != nil || !free {
+		return err
+	}
+	defer unlock()
+	a, err := ReadActivation(h.opts.Dir)
+	if err != nil || a == nil || a.ID != id || a.Stage != StageSwitched {
+		return err
+	}
+	return change(a)
+}
+
+// await waits until an activation has left a stage, or no worker is at it (any more).
+func (h *Host) await(ctx context.Context, stage Stage) error {
+	defer h.followSwitch()()
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	begun := time.Now()
+	seen := false // a worker
+	for {
+		a, err := ReadActivation(h.opts.Dir)
+		if err != nil || a == nil {
+			return err
+		}
+		working, err := beingWorkedOn(h.opts.Dir)
+		if err != nil {
+			return err
+		}
+		seen = seen || working
+		if !working && (a.Stage != stage || seen || time.Since(begun) > startGrace) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// inhibitors names the critical components that differ between two systems, which is why NixOS
+// refuses to switch (nixpkgs, nixos/modules/system/activation/switchable-system.nix): those that
+// both name, with other values.
+func inhibitors(from, to System) string {
+	read := func(s System) map[string]string {
+		var all map[string]string
+		data, err := os.ReadFile(filepath.Join(s.Path, "switch-inhibitors"))
+		if err != nil || json.Unmarshal(data, &all) != nil {
+			return nil // none, or not of the kind that is known
+		}
+		return all
+	}
+	if from == (System{}) || from == to {
+		return ""
+	}
+	before, after := read(from), read(to)
+	var differ []string
+	for name, was := range before {
+		if is, both := after[name]; both && is != was {
+			differ = append(differ, fmt.Sprintf("%s (%s to %s)", name, was, is))
+		}
+	}
+	slices.Sort(differ)
+	return strings.Join(differ, ", ")
+}
+
+// followSwitch hands the lines of the switch on to the logger, until stop is called. Under systemd the
+// worker's unit has them in the journal.
+func (h *Host) followSwitch() (stop func()) {
+	if underSystemd() {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		log := &lines{emit: h.logged("switch-to-configuration")}
+		defer log.flush()
+		for {
+			if h.copySwitchLog(log); ctx.Err() != nil {
+				return
+			}
+			select {
+			case <-time.After(look):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// copySwitchLog copies what was not copied yet. What cannot be read is lost to the log alone.
+func (h *Host) copySwitchLog(to io.Writer) {
+	file, err := os.Open(filepath.Join(h.opts.Dir, switchLog))
+	if err != nil {
+		h.logRead = 0
+		return
+	}
+	defer file.Close()
+	if _, err := file.Seek(h.logRead, io.SeekStart); err == nil {
+		n, _ := io.Copy(to, file)
+		h.logRead += n
 	}
 }

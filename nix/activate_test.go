@@ -6,15 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"npcnix/nix"
 	"npcnix/nix/nixtest"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestActivateSwitchesAndMakesAGeneration(t *testing.T) {
@@ -42,9 +39,7 @@ func TestActivateSwitchesAndMakesAGeneration(t *testing.T) {
 
 		h.activated(t, two)
 		h.wantProfile(t, two, 2)
-		if n := len(h.switches(t)); n != 3 {
-			t.Errorf("%d switches, want one for each activation", n)
-		}
+		h.wantSwitches(t, "v1 test, v1 boot, v2 test, v2 boot, v2 test, v2 boot")
 	})
 }
 
@@ -87,51 +82,171 @@ func (h *host) points(t *testing.T, link, target string) {
 	}
 }
 
-func TestFailedSwitchSetsTheProfileBack(t *testing.T) {
+func TestAFailedActivationIsTakenBack(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		exit     int
+		system   nixtest.System
+		verify   error
 		before   bool // there is a good system before
 		sentence string
 		last     string // of the output
 		switches string
 	}{
-		{"the boot loader fails", 1, true, ": exit status 1: installing the boot loader failed; the profile is back at generation 1",
-			"installing the boot loader failed", "v1 switch, v2 switch, v1 boot"},
-		{"units fail, after the new system runs", 4, true, ": exit status 4: warning: the following units failed: demo.service; the profile is back at generation 1",
-			"warning: the following units failed: demo.service", "v1 switch, v2 switch, v1 boot"},
-		{"the first system of a new host fails", 4, false, "; the profile is empty, as it was before",
-			"warning: the following units failed: demo.service", "v2 switch"},
+		{"a check fails before anything was changed", nixtest.System{SwitchExit: 1}, nil, true, ": exit status 1: pre-switch checks failed; rolled back to ",
+			"pre-switch checks failed", "v2 test, v1 test"},
+		{"the activation script fails midway", nixtest.System{SwitchExit: 2}, nil, true, ": exit status 2: warning: the following units failed: demo.service; rolled back to ",
+			"warning: the following units failed: demo.service", "v2 test, v1 test"},
+		{"it does not prove itself", nixtest.System{}, errors.New("the store cannot be reached"), true, "verify: the store cannot be reached; rolled back to ",
+			"activating v2", "v2 test, v1 test"},
+		{"units fail, and it does not prove itself", nixtest.System{SwitchExit: 4}, errors.New("units failed"), true, "verify: units failed; rolled back to ",
+			"warning: the following units failed: demo.service", "v2 test, v1 test"},
+		{"the boot loader fails", nixtest.System{BootExit: 1}, nil, true, "make it what boots: switch to ",
+			"installing the boot loader failed", "v2 test, v2 boot, v1 test, v1 boot"},
+		{"the first system of a new host fails", nixtest.System{SwitchExit: 1}, nil, false, "; there was no system before it",
+			"pre-switch checks failed", "v2 test"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			eachNix(t, func(t *testing.T) {
 				h := newHost(t)
-				dir := flake(t, map[string]nixtest.System{"good": {Version: "v1"}, "bad": {Version: "v2", SwitchExit: c.exit}, "next": {Version: "v3"}})
+				c.system.Version = "v2"
+				dir := flake(t, map[string]nixtest.System{"good": {Version: "v1"}, "bad": c.system, "next": {Version: "v3"}})
 				good, generation := nix.System{}, 0
 				if c.before {
 					good, generation = h.built(t, dir, "good"), 1
 					h.activated(t, good)
+					h.forgetSwitches(t)
 				}
 				bad := h.built(t, dir, "bad")
-				err := h.Activate(t.Context(), bad)
+				a, err := h.Activate(t.Context(), bad, nix.Order{Verify: func(context.Context, nix.Activation) error { return c.verify }})
 
 				var failed *nix.ActivateError
 				if !errors.As(err, &failed) {
-					t.Fatalf("error is %T: %v", err, err)
+					t.Fatalf("error is %T: %v\n%s", err, err, h.workerLog())
 				}
-				if failed.System != bad || failed.ExitCode != c.exit || len(failed.Tail) == 0 || failed.Tail[len(failed.Tail)-1] != c.last {
+				if failed.System != bad.Path || a.Stage != nix.StageRolledBack || a.CutShort || len(a.Tail) == 0 || a.Tail[len(a.Tail)-1] != c.last {
 					t.Errorf("%+v", failed)
 				}
 				wantError(t, err, nil, c.sentence)
 				h.wantProfile(t, good, generation)
 				h.wantSwitches(t, c.switches)
-
-				next := h.built(t, dir, "next")
-				h.activated(t, next)
-				h.wantProfile(t, next, generation+2)
+				if running, err := h.Current(t.Context()); err != nil || running != good {
+					t.Errorf("%v runs, %v; want %v", running, err, good)
+				}
+				if c.before {
+					h.wantMarker(t, "v1")
+					h.wantBoots(t, "v1")
+				}
+				h.activated(t, h.built(t, dir, "next"))
+				h.wantBoots(t, "v3")
 			})
 		})
 	}
+}
+
+// forgetSwitches has switches and wantSwitches begin anew.
+func (h *host) forgetSwitches(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(h.root, nixtest.Switches)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantBoots checks what a boot loader would boot.
+func (h *host) wantBoots(t *testing.T, version string) {
+	t.Helper()
+	got, err := os.ReadFile(filepath.Join(h.root, nixtest.Boot))
+	if err != nil || strings.TrimSpace(string(got)) != version {
+		t.Errorf("boots %q, %v; want %q", got, err, version)
+	}
+}
+
+// NixOS ends a switch with 4 when some unit is failing, whose fault that may be or not. The system is
+// activated then, and has to prove itself as any other.
+func TestUnitsThatFailAreJudgedByTheProof(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		h := newHost(t)
+		s := h.built(t, flake(t, map[string]nixtest.System{"web": {Version: "v1", SwitchExit: 4}}), "web")
+		a, err := h.Activate(t.Context(), s, nix.Order{})
+		if err != nil || a.Stage != nix.StageConfirmed {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		h.wantRuns(t, s, true)
+	})
+}
+
+func TestNothingBootsThatWasNotConfirmed(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
+		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
+		h.activated(t, one)
+		looked := false
+		_, err := h.Activate(t.Context(), two, nix.Order{Verify: func(context.Context, nix.Activation) error {
+			looked = true
+			h.wantProfile(t, one, 1)
+			h.wantBoots(t, "v1")
+			h.wantMarker(t, "v2")
+			return nil
+		}})
+		if err != nil || !looked {
+			t.Fatalf("%v, looked %v", err, looked)
+		}
+		h.wantProfile(t, two, 2)
+		h.wantBoots(t, "v2")
+		h.wantSwitches(t, "v1 test, v1 boot, v2 test, v2 boot")
+	})
+}
+
+func TestASwitchThatHangsIsEndedAndTakenBack(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2", SwitchRuns: "sleep 1000 &", SwitchWaits: "/nowhere"}})
+		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
+		h.activated(t, one)
+		_, err := h.Activate(t.Context(), two, nix.Order{SwitchTimeout: 2 * time.Second})
+		wantError(t, err, nil, "it hung, and was ended after 2s")
+		if left := h.marked(t, "sleep"); len(left) != 0 {
+			t.Errorf("of the switch there is left: %v", left)
+		}
+		h.wantRuns(t, one, true)
+	})
+}
+
+func TestASystemThatMayNotBeSwitchedToBootsNext(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := flake(t, map[string]nixtest.System{
+			"one":   {Version: "v1", Inhibitors: `{"dbus":"daemon","old":"1"}`},
+			"two":   {Version: "v2", Inhibitors: `{"dbus":"broker","new":"1"}`},
+			"three": {Version: "v3", Inhibitors: `{"dbus":"daemon"}`},
+			"four":  {Version: "v4", SwitchExit: 100},
+		})
+		one, two, three, four := h.built(t, dir, "one"), h.built(t, dir, "two"), h.built(t, dir, "three"), h.built(t, dir, "four")
+		h.activated(t, one)
+		h.forgetSwitches(t)
+
+		a, err := h.Activate(t.Context(), two, nix.Order{})
+		if err != nil || a.Stage != nix.StageBooting || !strings.Contains(a.Why, "dbus (daemon to broker)") {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		h.wantSwitches(t, "v2 boot")
+		h.wantMarker(t, "v1")
+		h.wantProfile(t, two, 2)
+		if a, found, err := h.Resume(t.Context(), nix.Order{}); err != nil || !found || a.Stage != nix.StageBooting {
+			t.Errorf("resumed before the restart: %+v, %v, %v", a, found, err)
+		}
+
+		h.activated(t, three) // what runs is still one
+		h.wantRuns(t, three, true)
+		h.wantBoots(t, "v3")
+
+		h.forgetSwitches(t)
+		a, err = h.Activate(t.Context(), four, nix.Order{})
+		if err != nil || a.Stage != nix.StageBooting || !strings.Contains(a.Why, "init") {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		h.wantSwitches(t, "v4 test, v4 boot")
+	})
 }
 
 // wantSwitches checks which versions were switched to, and how.
@@ -144,122 +259,6 @@ func (h *host) wantSwitches(t *testing.T, want string) {
 	if s := strings.Join(got, ", "); s != want {
 		t.Errorf("switches %q, want %q", s, want)
 	}
-}
-
-func TestFailedSwitchAfterOneThatWasCutOffFallsBackToWhatRuns(t *testing.T) {
-	for _, retried := range []string{"the same system", "a newer one"} {
-		t.Run(retried, func(t *testing.T) {
-			eachNix(t, func(t *testing.T) {
-				h := newHost(t)
-				never := filepath.Join(h.root, "never")
-				dir := flake(t, map[string]nixtest.System{
-					"good":          {Version: "v1"},
-					"hangs":         {Version: "v2", SwitchWaits: never, SwitchExit: 1},
-					"a newer one":   {Version: "v3", SwitchExit: 1},
-					"the same once": {Version: "v2", SwitchWaits: never, SwitchExit: 1},
-				})
-				good := h.built(t, dir, "good")
-				h.activated(t, good)
-
-				s := h.built(t, dir, "hangs")
-				kill := startAgent(t, h, "activate", s.Path)
-				hanging := open(t, h.log.await(t, "waiting, pid "))
-				kill()
-				h.wantProfile(t, s, 2)
-				if err := os.WriteFile(never, nil, 0o600); err != nil { // the switch fails, and nobody is there
-					t.Fatal(err)
-				}
-				if !hanging.ended(10 * time.Second) {
-					t.Fatal("the switch runs on")
-				}
-
-				if retried == "a newer one" {
-					s = h.built(t, dir, retried)
-				}
-				wantError(t, h.Activate(t.Context(), s), nil, "the profile is back at generation 1")
-				h.wantProfile(t, good, 1)
-			})
-		})
-	}
-}
-
-func TestFailedSwitchWithNothingToFallBackToSaysSo(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
-		h := newHost(t)
-		s := h.built(t, flake(t, map[string]nixtest.System{"web": {SwitchExit: 1}}), "web")
-		h.points(t, h.opts.Profile, s.Path)
-		err := h.Activate(t.Context(), s)
-		wantError(t, err, nil, "the profile still has it, as there was no other before it")
-		h.wantProfile(t, s, 0)
-	})
-}
-
-func TestSwitchHasASessionOfItsOwnAndIsNotCancelled(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
-		h := newHost(t)
-		release := filepath.Join(h.root, "release")
-		s := h.built(t, flake(t, map[string]nixtest.System{"web": {Version: "v1", SwitchWaits: release}}), "web")
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- h.Activate(ctx, s) }()
-		h.log.await(t, "waiting, pid ")
-		cancel()
-		h.wantOwnSession(t)
-		select {
-		case err := <-done:
-			t.Fatalf("Activate did not wait for the switch: %v", err)
-		default:
-		}
-		if err := os.WriteFile(release, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-done; err != nil {
-			t.Errorf("the switch was disturbed: %v", err)
-		}
-		h.wantMarker(t, "v1")
-		if err := h.Activate(ctx, s); !errors.Is(err, context.Canceled) || len(h.switches(t)) != 1 {
-			t.Errorf("a switch is begun after the end: %v", err)
-		}
-	})
-}
-
-// wantOwnSession checks that the one switch so far leads a session that is not this process's.
-func (h *host) wantOwnSession(t *testing.T) {
-	t.Helper()
-	ours, err := unix.Getsid(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	runs := h.switches(t)
-	if len(runs) != 1 {
-		t.Fatalf("switches %v, want one", runs)
-	}
-	if pid, session := runs[0][2], runs[0][3]; session != pid || session == strconv.Itoa(ours) {
-		t.Errorf("the switch, process %s, is in session %s; ours is %d", pid, session, ours)
-	}
-}
-
-func TestSwitchOutlivesAnAgentThatIsKilled(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
-		h := newHost(t)
-		release := filepath.Join(h.root, "release")
-		s := h.built(t, flake(t, map[string]nixtest.System{"web": {Version: "v1", SwitchWaits: release, SwitchExit: 4}}), "web")
-		kill := startAgent(t, h, "activate", s.Path)
-		running := open(t, h.log.await(t, "waiting, pid "))
-		kill()
-		if err := os.WriteFile(release, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if !running.ended(10 * time.Second) {
-			t.Fatal("the switch does not end")
-		}
-		h.wantMarker(t, "v1")
-		output, err := os.ReadFile(filepath.Join(filepath.Dir(h.opts.Roots), "switch.log"))
-		if err != nil || !strings.Contains(string(output), "units failed") {
-			t.Errorf("switch.log has %q, %v; want what was printed after the agent's end too", output, err)
-		}
-		h.wantProfile(t, s, 1)
-	})
 }
 
 func TestActivateRefusesWhatIsNoNixOSSystem(t *testing.T) {
@@ -283,57 +282,10 @@ func TestActivateRefusesWhatIsNoNixOSSystem(t *testing.T) {
 			{file.Path + "/bin", nix.ErrNotNixOS, "is not a store path"},
 			{"/nix/store/00000000000000000000000000000000-gone", nix.ErrMachine, "is gone from the store: build it again"},
 		} {
-			wantError(t, h.Activate(t.Context(), nix.System{Path: c.path}), c.is, c.text)
+			_, err := h.Activate(t.Context(), nix.System{Path: c.path}, nix.Order{})
+			wantError(t, err, c.is, c.text)
 		}
 		h.wantProfile(t, nix.System{}, 0)
-	})
-}
-
-func TestActivateWithoutNixChangesNothing(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
-		h := newHost(t)
-		s := h.built(t, flake(t, map[string]nixtest.System{"web": {Version: "v1"}}), "web")
-		t.Setenv("PATH", t.TempDir())
-		wantError(t, h.Activate(t.Context(), s), nix.ErrNoNix, "install nix")
-		h.wantProfile(t, nix.System{}, 0)
-		if len(h.switches(t)) != 0 || len(roots(t, h)) != 1 {
-			t.Errorf("switches %v, roots %v; want none, and the one of the build", h.switches(t), roots(t, h))
-		}
-		h.points(t, h.opts.Profile, s.Path)
-		h.activated(t, s) // the profile needs no change, so it needs no nix
-	})
-}
-
-func TestActivateThatIsCancelledBeforeTheSwitchLeavesTheProfile(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
-		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
-		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
-		h.activated(t, one)
-
-		fakeOnPath(t, "sets the profile and hangs")
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- h.Activate(ctx, two) }()
-		h.log.await(t, "profile set")
-		cancel()
-		wantCancelled(t, done)
-		h.wantProfile(t, one, 1)
-		h.wantSwitches(t, "v1 switch")
-	})
-}
-
-func TestActivateBlamesTheMachineForAProfileThatCannotBeSet(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
-		h := newHost(t)
-		s := h.built(t, flake(t, map[string]nixtest.System{"web": {Version: "v1"}}), "web")
-		if err := os.WriteFile(filepath.Dir(h.opts.Profile), nil, 0o600); err != nil { // a file in the folder's place
-			t.Fatal(err)
-		}
-		wantError(t, h.Activate(t.Context(), s), nix.ErrMachine, "not a directory")
-		if len(h.switches(t)) != 0 {
-			t.Errorf("switched all the same: %v", h.switches(t))
-		}
 	})
 }
 
@@ -343,10 +295,10 @@ func TestNewRefusesBadOptions(t *testing.T) {
 		opts nix.Options
 		text string
 	}{
-		{"no roots", nix.Options{}, "no folder for garbage collector roots"},
-		{"two substituters in one", nix.Options{Roots: "r", Substituters: []string{"a b"}}, `"a b": must be one word`},
-		{"empty key", nix.Options{Roots: "r", PublicKeys: []string{""}}, "must be one word"},
-		{"option without a name", nix.Options{Roots: "r", Settings: [][2]string{{"", "1"}}}, "without a name"},
+		{"no data directory", nix.Options{}, "no data directory"},
+		{"two substituters in one", nix.Options{Dir: "r", Substituters: []string{"a b"}}, `"a b": must be one word`},
+		{"empty key", nix.Options{Dir: "r", PublicKeys: []string{""}}, "must be one word"},
+		{"option without a name", nix.Options{Dir: "r", Settings: [][2]string{{"", "1"}}}, "without a name"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := nix.New(c.opts)

@@ -45,12 +45,12 @@ func (h *Host) Build(ctx context.Context, dir, configuration string) (System, er
 	if err != nil {
 		return System{}, err
 	}
-	if err := os.MkdirAll(h.opts.Roots, 0o755); err != nil {
+	if err := os.MkdirAll(h.roots(), 0o755); err != nil {
 		return System{}, fmt.Errorf("%w: %w", ErrMachine, err)
 	}
 	// Each build has a link of its own: one that was left running by an agent that died must not
 	// take away the root of its successor's.
-	link := filepath.Join(h.opts.Roots, "build-"+rand.Text())
+	link := filepath.Join(h.roots(), "build-"+rand.Text())
 	log := &lines{emit: h.logged("nix build")}
 	err = h.nix(ctx, nil, log, "build", "--no-write-lock-file", "--print-build-logs",
 		"--out-link", link, toplevel(source, configuration))
@@ -185,9 +185,9 @@ func listed(configurations []string) string {
 // dropRoots removes the roots that drop picks, by link and by the store path that it holds.
 // One that cannot be removed costs disk space only.
 func (h *Host) dropRoots(drop func(link, path string) bool) {
-	entries, err := os.ReadDir(h.opts.Roots)
+	entries, err := os.ReadDir(h.roots())
 	for _, e := range entries {
-		link := filepath.Join(h.opts.Roots, e.Name())
+		link := filepath.Join(h.roots(), e.Name())
 		path, notLink := os.Readlink(link)
 		if notLink == nil && strings.HasPrefix(e.Name(), "build-") && drop(link, path) {
 			err = errors.Join(err, os.Remove(link))

@@ -96,7 +96,7 @@ func TestBuildTakesFoldersOfAnyName(t *testing.T) {
 func TestBuildTakesRelativeFolders(t *testing.T) {
 	eachNix(t, func(t *testing.T) {
 		t.Chdir(t.TempDir())
-		h := newHost(t, func(o *nix.Options) { o.Roots, o.Profile = "data/roots", "profiles/system" })
+		h := newHost(t, func(o *nix.Options) { o.Dir, o.Profile = "data", "profiles/system" })
 		if err := nixtest.Flake("flake", nixtest.Salt(), map[string]nixtest.System{"web": {Version: "v1"}}); err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +262,7 @@ func TestBuiltSystemIsRootedUntilItIsInTheProfile(t *testing.T) {
 // roots lists the links in the folder of roots.
 func roots(t *testing.T, h *host) []string {
 	t.Helper()
-	links, err := filepath.Glob(filepath.Join(h.opts.Roots, "*"))
+	links, err := filepath.Glob(filepath.Join(h.opts.Dir, "roots", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}

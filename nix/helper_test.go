@@ -20,11 +20,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain is nix, where the test binary is run by that name, and an agent where it is asked to be.
+// TestMain is nix, where the test binary is run by that name, a worker where it is run as one, and an
+// agent where it is asked to be.
 func TestMain(m *testing.M) {
 	switch name := filepath.Base(os.Args[0]); {
 	case name == "nix", name == "nix-env":
 		os.Exit(fakeNix(os.Getenv("NPCNIX_FAKE_NIX"), os.Args[1:]))
+	case len(os.Args) > 1 && os.Args[1] == "activation":
+		os.Exit(worker(os.Args[2:]))
 	case os.Getenv("NPCNIX_FAKE_AGENT") != "":
 		os.Exit(fakeAgent(os.Getenv("NPCNIX_FAKE_AGENT"), os.Args[1:]))
 	}
@@ -52,6 +55,7 @@ func newHost(t *testing.T, change ...func(*nix.Options)) *host {
 		t.Fatal(err)
 	}
 	t.Setenv(nixtest.RootVariable, root)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // else each worker takes a second to end
 	return &host{Host: h, opts: opts, root: root, log: log}
 }
 
@@ -59,7 +63,7 @@ func options(root string, log interface{ Write([]byte) (int, error) }) nix.Optio
 	return nix.Options{
 		Profile:       filepath.Join(root, "profiles", "system"),
 		CurrentSystem: filepath.Join(root, nixtest.CurrentSystem),
-		Roots:         filepath.Join(root, "data", "roots"),
+		Dir:           filepath.Join(root, "data"),
 		Log:           slog.New(slog.NewTextHandler(log, nil)),
 	}
 }
@@ -75,9 +79,15 @@ func (h *host) built(t *testing.T, dir, configuration string) nix.System {
 
 func (h *host) activated(t *testing.T, s nix.System) {
 	t.Helper()
-	if err := h.Activate(t.Context(), s); err != nil {
-		t.Fatalf("Activate: %v", err)
+	if a, err := h.Activate(t.Context(), s, nix.Order{}); err != nil || a.Stage != nix.StageConfirmed {
+		t.Fatalf("Activate: %v, %v\n%s", a.Stage, err, h.workerLog())
 	}
+}
+
+// workerLog is what the processes of the last activation have logged.
+func (h *host) workerLog() string {
+	log, _ := os.ReadFile(filepath.Join(h.opts.Dir, "activation.log"))
+	return string(log)
 }
 
 // wantProfile checks where the profile points, as read by Profiled.
@@ -256,15 +266,58 @@ func fakeOnPath(t *testing.T, mode string) {
 	t.Setenv("GORACE", "atexit_sleep_ms=0") // else each run of it takes a second
 }
 
-// fakeAgent builds or activates, as an agent does that is killed from outside.
+// fakeAgent builds, activates or resumes, as an agent does that is killed from outside. With NPCNIX_PROVE it
+// waits for that file to appear before it confirms.
 func fakeAgent(what string, args []string) int {
 	h, err := nix.New(options(os.Getenv(nixtest.RootVariable), os.Stderr))
-	if err == nil && what == "build" {
+	confirm, _ := time.ParseDuration(os.Getenv("NPCNIX_CONFIRM"))
+	order := nix.Order{ConfirmTimeout: confirm, Verify: func(ctx context.Context, _ nix.Activation) error {
+		fmt.Fprintln(os.Stderr, "proving itself, pid", os.Getpid())
+		return appears(ctx, os.Getenv("NPCNIX_PROVE"))
+	}}
+	switch {
+	case err != nil:
+	case what == "build":
 		_, err = h.Build(context.Background(), args[0], args[1])
-	} else if err == nil {
-		err = h.Activate(context.Background(), nix.System{Path: args[0]})
+	case what == "resume":
+		_, _, err = h.Resume(context.Background(), order)
+	default:
+		_, err = h.Activate(context.Background(), nix.System{Path: args[0]}, order)
 	}
 	fmt.Fprintln(os.Stderr, err)
+	return 0
+}
+
+// appears waits for a file; "" is there already.
+func appears(ctx context.Context, file string) error {
+	for file != "" {
+		if _, err := os.Stat(file); err == nil {
+			break
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// worker does what `npcnix activation` does: run --data-dir DIR, or expire ID PATIENCE --data-dir DIR.
+func worker(args []string) int {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	dir := args[len(args)-1]
+	var err error
+	if args[0] == "run" {
+		err = nix.Work(context.Background(), dir, log)
+	} else {
+		patience, _ := time.ParseDuration(args[2])
+		err = nix.Expire(context.Background(), dir, args[1], patience, log)
+	}
+	if err != nil {
+		log.Error("worker", "error", err)
+		return 1
+	}
 	return 0
 }
 

@@ -4,21 +4,24 @@
 // It promises:
 //   - A system that was built is held by a garbage collector root until it is in the profile.
 //   - A build ends with its context, nix and builders and all, and dies with the agent.
-//     A switch does neither: nothing cancels it, and it outlives an agent that is killed.
-//   - A system whose switch failed is not what boots next.
+//   - An activation does neither. It is done by processes of its own, is on disk at every stage, and
+//     ends with the new system confirmed or with the previous one brought back, whoever dies
+//     meanwhile; see [Activation].
+//   - A system that was not confirmed is not what boots next.
 //   - Errors tell apart what is wrong with the flake from what is wrong with the machine
 //     ([ErrMachine]), and carry the end of the log.
 //   - nix 2.8 and later serve alike, and nothing besides nix and nix-env need be on PATH.
 //
 // A Host keeps nothing in memory: all it knows it reads from the profile, from the link to the
-// current system and from its folder of roots. It does not lock: whoever builds and activates
-// sees to it that only one does so at a time.
+// current system and from its data directory. Whoever builds and activates sees to it that only one
+// does so at a time.
 package nix
 
 import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -51,12 +54,14 @@ type Options struct {
 	Profile string
 	// CurrentSystem is the link to the system that runs. Default: /run/current-system.
 	CurrentSystem string
-	// Roots is a folder for this package alone, in the agent's data dir; it is created when
-	// needed. It holds the roots of systems that were built and are not in the profile yet.
-	Roots string
-	// LogDir is the folder for switch.log, the output of the last switch.
-	// Default: the folder that Roots is in.
-	LogDir string
+	// Dir is the agent's data directory; it is created when needed. It holds activation.json,
+	// switch.log (the output of the last activation's switches), and in roots the garbage collector
+	// roots of systems that are not in the profile yet.
+	Dir string
+	// Worker is the command that does [Work] when it is run with the arguments
+	// "run --data-dir DIR", and [Expire] with "expire ID PATIENCE --data-dir DIR".
+	// Default: this program's "activation".
+	Worker []string
 
 	// Substituters and PublicKeys are added to those of nix.conf.
 	Substituters, PublicKeys []string
@@ -68,8 +73,8 @@ type Options struct {
 }
 
 func (o *Options) validate() error {
-	if o.Roots == "" {
-		return errors.New("no folder for garbage collector roots")
+	if o.Dir == "" {
+		return errors.New("no data directory")
 	}
 	for _, list := range [][]string{o.Substituters, o.PublicKeys} {
 		for _, word := range list {
@@ -88,7 +93,8 @@ func (o *Options) validate() error {
 
 // Host builds and activates systems on this machine.
 type Host struct {
-	opts Options
+	opts    Options
+	logRead int64 // of switch.log, in bytes
 }
 
 // New returns the host that opts describe. Nothing is touched yet.
@@ -102,14 +108,18 @@ func New(opts Options) (*Host, error) {
 	if opts.CurrentSystem == "" {
 		opts.CurrentSystem = "/run/current-system"
 	}
-	if opts.LogDir == "" {
-		opts.LogDir = filepath.Dir(filepath.Clean(opts.Roots))
+	if len(opts.Worker) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find this program: %w", err)
+		}
+		opts.Worker = []string{self, "activation"}
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
 	// nix runs in another working directory.
-	for _, path := range []*string{&opts.Profile, &opts.CurrentSystem, &opts.Roots, &opts.LogDir} {
+	for _, path := range []*string{&opts.Profile, &opts.CurrentSystem, &opts.Dir} {
 		abs, err := filepath.Abs(*path)
 		if err != nil {
 			return nil, fmt.Errorf("resolve %s: %w", *path, err)
@@ -118,3 +128,6 @@ func New(opts Options) (*Host, error) {
 	}
 	return &Host{opts: opts}, nil
 }
+
+// roots is the folder of garbage collector roots.
+func (h *Host) roots() string { return filepath.Join(h.opts.Dir, "roots") }

@@ -71,7 +71,7 @@ func (h *Host) setProfile(ctx context.Context, s System) error {
 	return nil
 }
 
-// fallback returns what the profile is to point to should the next switch fail: "" for no
+// fallback returns what the profile is to point to should the next activation be taken back: "" for no
 // profile at all, as it is on a new host.
 //
 // That is the generation that runs now. Mostly the profile points to it anyway; it does not when
@@ -117,6 +117,27 @@ func (h *Host) restoreProfile(link string) error {
 		return os.Remove(h.opts.Profile)
 	}
 	return renameio.Symlink(link, h.opts.Profile)
+}
+
+// profileHas reports whether the profile points to a system. One that cannot be read may.
+func (h *Host) profileHas(system string) bool {
+	profiled, _, err := h.Profiled()
+	return err != nil || profiled.Path == system
+}
+
+// holdPrevious keeps the system that runs from the garbage collector, where the profile does not:
+// the way back must be there, offline.
+func (h *Host) holdPrevious(ctx context.Context, s System) {
+	if s == (System{}) || h.profileHas(s.Path) {
+		return
+	}
+	err := os.MkdirAll(h.roots(), 0o755)
+	if err == nil {
+		err = run(ctx, nil, &lines{}, "nix-store", "--realise", s.Path, "--add-root", filepath.Join(h.roots(), "previous"), "--indirect")
+	}
+	if err != nil {
+		h.opts.Log.Warn("the system that runs is not held against garbage collection; it may be gone should it be needed", "system", s.Path, "error", err)
+	}
 }
 
 // generation returns the number in a link's name, such as 12 in system-12-link, else 0.

@@ -136,8 +136,12 @@ func (f *follower) check() error {
 	return nil
 }
 
-// override puts flags and environment over what config.json says.
-func (f *follower) override(c agent.Config) agent.Config {
+// override puts declared settings over what config.json says, and flags and environment over both.
+func (f *follower) override(c agent.Config) (agent.Config, error) {
+	c, err := f.declared(c)
+	if err != nil {
+		return agent.Config{}, err
+	}
 	pick := func(over, set string) string {
 		if over != "" {
 			return over
@@ -153,7 +157,7 @@ func (f *follower) override(c agent.Config) agent.Config {
 	if f.over.PollIntervalSecs != 0 {
 		c.PollIntervalSecs = f.over.PollIntervalSecs
 	}
-	return c
+	return c, nil
 }
 
 // run runs agents until one is done: a change of remote or queue in config.json takes a new one.
@@ -215,7 +219,9 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	if err != nil {
 		return nil, nil, err
 	}
-	config = f.override(config)
+	if config, err = f.override(config); err != nil {
+		return nil, nil, err
+	}
 	if config.Remote == "" || config.Configuration == "" {
 		return nil, nil, usageError{errors.New("remote and configuration must both be set: `npcnix config set remote URL` and `npcnix config set configuration NAME`")}
 	}
@@ -234,7 +240,8 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		return nil, nil, err
 	}
 	o := agent.Options{
-		Dir: f.dir(), Name: name, Store: remote, Host: host,
+		Dir: f.dir(), Name: name, Store: remote, Host: host, Machine: host,
+		Reach: func(ctx context.Context, queue bool) error { return reach(ctx, config, queue) },
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
 		},
@@ -263,6 +270,29 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	}
 	f.log.Info("following", "remote", remote.URL(), "configuration", config.Configuration, "host", name, "events", o.Queue != nil, "version", versionString())
 	return a, closeWatch, nil
+}
+
+// reach connects anew to the store and, if asked to, to the queue: with new credentials, names and
+// connections, as one that was made before proves nothing about the system that runs now.
+func reach(ctx context.Context, config agent.Config, queue bool) error {
+	remote, err := store.Open(ctx, config.Remote, store.Options{Region: config.RemoteRegion})
+	if err == nil {
+		_, err = remote.Latest(ctx, store.Version{})
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("the store cannot be reached: %w", err)
+	}
+	if !queue || config.QueueURL == "" {
+		return nil
+	}
+	q, err := events.OpenQueue(ctx, events.QueueOptions{URL: config.QueueURL, Lease: config.Lease()})
+	if err == nil {
+		err = q.Reach(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("the queue cannot be reached: %w", err)
+	}
+	return nil
 }
 
 // watchConfig returns a channel that says when config.json changed, so that pause, unpause,

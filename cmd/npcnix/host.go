@@ -12,6 +12,7 @@ import (
 
 	"npcnix/agent"
 	"npcnix/events"
+	"npcnix/nix"
 	"npcnix/store"
 )
 
@@ -30,11 +31,14 @@ correct_drift is set. Prints the system.`,
 			if err := store.CheckFlake(src); err != nil {
 				return err
 			}
+			if err := c.dir().Check(); err != nil {
+				return err
+			}
+			config, err := c.config()
+			if err != nil {
+				return err
+			}
 			if configuration == "" {
-				config, err := c.dir().LoadConfig()
-				if err != nil {
-					return err
-				}
 				if configuration = config.Configuration; configuration == "" {
 					return usageError{errors.New("no configuration: give --configuration, or set it with `npcnix config set configuration NAME`")}
 				}
@@ -43,14 +47,15 @@ correct_drift is set. Prints the system.`,
 			if err != nil {
 				return err
 			}
-			if err := c.dir().Check(); err != nil {
-				return err
-			}
 			unlock, err := c.dir().LockActivation(ctx, func() { c.log.Warn("waiting for another npcnix to finish its activation") })
 			if err != nil {
 				return err
 			}
 			defer unlock()
+			order := config.Order(agent.Verifier{Host: host, Machine: host, Config: config, Log: c.log})
+			if _, _, err := host.Resume(ctx, order); err != nil && !errors.As(err, new(*nix.ActivateError)) {
+				return err
+			}
 			system, err := host.Build(ctx, src, configuration)
 			if err != nil {
 				return err
@@ -61,8 +66,12 @@ correct_drift is set. Prints the system.`,
 			}
 			if runs {
 				c.log.Info("the system runs already; nothing to activate")
-			} else if err := host.Activate(ctx, system); err != nil {
+			} else if a, err := host.Activate(ctx, system, order); ctx.Err() != nil {
+				return fmt.Errorf("interrupted; the activation goes on, and is taken back unless a running agent, or npcnix follow --once, confirms it: %w", err)
+			} else if err != nil {
 				return err
+			} else if a.Stage == nix.StageBooting {
+				c.log.Warn("the system boots next: a restart of the machine is due", "why", a.Why)
 			}
 			_, err = fmt.Fprintln(c.stdout, system.Path)
 			return err

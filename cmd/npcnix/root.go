@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 
@@ -46,11 +46,38 @@ type common struct {
 	log            *slog.Logger
 
 	dataDir   string
+	settings  string
 	logLevel  string
 	logFormat string
 }
 
 func (c *common) dir() agent.Dir { return agent.Dir(c.dataDir) }
+
+// defaultSettings is where the NixOS module puts its settings.
+const defaultSettings = "/etc/npcnix/settings.json"
+
+// config reads config.json and puts the declared settings over it, where there are any.
+func (c *common) config() (agent.Config, error) {
+	config, err := c.dir().LoadConfig()
+	if err != nil {
+		return agent.Config{}, err
+	}
+	return c.declared(config)
+}
+
+func (c *common) declared(config agent.Config) (agent.Config, error) {
+	data, err := os.ReadFile(c.settings)
+	if errors.Is(err, fs.ErrNotExist) && c.settings == defaultSettings {
+		return config, nil
+	}
+	if err == nil {
+		config, err = config.With(data)
+	}
+	if err != nil {
+		return agent.Config{}, fmt.Errorf("settings %s: %w", c.settings, err)
+	}
+	return config, nil
+}
 
 const rootHelp = `npcnix keeps NixOS hosts at the configuration that a store holds.
 
@@ -59,7 +86,8 @@ host, running npcnix follow, notices, fetches it, builds its own configuration, 
 and acknowledges.
 
 Every flag can also be set by the environment: --data-dir by NPCNIX_DATA_DIR, and so on.
-Precedence: flag, environment, config.json in the data directory, default.
+Precedence: flag, environment, declared settings (the NixOS module's, in /etc/npcnix/settings.json),
+config.json in the data directory, default.
 
 Remotes: s3://BUCKET/KEY[?region=R&endpoint=URL&path-style=true&checksum=when-required]
          https://HOST/PATH   file:///PATH
@@ -90,13 +118,14 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.dataDir, "data-dir", "/var/lib/npcnix", "where the host's settings and memory are kept")
+	flags.StringVar(&c.settings, "settings", defaultSettings, "declared settings, which come before config.json's: a JSON object of the same members")
 	flags.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&c.logFormat, "log-format", "text", "text or json; logs go to stderr")
 	root.AddCommand(
 		packCommand(c), pushCommand(c), pullCommand(c),
 		activateCommand(c), followCommand(c), installCommand(c),
 		configCommand(c), statusCommand(c), pauseCommand(c), unpauseCommand(c), retryCommand(c),
-		versionCommand(c),
+		versionCommand(c), activationCommand(c),
 	)
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -226,7 +255,7 @@ func (h *hostFlags) register(flags *pflag.FlagSet) {
 
 func (h *hostFlags) host(c *common) (*nix.Host, error) {
 	o := nix.Options{
-		Profile: h.profile, CurrentSystem: h.currentSystem, Roots: filepath.Join(c.dataDir, "roots"),
+		Profile: h.profile, CurrentSystem: h.currentSystem, Dir: c.dataDir,
 		Substituters: h.substituters, PublicKeys: h.keys, Log: c.log,
 	}
 	for _, option := range h.options {

@@ -36,7 +36,7 @@ func statusCommand(c *common) *cobra.Command {
 the running system. Works with and without a running agent.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := c.dir().LoadConfig()
+			config, err := c.config()
 			if err != nil {
 				return err
 			}

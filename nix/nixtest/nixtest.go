@@ -7,12 +7,13 @@
 //
 //  1. append a line to switches: version, action, process id, session id;
 //  2. wait, when it is to;
-//  3. with SwitchExit 1, as of a broken boot loader, end;
+//  3. with SwitchExit 1, as of a check that fails, end;
 //  4. point run/current-system to its toplevel;
 //  5. write its version to marker;
 //  6. end with SwitchExit, as NixOS does when units failed.
 //
-// Any other action than "switch", such as "boot", only does the first.
+// So do the actions "switch" and "test". "boot" does the first, writes its version to boot, and
+// ends with BootExit. The file boot is what a boot loader would boot.
 package nixtest
 
 import (
@@ -32,6 +33,7 @@ const RootVariable = "NPCNIX_ROOT"
 // Where the switch leaves its traces in a host's root folder.
 const (
 	Marker        = "marker"
+	Boot          = "boot"
 	Switches      = "switches"
 	CurrentSystem = "run/current-system"
 )
@@ -47,6 +49,9 @@ type System struct {
 
 	SwitchWaits string // the switch waits for this file, after it has printed "waiting, pid N"
 	SwitchExit  int    // the switch ends with this status
+	SwitchRuns  string // what the switch runs before all else, in /bin/sh
+	BootExit    int    // the action "boot" ends with this status
+	Inhibitors  string // the JSON text of switch-inhibitors; none where empty
 }
 
 // Flake writes dir/flake.nix, with a nixosConfiguration for each name; dir is created. It has no
@@ -115,6 +120,9 @@ func buildScript(s System) string {
 	b.WriteString("mkdir -p $out/bin\n")
 	b.WriteString("printf %s \"$switch\" >$out/bin/switch-to-configuration\n")
 	b.WriteString("chmod +x $out/bin/switch-to-configuration\n")
+	if s.Inhibitors != "" {
+		fmt.Fprintf(&b, "printf %%s %s >$out/switch-inhibitors\n", word(s.Inhibitors))
+	}
 	return b.String()
 }
 
@@ -127,11 +135,20 @@ func switchScript(s System) string {
 	fmt.Fprintf(&b, "version=%s\naction=$1\n", word(s.Version))
 	b.WriteString("read -r stat </proc/$$/stat\nset -- ${stat##*)}\n") // state, parent, group, session
 	fmt.Fprintf(&b, "printf '%%s\\n' \"$version $action $$ $4\" >>%s\n", Switches)
-	b.WriteString("[ \"$action\" = switch ] || exit 0\n")
+	b.WriteString("case $action in\nboot)\n")
+	if s.BootExit != 0 {
+		fmt.Fprintf(&b, "echo 'installing the boot loader failed' >&2\nexit %d;;\n", s.BootExit)
+	} else {
+		fmt.Fprintf(&b, "printf '%%s\\n' \"$version\" >%s\nexit 0;;\n", Boot)
+	}
+	b.WriteString("switch | test) ;;\n*) exit 1 ;;\nesac\n")
+	if s.SwitchRuns != "" {
+		fmt.Fprintf(&b, "%s\n", s.SwitchRuns)
+	}
 	b.WriteString("printf 'activating %s\\n' \"$version\"\n")
 	b.WriteString(wait(s.SwitchWaits))
 	if s.SwitchExit == 1 {
-		b.WriteString("echo 'installing the boot loader failed' >&2\nexit 1\n")
+		b.WriteString("echo 'pre-switch checks failed' >&2\nexit 1\n")
 	}
 	fmt.Fprintf(&b, "mkdir -p \"$(dirname %s)\"\n", CurrentSystem)
 	fmt.Fprintf(&b, "ln -sfn \"$toplevel\" %s.$$\nmv -fT %s.$$ %s\n", CurrentSystem, CurrentSystem, CurrentSystem)

@@ -1,0 +1,133 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"npcnix/nix"
+)
+
+// Hooks are the operator's commands, a program and its arguments each, that are run at an
+// activation: once, or again where they were cut short, with the same NPCNIX_ACTIVATION_ID.
+type Hooks struct {
+	// PreActivate vetoes the activation by ending with another status than 0. The attempt failed
+	// then, and is made again as others are.
+	PreActivate []string `json:"pre_activate,omitempty"`
+	// PostActivate is run when the new system was confirmed.
+	PostActivate []string `json:"post_activate,omitempty"`
+	// OnFailure is run when an attempt failed: in building, by a veto, or taken back.
+	OnFailure []string `json:"on_failure,omitempty"`
+}
+
+const (
+	HookPreActivate  = "pre_activate"
+	HookPostActivate = "post_activate"
+	HookOnFailure    = "on_failure"
+
+	defaultHookTimeout = 5 * time.Minute
+)
+
+// Hook is a run of a hook that is due. It is on disk from before it begins until it has ended.
+type Hook struct {
+	Name string            `json:"name"`
+	Env  map[string]string `json:"env"`
+}
+
+// vetoError is a pre_activate hook's word against an activation.
+type vetoError struct {
+	err  error
+	tail []string
+}
+
+func (e *vetoError) Error() string { return "vetoed by the pre_activate hook: " + e.err.Error() }
+func (e *vetoError) Unwrap() error { return e.err }
+
+// hookAfter returns the hook that is due after an attempt; nil where the operator has set none.
+func hookAfter(r *round, name string, act nix.Activation, failure error) *Hook {
+	command := r.config.Hooks.PostActivate
+	if name == HookOnFailure {
+		command = r.config.Hooks.OnFailure
+	}
+	if len(command) == 0 {
+		return nil
+	}
+	return newHook(r, name, act, failure)
+}
+
+func newHook(r *round, name string, act nix.Activation, failure error) *Hook {
+	target := r.target
+	switch {
+	case name == HookOnFailure && r.state.Failure != nil:
+		target = r.state.Failure.Target
+	case name == HookPostActivate && r.state.Applied != nil && r.state.Intent == nil:
+		target = r.state.Applied.Target
+	}
+	env := map[string]string{
+		"NPCNIX_HOOK":            name,
+		"NPCNIX_ACTIVATION_ID":   act.ID,
+		"NPCNIX_SYSTEM":          act.System,
+		"NPCNIX_PREVIOUS_SYSTEM": act.Previous,
+		"NPCNIX_REMOTE":          target.Remote,
+		"NPCNIX_CONFIGURATION":   target.Configuration,
+		"NPCNIX_ETAG":            target.ETag,
+	}
+	if failure != nil {
+		env["NPCNIX_ERROR"] = failure.Error()
+	}
+	return &Hook{Name: name, Env: env}
+}
+
+// preActivate runs the hook that may veto an activation.
+func (a *Agent) preActivate(ctx context.Context, r *round) error {
+	if len(r.config.Hooks.PreActivate) == 0 {
+		return nil
+	}
+	in := r.state.Intent
+	h := newHook(r, HookPreActivate, nix.Activation{ID: in.Activation, System: in.System, Previous: r.previous.Path}, nil)
+	tail, err := a.callHook(ctx, r.config, h, r.config.Hooks.PreActivate)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return &vetoError{err, tail}
+	}
+	return nil
+}
+
+// runHook runs the hook that is due, if there is one. That it failed is logged and changes nothing.
+func (a *Agent) runHook(ctx context.Context, r *round) error {
+	h := r.state.Hook
+	if h == nil {
+		return nil
+	}
+	command := map[string][]string{HookPostActivate: r.config.Hooks.PostActivate, HookOnFailure: r.config.Hooks.OnFailure}[h.Name]
+	if len(command) > 0 {
+		if _, err := a.callHook(ctx, r.config, h, command); err != nil {
+			if ctx.Err() != nil {
+				return nil // cut short: it stays due
+			}
+			a.Log.Error("the hook failed", "hook", h.Name, "error", err)
+		}
+	}
+	r.state.Hook = nil
+	return a.save(r)
+}
+
+func (a *Agent) callHook(ctx context.Context, c Config, h *Hook, command []string) ([]string, error) {
+	timeout := seconds(c.HookTimeoutSecs)
+	if timeout == 0 {
+		timeout = defaultHookTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var env []string
+	for name, value := range h.Env {
+		env = append(env, name+"="+value)
+	}
+	a.Log.Info("running the hook", "hook", h.Name, "activation", h.Env["NPCNIX_ACTIVATION_ID"])
+	tail, err := runCommand(ctx, command, env)
+	for _, line := range tail {
+		a.Log.Info(line, "hook", h.Name)
+	}
+	return tail, err
+}

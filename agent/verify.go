@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"npcnix/nix"
+)
+
+const (
+	defaultSettleSecs = 5
+	unitLook          = time.Second // between looks at units
+)
+
+func (c Config) settleSecs() int64 {
+	if c.SettleSecs != nil {
+		return *c.SettleSecs
+	}
+	return defaultSettleSecs
+}
+
+// Verifier is how a new system proves itself.
+type Verifier struct {
+	Host    Host
+	Machine Machine                     // nil: units are not watched
+	Reach   func(context.Context) error // connects anew to the store and the queue; nil: not asked for
+	Config  Config                      // settings of the proof
+	Log     *slog.Logger
+}
+
+// Verify returns nil when the new system has proved itself: it is what runs, the store and the queue
+// are reached from it anew, every check passes, and no unit is failing that ran before. What does not
+// hold yet is looked at again until ctx ends.
+func (v Verifier) Verify(ctx context.Context, act nix.Activation) error {
+	running, err := v.Host.Current(ctx)
+	switch {
+	case err != nil:
+		return err
+	case running.Path == "":
+		return fmt.Errorf("the switch to %s succeeded, but the link to the current system leads nowhere", act.System)
+	case running.Path != act.System:
+		return fmt.Errorf("the switch to %s succeeded, but %s runs", act.System, running.Path)
+	}
+	if v.Reach != nil {
+		if err := until(ctx, func() error { return v.Reach(ctx) }); err != nil {
+			return fmt.Errorf("from the new system, %w", err)
+		}
+	}
+	for _, check := range v.Config.Checks {
+		if err := until(ctx, func() error { return check.run(ctx) }); err != nil {
+			return fmt.Errorf("check %s: %w", check, err)
+		}
+	}
+	return v.unitsSettle(ctx, act)
+}
+
+// until calls what until it returns nil, and returns its last error when ctx ended before.
+func until(ctx context.Context, what func() error) error {
+	pause := newBackOff(500*time.Millisecond, 10*time.Second)
+	var last error
+	err := backoff.Retry(func() error {
+		err := what()
+		if err != nil && (last == nil || ctx.Err() == nil) {
+			last = err // not that of the end of ctx, where there is another
+		}
+		return err
+	}, backoff.WithContext(pause, ctx))
+	if err != nil && last != nil {
+		return last
+	}
+	return err
+}
+
+// unitsSettle watches the units for a while: none that ran before may have failed at its end. One
+// that is started again and again has until ctx ends to stay up.
+func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
+	if v.Machine == nil || len(act.Ran) == 0 {
+		return nil // there is no systemd, or it was another boot's
+	}
+	settled := time.NewTimer(seconds(v.Config.settleSecs()))
+	defer settled.Stop()
+	tick := time.NewTicker(unitLook)
+	defer tick.Stop()
+	over := false
+	for {
+		now, err := v.Machine.NewlyFailing(ctx, act, v.Config.ExemptUnits)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			return err
+		case err == nil && over && len(now.Failed) > 0:
+			return fmt.Errorf("units failed that ran before: %s", strings.Join(now.Failed, " "))
+		case err == nil && over && len(now.Restarting) == 0:
+			if len(now.New) > 0 {
+				v.Log.Warn("units are failing that did not run before; the system is confirmed all the same", "units", strings.Join(now.New, " "))
+			}
+			return nil
+		}
+		select {
+		case <-settled.C:
+			over = true
+		case <-tick.C:
+		case <-ctx.Done():
+			if over && len(now.Restarting) > 0 {
+				return fmt.Errorf("units are restarted again and again that ran before: %s", strings.Join(now.Restarting, " "))
+			}
+			return errors.New("units could not be looked at in time")
+		}
+	}
+}
