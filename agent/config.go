@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -129,15 +130,30 @@ func (c Config) MarshalJSON() ([]byte, error) {
 // With returns the settings with those members replaced that the JSON object has, such as one that
 // the NixOS module wrote. What only commands may set is left alone.
 func (c Config) With(settings []byte) (Config, error) {
-	type plain Config
-	p := plain(c)
-	if err := json.Unmarshal(settings, &p); err != nil {
+	var declared map[string]json.RawMessage
+	if err := json.Unmarshal(settings, &declared); err != nil {
 		return Config{}, err
 	}
-	p.Paused, p.RetryToken = c.Paused, c.RetryToken
-	p.LastReconfiguration, p.LastETag, p.LastConfiguration = c.LastReconfiguration, c.LastETag, c.LastConfiguration
-	changed := Config(p)
-	return changed, changed.validate()
+	for _, name := range []string{"paused", "retry_token", "last_reconfiguration", "last_etag", "last_configuration"} {
+		delete(declared, name)
+	}
+	// By way of JSON, as decoding into c would mix lists of both.
+	all := map[string]json.RawMessage{}
+	own, err := json.Marshal(c)
+	if err == nil {
+		err = json.Unmarshal(own, &all)
+	}
+	if err != nil {
+		return Config{}, err
+	}
+	maps.Copy(all, declared)
+	merged, err := json.Marshal(all)
+	if err != nil {
+		return Config{}, err
+	}
+	var result Config
+	err = json.Unmarshal(merged, &result)
+	return result, err
 }
 
 func (c *Config) validate() error {

@@ -296,3 +296,28 @@ func read(t *testing.T, path string, into any) {
 		t.Fatal(err)
 	}
 }
+
+func TestDeclaredSettingsComeBeforeConfigJSON(t *testing.T) {
+	have := DefaultConfig()
+	have.Remote, have.Configuration, have.RetryToken = "file:///a", "web1", "again"
+	have.Checks = []Check{{Name: "old", HTTP: "http://localhost/"}, {TCP: "localhost:1"}}
+	have.Paused = &Pause{Type: pauseIndefinitely}
+	got, err := have.With([]byte(`{"configuration": "web2", "checks": [{"tcp": "localhost:2"}], "settle_secs": 0, "paused": null, "retry_token": "", "from_the_future": 1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Remote != "file:///a" || got.Configuration != "web2" || got.settleSecs() != 0 || got.RetryToken != "again" || got.Paused == nil {
+		t.Errorf("settings: %+v", got)
+	}
+	if len(got.Checks) != 1 || got.Checks[0].HTTP != "" || got.Checks[0].TCP != "localhost:2" || got.Checks[0].Name != "" {
+		t.Errorf("checks: %+v", got.Checks)
+	}
+	if have.Checks[0].HTTP == "" || have.Configuration != "web1" {
+		t.Errorf("config.json's were changed: %+v", have)
+	}
+	for _, bad := range []string{`{`, `[]`, `{"remote": 1}`, `{"reboot": "often"}`, `{"checks": [{}]}`, `{"reboot_window": "3-5"}`, `{"exempt_units": ["["]}`, `{"settle_secs": -1}`} {
+		if _, err := have.With([]byte(bad)); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+}

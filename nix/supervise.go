@@ -116,7 +116,7 @@ func (h *Host) systemdRun(ctx context.Context, what, unit string, command []stri
 	args := append([]string{"--quiet", "--no-ask-password", "--collect", "--unit=" + unit, "--property=OOMScoreAdjust=-900"}, options...)
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		if slices.Contains(passedOn, name) || strings.HasPrefix(name, "NPCNIX_") || strings.HasPrefix(name, "NIX_") {
+		if slices.Contains(passedOn, name) {
 			args = append(args, "--setenv="+v)
 		}
 	}
@@ -130,8 +130,12 @@ func (h *Host) systemdRun(ctx context.Context, what, unit string, command []stri
 	return nil
 }
 
-// passedOn are environment variables that a switch may depend on (nixpkgs, nixos-rebuild).
-var passedOn = []string{"PATH", "HOME", "LOCALE_ARCHIVE", "NIXOS_INSTALL_BOOTLOADER", "NIXOS_NO_CHECK", "XDG_CACHE_HOME"}
+// passedOn are environment variables that a switch may depend on (nixpkgs, nixos-rebuild), and those
+// that npcnix logs by. Everybody may read the environment of units: none that may hold a secret.
+var passedOn = []string{
+	"PATH", "HOME", "LOCALE_ARCHIVE", "NIXOS_INSTALL_BOOTLOADER", "NIXOS_NO_CHECK",
+	"NIX_REMOTE", "NIX_PATH", "NPCNIX_LOG_LEVEL", "NPCNIX_LOG_FORMAT",
+}
 
 func systemctl(ctx context.Context, stdout *bytes.Buffer, args ...string) error {
 	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"--no-pager", "--no-ask-password"}, args...)...)
