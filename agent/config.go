@@ -52,8 +52,11 @@ type Config struct {
 	Hooks                 Hooks    `json:"hooks,omitzero"`
 	HookTimeoutSecs       int64    `json:"hook_timeout_secs,omitempty"` // default 300
 	KeepGenerations       int64    `json:"keep_generations,omitempty"`  // 0: all
-	Reboot                Reboot   `json:"reboot,omitempty"`            // default never
-	RebootWindow          string   `json:"reboot_window,omitempty"`     // as "03:00-05:00", local time; "": any
+	// RecordRefreshSecs is how often a record that would say nothing new is written all the same,
+	// so that a host that has fallen silent shows. Default 3600; 0: never.
+	RecordRefreshSecs *int64 `json:"record_refresh_secs,omitempty"`
+	Reboot            Reboot `json:"reboot,omitempty"`        // default never
+	RebootWindow      string `json:"reboot_window,omitempty"` // as "03:00-05:00", local time; "": any
 	// RetryToken changes with each `npcnix retry`: a failure or rejection noted under another
 	// token no longer counts. A token and not a time, so that no clock can undo it.
 	RetryToken string `json:"retry_token,omitempty"`
@@ -164,7 +167,7 @@ func (c *Config) validate() error {
 		"min_sleep_secs": c.MinSleepSecs, "max_sleep_secs": c.MaxSleepSecs,
 		"max_sleep_after_hours": c.MaxSleepAfterHours, "poll_interval_secs": c.PollIntervalSecs,
 		"lease_secs": c.LeaseSecs, "activation_timeout_secs": c.ActivationTimeoutSecs,
-		"confirm_timeout_secs": c.ConfirmTimeoutSecs, "settle_secs": c.settleSecs(), "hook_timeout_secs": c.HookTimeoutSecs,
+		"confirm_timeout_secs": c.ConfirmTimeoutSecs, "settle_secs": c.settleSecs(), "record_refresh_secs": c.recordRefreshSecs(), "hook_timeout_secs": c.HookTimeoutSecs,
 		"keep_generations": c.KeepGenerations,
 	} {
 		if secs < 0 || secs > maxSeconds {

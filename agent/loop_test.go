@@ -253,3 +253,27 @@ func (r *rig) fails(f Failure) {
 		r.t.Fatal(err)
 	}
 }
+
+func TestARecordThatSaysNothingNewIsRefreshedSlowly(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		secs      *int64
+		low, high int // records in ten hours, the three of the activation included
+	}{
+		{"each hour", nil, 11, 15},
+		{"as set", new(int64(7200)), 7, 9},
+		{"never", new(int64(0)), 3, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(config *Config) { config.RecordRefreshSecs = c.secs })
+				r.start()
+				time.Sleep(10 * time.Hour)
+				r.end()
+				if n := len(r.of("record")); n < c.low || n > c.high {
+					t.Errorf("%d records: %q", n, r.of("record"))
+				}
+			})
+		})
+	}
+}

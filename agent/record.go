@@ -62,7 +62,16 @@ const (
 const (
 	recordSchema  = 1
 	recordTimeout = 10 * time.Second // for one attempt at writing a record
+
+	defaultRecordRefreshSecs = 3600
 )
+
+func (c Config) recordRefreshSecs() int64 {
+	if c.RecordRefreshSecs != nil {
+		return *c.RecordRefreshSecs
+	}
+	return defaultRecordRefreshSecs
+}
 
 // says reports whether both records tell a reader the same.
 func (r Record) says(o Record) bool {
@@ -81,6 +90,7 @@ type recorder struct {
 	wanted  Record        // the latest
 	seq     int           // its number
 	tried   int           // number of the latest that was written, or tried once in vain
+	refresh time.Duration // a record that stands for so long is written again; 0: never
 	changed chan struct{} // closed, and replaced, when any of the above changes
 }
 
@@ -100,6 +110,17 @@ func (r *recorder) put(rec Record) {
 	r.seq++
 	close(r.changed)
 	r.changed = make(chan struct{})
+}
+
+// setRefresh says how often to write a record that would say nothing new.
+func (r *recorder) setRefresh(every time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refresh != every {
+		r.refresh = every
+		close(r.changed)
+		r.changed = make(chan struct{})
+	}
 }
 
 // flush waits until the latest record was written, or tried once in vain, or ctx ends.
@@ -122,16 +143,13 @@ func (r *recorder) flush(ctx context.Context) {
 // run writes until ctx ends.
 func (r *recorder) run(ctx context.Context) {
 	written := 0
+	var at time.Time // of the last write that succeeded
 	pause := newBackOff(5*time.Second, 10*time.Minute)
 	for ctx.Err() == nil {
 		r.mu.Lock()
-		rec, seq, changed := r.wanted, r.seq, r.changed
+		rec, seq, changed, refresh := r.wanted, r.seq, r.changed, r.refresh
 		r.mu.Unlock()
-		if seq == written {
-			select {
-			case <-changed:
-			case <-ctx.Done():
-			}
+		if seq == written && !r.stale(ctx, at, seq, refresh, changed) {
 			continue
 		}
 		err := r.write(ctx, rec)
@@ -143,7 +161,7 @@ func (r *recorder) run(ctx context.Context) {
 		newer := r.seq > seq
 		r.mu.Unlock()
 		if err == nil {
-			written = seq
+			written, at = seq, time.Now()
 			pause.Reset()
 			r.log.worked("record", "acknowledgement records can be written again")
 			continue
@@ -163,6 +181,24 @@ func (r *recorder) run(ctx context.Context) {
 		}
 		again.Stop()
 	}
+}
+
+// stale waits until the record that was written at the given time is to be written again, and returns
+// false when something else is to be done before.
+func (r *recorder) stale(ctx context.Context, at time.Time, seq int, refresh time.Duration, changed <-chan struct{}) bool {
+	var due <-chan time.Time
+	if refresh > 0 && seq > 0 {
+		timer := time.NewTimer(jitter(refresh, 0.1) - time.Since(at))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-due:
+		return true
+	case <-changed:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 func (r *recorder) write(ctx context.Context, rec Record) error {

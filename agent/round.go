@@ -83,6 +83,7 @@ func (a *Agent) recall(ctx context.Context, r *round) error {
 	}
 	r.config = a.config
 	a.inbox.setOpen(!r.config.Paused.Active(time.Now()))
+	a.recorder.setRefresh(seconds(r.config.recordRefreshSecs()))
 	running, err := a.Host.Current(ctx)
 	if err != nil {
 		return hindrance{byMachine, err}

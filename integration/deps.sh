@@ -3,7 +3,8 @@
 #   deps.sh nix      nix itself, from Debian's nix-bin
 #   deps.sh next     a newer nix beside it, into .cache (see nix-next.sh)
 #   deps.sh moto     moto_server and the AWS CLI, into a virtual environment in .cache
-#   deps.sh tools    tar and zstd, which pack and unpack are compared with
+#   deps.sh tools    tar and zstd, which pack and unpack are compared with; shellcheck
+#   deps.sh machine  the roots of the Debian machines that tests boot, into .cache (see machine-root.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -31,9 +32,20 @@ nix() { have nix || apt nix-bin; }
 tools() {
   have zstd || apt zstd
   have tar || apt tar
+  have shellcheck || apt shellcheck
 }
 
 next() { ./integration/nix-next.sh; }
+
+machine() {
+  if [ "$(id -u)" != 0 ] && [ -z "${NPCNIX_REQUIRE_ALL:-}" ]; then
+    echo "no machines for tests: only root can boot them" >&2
+    return
+  fi
+  have debootstrap || apt debootstrap
+  have systemd-nspawn || apt systemd-container
+  ./integration/machine-root.sh
+}
 
 moto() {
   venv=.cache/moto
@@ -53,8 +65,8 @@ venv_install() {
 
 for part in "${@:-all}"; do
   case $part in
-    all) nix; tools; moto; next ;;
-    nix | tools | moto | next) "$part" ;;
+    all) nix; tools; moto; next; machine ;;
+    nix | tools | moto | next | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac
 done
