@@ -1,0 +1,412 @@
+package nix_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"npcnix/agent"
+)
+
+var update = flag.Bool("update", false, "write docs/options.md and the vendorHash of package.nix anew")
+
+// everything sets each option that is a setting.
+const everything = `
+	remote = "s3://my-fleet/npcnix/remotes/dev.npcnix";
+	remoteRegion = "eu-central-1";
+	configuration = "web1";
+	queueUrl = "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1";
+	host = "web1.example";
+	pollIntervalSecs = 601;
+	leaseSecs = 121;
+	minSleepSecs = 6;
+	maxSleepSecs = 119;
+	maxSleepAfterHours = 23;
+	retryDelaysSecs = [ 0 31 ];
+	correctDrift = true;
+	activationTimeoutSecs = 901;
+	confirmTimeoutSecs = 301;
+	settleSecs = 0;
+	exemptUnits = [ "backup.service" "mount-*.service" ];
+	checks = [
+		{ name = "command"; command = [ "/bin/true" "a b" ]; timeoutSecs = 11; }
+		{ name = "http"; http = "http://127.0.0.1:8080/health"; }
+		{ name = "tcp"; tcp = "[::1]:5432"; }
+	];
+	reboot = "when-needed";
+	rebootWindow = "23:30-05:00";
+	hooks = { preActivate = [ "/bin/pre" ]; postActivate = [ "/bin/post" "x" ]; onFailure = [ "/bin/failure" ]; };
+	hookTimeoutSecs = 299;
+	keepGenerations = 7;
+	recordRefreshSecs = 3601;
+`
+
+const everythingJSON = `{
+	"remote": "s3://my-fleet/npcnix/remotes/dev.npcnix",
+	"remote_region": "eu-central-1",
+	"configuration": "web1",
+	"queue_url": "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1",
+	"host": "web1.example",
+	"poll_interval_secs": 601,
+	"lease_secs": 121,
+	"min_sleep_secs": 6,
+	"max_sleep_secs": 119,
+	"max_sleep_after_hours": 23,
+	"retry_delays_secs": [0, 31],
+	"correct_drift": true,
+	"activation_timeout_secs": 901,
+	"confirm_timeout_secs": 301,
+	"settle_secs": 0,
+	"exempt_units": ["backup.service", "mount-*.service"],
+	"checks": [
+		{"name": "command", "command": ["/bin/true", "a b"], "timeout_secs": 11},
+		{"name": "http", "http": "http://127.0.0.1:8080/health", "timeout_secs": 10},
+		{"name": "tcp", "tcp": "[::1]:5432", "timeout_secs": 10}
+	],
+	"reboot": "when-needed",
+	"reboot_window": "23:30-05:00",
+	"hooks": {"pre_activate": ["/bin/pre"], "post_activate": ["/bin/post", "x"], "on_failure": ["/bin/failure"]},
+	"hook_timeout_secs": 299,
+	"keep_generations": 7,
+	"record_refresh_secs": 3601
+}`
+
+// nixos is a NixOS system of this module and another, as the stand-in for nixpkgs makes it.
+const nixos = `
+let nixpkgs = (import ./testdata/nixpkgs/flake.nix).outputs { self = { }; }; inherit (nixpkgs) lib; in
+nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ ./module.nix { %s } ]; }`
+
+// installedNix sees to it that nix can be run: one is enough where only the language matters.
+func installedNix(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("nix"); err != nil {
+		skip(t, "nix is not on PATH: apt-get install nix-bin")
+	}
+	nixEnvironment(t)
+}
+
+// evaluated returns, as JSON, what an expression makes of s, a system of this module and another.
+// Where an assertion does not hold the system cannot be built, which is an error.
+func evaluated(t *testing.T, module, expr string) (string, error) {
+	t.Helper()
+	system := fmt.Sprintf(nixos, module)
+	return nixEval(t, "--json", "--expr", "let s = "+system+"; in builtins.seq s.config.system.build.toplevel.drvPath ("+expr+")")
+}
+
+// nixEval returns what nix eval prints; an error has what it says.
+func nixEval(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.Command("nix", append([]string{"--extra-experimental-features", "nix-command flakes", "eval", "--impure"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("nix eval: %w\n%s", err, &stderr)
+	}
+	return string(out), nil
+}
+
+func mustEvaluate(t *testing.T, into any, module, expr string) {
+	t.Helper()
+	out, err := evaluated(t, module, expr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(out), into); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const settingsText = `s.config.environment.etc."npcnix/settings.json".text`
+
+func TestSettingsOfTheModuleReachTheAgentsFile(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		for name, c := range map[string]struct{ module, want string }{
+			"none":       {"", "{}"},
+			"all":        {everything, everythingJSON},
+			"one hook":   {`hooks.onFailure = [ "x" ];`, `{"hooks": {"on_failure": ["x"]}}`},
+			"no retries": {`retryDelaysSecs = [ ];`, `{"retry_delays_secs": []}`},
+		} {
+			var text string
+			mustEvaluate(t, &text, "services.npcnix = { enable = true; "+c.module+" };", settingsText)
+			var got, want map[string]any
+			if err := json.Unmarshal([]byte(text), &got); err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal([]byte(c.want), &want); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("%s: settings.json is %v; want %v", name, got, want)
+			}
+		}
+	})
+}
+
+// What the agent itself writes, or an operator for a while, is no matter of the module.
+var notOptions = []string{"last_reconfiguration", "last_etag", "last_configuration", "paused", "retry_token"}
+
+func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
+	var options map[string]any
+	if err := json.Unmarshal([]byte(everythingJSON), &options); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(everythingJSON), new(agent.Config)); err != nil {
+		t.Errorf("the agent refuses the settings: %v", err)
+	}
+	for field := range reflect.TypeFor[agent.Config]().Fields() {
+		member, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if _, is := options[member]; member != "" && !is && !slices.Contains(notOptions, member) {
+			t.Errorf("%s of config.json has no option", member)
+		}
+		delete(options, member)
+	}
+	if len(options) > 0 {
+		skip(t, fmt.Sprintf("this agent does not read %q", slices.Sorted(maps.Keys(options))))
+	}
+	type plain agent.Config // without the methods that let unknown members pass
+	strict := json.NewDecoder(strings.NewReader(everythingJSON))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(new(plain)); err != nil {
+		t.Errorf("the agent does not read all of the settings: %v", err)
+	}
+}
+
+func TestDefaultsInTheDescriptionsAreTheAgents(t *testing.T) {
+	installedNix(t)
+	out, err := nixEval(t, "--json", "--file", "defaults.nix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct{ MinSleepSecs, MaxSleepSecs, MaxSleepAfterHours int64 }
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := agent.DefaultConfig()
+	if got.MinSleepSecs != want.MinSleepSecs || got.MaxSleepSecs != want.MaxSleepSecs || got.MaxSleepAfterHours != want.MaxSleepAfterHours {
+		t.Errorf("defaults.nix has %+v, the agent %d, %d, %d", got, want.MinSleepSecs, want.MaxSleepSecs, want.MaxSleepAfterHours)
+	}
+}
+
+func TestWhatCannotBeMeantIsRefused(t *testing.T) {
+	installedNix(t)
+	for module, want := range map[string]string{
+		// Types.
+		`enable = "yes";`:                               "not of type `boolean'",
+		`package = "npcnix";`:                           "not of type `package'",
+		`remote = "my-fleet/dev.npcnix";`:               "services.npcnix.remote' is not of type",
+		`queueUrl = "npcnix-web1";`:                     "services.npcnix.queueUrl' is not of type",
+		`configuration = "a\"b";`:                       "services.npcnix.configuration' is not of type",
+		`host = "a/b";`:                                 "services.npcnix.host' is not of type",
+		`pollIntervalSecs = "600";`:                     "services.npcnix.pollIntervalSecs' is not of type",
+		`pollIntervalSecs = 0;`:                         "services.npcnix.pollIntervalSecs' is not of type",
+		`confirmTimeoutSecs = 0;`:                       "services.npcnix.confirmTimeoutSecs' is not of type",
+		`activationTimeoutSecs = -1;`:                   "services.npcnix.activationTimeoutSecs' is not of type",
+		`keepGenerations = -1;`:                         "services.npcnix.keepGenerations' is not of type",
+		`retryDelaysSecs = [ 30 "2min" ];`:              "services.npcnix.retryDelaysSecs' is not of type",
+		`exemptUnits = "a.service";`:                    "services.npcnix.exemptUnits' is not of type",
+		`correctDrift = 1;`:                             "services.npcnix.correctDrift' is not of type",
+		`reboot = "always";`:                            "services.npcnix.reboot' is not of type",
+		`reboot = "when-needed"; rebootWindow = "3-5";`: "services.npcnix.rebootWindow' is not of type",
+		`hooks.preActivate = "reload";`:                 "services.npcnix.hooks.preActivate' is not of type",
+		`hooks.preActivate = [ ];`:                      "services.npcnix.hooks.preActivate' is not of type",
+		`hooks.preactivate = [ "x" ];`:                  "services.npcnix.hooks.preactivate' does not exist",
+		`checks = [ { name = "a"; tcp = "x"; } ];`:      "services.npcnix.checks.tcp' is not of type",
+		`checks = [ { tcp = "x:1"; } ];`:                "services.npcnix.checks.name' was accessed but has no value",
+		`logLevel = "loud";`:                            "services.npcnix.logLevel' is not of type",
+		`environmentFile = "npcnix.env";`:               "services.npcnix.environmentFile' is not of type",
+		`openFiles = 3;`:                                "services.npcnix.openFiles' does not exist",
+
+		// Contradictions.
+		`minSleepSecs = 10; maxSleepSecs = 9;`:                                    "minSleepSecs (10) is more than maxSleepSecs (9)",
+		`minSleepSecs = 121;`:                                                     "minSleepSecs (121) is more than maxSleepSecs (120)",
+		`leaseSecs = 43201;`:                                                      "SQS allows at most 43200",
+		`settleSecs = 300;`:                                                       "settleSecs (300) must be less than confirmTimeoutSecs (300)",
+		`rebootWindow = "03:00-05:00";`:                                           "the host never reboots",
+		`reboot = "when-needed"; rebootWindow = "03:00-03:00";`:                   "it begins when it ends",
+		`queueUrl = "https://q/1/a"; remote = "https://h/p";`:                     "https://h/p is not in S3",
+		`queueUrl = "https://q/1/a"; remote = "file:///p";`:                       "file:///p is not in S3",
+		`checks = [ { name = "a"; } ];`:                                           `the check "a" must have exactly one of`,
+		`checks = [ { name = "a"; tcp = "x:1"; http = "http://x"; } ];`:           `the check "a" must have exactly one of`,
+		`checks = [ { name = "a"; tcp = "x:1"; } { name = "a"; tcp = "x:2"; } ];`: "two checks have the same name",
+		`checks = [ { name = "a"; tcp = "x:1"; timeoutSecs = 300; } ];`:           `the check "a" may take 300 seconds`,
+		`awsCredentialsFile = "${builtins.storeDir}/x";`:                          "awsCredentialsFile is in the Nix store",
+		`environmentFile = "${builtins.storeDir}/x";`:                             "environmentFile is in the Nix store",
+	} {
+		if _, err := evaluated(t, "services.npcnix = lib.mkMerge [ { enable = lib.mkDefault true; } { "+module+" } ];", "null"); err == nil {
+			t.Errorf("%s: accepted", module)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v\nwant %q in it", module, err, want)
+		}
+	}
+}
+
+func TestWhatIsLikelyAMistakeIsWarnedOf(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		for module, want := range map[string]string{
+			`services.npcnix.enable = true;`:                                                      "",
+			`services.npcnix = { enable = true; ` + everything + ` };`:                            "",
+			`services.npcnix = { enable = true; remote = "https://a:b@h/p"; };`:                   "NPCNIX_REMOTE",
+			`services.npcnix = { enable = true; remote = "file:///p"; remoteRegion = "x-y-1"; };`: "not in S3",
+			`services.npcnix.enable = true; system.autoUpgrade.enable = true;`:                    "both switch this host",
+			`npcnix.enable = true;`: "`npcnix.enable' has been renamed to `services.npcnix.enable'",
+		} {
+			var warnings []string
+			mustEvaluate(t, &warnings, module, "s.config.warnings")
+			if got := strings.Join(warnings, "\n"); !strings.Contains(got, want) || (want == "") != (got == "") {
+				t.Errorf("%s: warnings %q; want %q", module, got, want)
+			}
+		}
+	})
+}
+
+func TestTheRustModulesOptionsHaveNewNames(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		const seen = `[ s.config.services.npcnix.enable s.config.services.npcnix.package.name (s.units ? npcnix) (s.config.environment.etc != { }) ]`
+		for module, want := range map[string][]any{
+			``:                      {false, "npcnix-devel", false, false},
+			`npcnix.enable = true;`: {true, "npcnix-devel", true, true},
+			`npcnix = { enable = true; package = nixpkgs.legacyPackages.x86_64-linux.xz; };`: {true, "xz", true, true},
+		} {
+			var got []any
+			mustEvaluate(t, &got, module, seen)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %v; want %v", module, got, want)
+			}
+		}
+	})
+}
+
+func TestUnitsAreWhatSystemdUnderstands(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		skip(t, "systemd-analyze is not on PATH: apt-get install systemd")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// systemd knows these from 254 on, and ignores them before.
+	newer := regexp.MustCompile(`Unknown key.* '(RestartSteps|RestartMaxDelaySec)' .*ignoring`)
+	for name, module := range map[string]string{
+		"defaults": ``,
+		"all": everything + `
+			extraSubstituters = [ "s3://cache?endpoint=http%3A//x&region=y" ];
+			extraTrustedPublicKeys = [ "k-1:AAA=" "k-2:BBB=" ];
+			nixOptions = { experimental-features = "fetch-closure ca-derivations"; b = "$HOME \"x\""; };
+			logFormat = "json";
+			awsCredentialsFile = "/var/lib/secrets/aws";
+			environmentFile = "/var/lib/secrets/npcnix.env";
+			extraEnvironment = { AWS_REGION = "eu-central-1"; };`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			installedNix(t)
+			var units map[string]string
+			mustEvaluate(t, &units, "services.npcnix = { enable = true; "+module+" };", "s.units")
+			if names := slices.Sorted(maps.Keys(units)); !slices.Equal(names, []string{"npcnix", "npcnix-rearm"}) {
+				t.Fatalf("units %v", names)
+			}
+			dir := t.TempDir()
+			args := []string{"verify", "--man=no"}
+			for name, text := range units {
+				// The package is not built here; any program will do.
+				text = regexp.MustCompile(`"[^"]*/bin/npcnix"`).ReplaceAllLiteralString(text, strconv.Quote(self))
+				file := filepath.Join(dir, name+".service")
+				if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				args = append(args, file)
+			}
+			out, err := exec.Command(analyze, args...).CombinedOutput()
+			for line := range strings.Lines(string(out)) {
+				if !newer.MatchString(line) {
+					t.Errorf("systemd-analyze: %s", line)
+				}
+			}
+			if err != nil {
+				t.Errorf("systemd-analyze: %v", err)
+			}
+		})
+	}
+}
+
+func TestTheAgentsUnitSurvivesASwitchAndFindsItsTools(t *testing.T) {
+	installedNix(t)
+	var units map[string]string
+	mustEvaluate(t, &units, `
+		nix.envVars.NIX_SSL_CERT_FILE = "/etc/ssl/ca.crt";
+		networking.proxy.envVars.https_proxy = "http://proxy:3128";
+		services.npcnix = {
+			enable = true;
+			extraSubstituters = [ "s3://cache?a=%3A" ];
+			nixOptions.max-jobs = "2 $x";
+			awsCredentialsFile = "/var/lib/secrets/aws";
+			environmentFile = "/var/lib/secrets/npcnix.env";
+			extraEnvironment.HOME = "/var/empty";
+		};`, "s.units")
+	for _, line := range []string{
+		"X-RestartIfChanged=false", "X-StopIfChanged=false", "Type=notify", "Restart=always", "StartLimitIntervalSec=0",
+		"WatchdogSec=2min", "OOMPolicy=continue", "After=network-online.target", "WantedBy=multi-user.target",
+		`Environment="NIX_SSL_CERT_FILE=/etc/ssl/ca.crt"`, `Environment="https_proxy=http://proxy:3128"`, `Environment="HOME=/var/empty"`,
+		`Environment="AWS_SHARED_CREDENTIALS_FILE=%d/aws"`, "LoadCredential=aws:/var/lib/secrets/aws", "EnvironmentFile=/var/lib/secrets/npcnix.env",
+	} {
+		if !strings.Contains(units["npcnix"], "\n"+line+"\n") {
+			t.Errorf("npcnix.service does not say %s:\n%s", line, units["npcnix"])
+		}
+	}
+	for _, line := range []string{
+		"Type=oneshot", "RemainAfterExit=true", "X-RestartIfChanged=false", "Before=npcnix.service", "WantedBy=multi-user.target",
+	} {
+		if !strings.Contains(units["npcnix-rearm"], "\n"+line+"\n") {
+			t.Errorf("npcnix-rearm.service does not say %s:\n%s", line, units["npcnix-rearm"])
+		}
+	}
+	for name, command := range map[string]string{
+		"npcnix":       `/bin/npcnix" "follow" "--log-level" "info" "--log-format" "text" "--extra-substituters" "s3://cache?a=%%3A" "--option" "max-jobs" "2 $$x"`,
+		"npcnix-rearm": `/bin/npcnix" "activation" "rearm" "--log-level" "info" "--log-format" "text"`,
+	} {
+		if !strings.Contains(units[name], command+"\n") {
+			t.Errorf("%s.service does not run %s:\n%s", name, command, units[name])
+		}
+	}
+	for _, tool := range []string{"nix", "systemd", "gitMinimal", "openssh"} {
+		if !strings.Contains(units["npcnix"], "-"+tool+"/bin") {
+			t.Errorf("npcnix.service has no %s on its PATH", tool)
+		}
+	}
+}
+
+func TestOptionsAreDocumentedAsTheyAre(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		want, err := nixEval(t, "--raw", "--expr",
+			"import ./testdata/options-md.nix { nixpkgs = (import ./testdata/nixpkgs/flake.nix).outputs { self = { }; }; }")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, option := range []string{"### services.npcnix.enable\n", "### services.npcnix.checks.*.timeoutSecs\n"} {
+			if !strings.Contains(want, option) {
+				t.Errorf("the generated reference has no %q", option)
+			}
+		}
+		file := filepath.Join("..", "docs", "options.md")
+		if *update {
+			if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != want {
+			t.Errorf("docs/options.md is not what the options say (%v): go test ./nix -run Options -update", err)
+		}
+	})
+}

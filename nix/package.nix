@@ -1,0 +1,27 @@
+{ lib, buildGoModule, version ? "devel" }:
+buildGoModule {
+  pname = "npcnix";
+  inherit version;
+
+  # What is built, and what `go mod vendor` looks at; so a change of the docs builds nothing anew.
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.fileFilter (file: file.hasExt "go" || builtins.elem file.name [ "go.mod" "go.sum" ]) ../.;
+  };
+  vendorHash = "sha256-0DkRwT3TRaS0KT8y83MhtflvIsDt7qdclKGkhi276BQ=";
+
+  subPackages = [ "cmd/npcnix" ];
+  env.CGO_ENABLED = "0";
+  ldflags = [ "-s" "-w" "-X main.version=${version}" ];
+
+  # The tests run real nix, systemd and AWS stand-ins, which the sandbox has no place for:
+  # `make test` runs them.
+  doCheck = false;
+
+  meta = {
+    description = "Keeps NixOS hosts at the configuration that a store holds";
+    license = lib.licenses.mit;
+    mainProgram = "npcnix";
+    platforms = lib.platforms.linux;
+  };
+}

@@ -1,0 +1,4 @@
+{
+  networking.hostName = "web1";
+  services.npcnix.configuration = "web1";
+}

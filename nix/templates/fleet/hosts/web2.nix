@@ -1,0 +1,4 @@
+{
+  networking.hostName = "web2";
+  services.npcnix.configuration = "web2";
+}
