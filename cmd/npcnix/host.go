@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"npcnix/agent"
-	"npcnix/events"
 	"npcnix/nix"
 	"npcnix/store"
 )
@@ -83,83 +82,6 @@ correct_drift is set. Prints the system.`,
 	return cmd
 }
 
-// setting is a member of config.json that `config set` can set.
-type setting struct {
-	help  string
-	get   func(agent.Config) string
-	apply func(c *agent.Config, value string) error
-}
-
-func text(help string, field func(*agent.Config) *string, check func(string) error) setting {
-	return setting{
-		help: help,
-		get:  func(c agent.Config) string { return *field(&c) },
-		apply: func(c *agent.Config, v string) error {
-			if check != nil && v != "" {
-				if err := check(v); err != nil {
-					return usageError{err}
-				}
-			}
-			*field(c) = v
-			return nil
-		},
-	}
-}
-
-func number(help string, field func(*agent.Config) *int64) setting {
-	return setting{
-		help: help,
-		get: func(c agent.Config) string {
-			if n := *field(&c); n != 0 {
-				return strconv.FormatInt(n, 10)
-			}
-			return ""
-		},
-		apply: func(c *agent.Config, v string) error {
-			n, err := strconv.ParseInt(v, 10, 64)
-			if err != nil || n < 0 {
-				return usageError{fmt.Errorf("%q is not a number from 0 on", v)}
-			}
-			*field(c) = n
-			return nil
-		},
-	}
-}
-
-// settingNames gives the order of the help.
-var settingNames = []string{
-	"remote", "remote-region", "configuration", "queue-url", "host",
-	"poll-interval-secs", "min-sleep-secs", "max-sleep-secs", "max-sleep-after-hours", "lease-secs", "correct-drift",
-}
-
-var settings = map[string]setting{
-	"remote":        text("URL of the packed flake", func(c *agent.Config) *string { return &c.Remote }, store.CheckURL),
-	"remote-region": text("region of the remote's bucket", func(c *agent.Config) *string { return &c.RemoteRegion }, nil),
-	"configuration": text("name of the NixOS configuration in the flake", func(c *agent.Config) *string { return &c.Configuration }, func(name string) error {
-		if strings.ContainsRune(name, '"') {
-			return fmt.Errorf("configuration %q: nix cannot be asked for a name with a quote in it", name)
-		}
-		return nil
-	}),
-	"queue-url":             text("URL of the SQS queue that tells of publishes", func(c *agent.Config) *string { return &c.QueueURL }, events.CheckQueueURL),
-	"host":                  text("name of the host in acknowledgement records", func(c *agent.Config) *string { return &c.Host }, store.CheckHost),
-	"poll-interval-secs":    number("seconds between polls while the queue works (default 600)", func(c *agent.Config) *int64 { return &c.PollIntervalSecs }),
-	"min-sleep-secs":        number("seconds between polls without a queue, at first (default 5)", func(c *agent.Config) *int64 { return &c.MinSleepSecs }),
-	"max-sleep-secs":        number("seconds between polls without a queue, at last (default 120)", func(c *agent.Config) *int64 { return &c.MaxSleepSecs }),
-	"max-sleep-after-hours": number("hours until polls without a queue are rarest (default 24)", func(c *agent.Config) *int64 { return &c.MaxSleepAfterHours }),
-	"lease-secs":            number("seconds that a message stays hidden before it is extended (default 120)", func(c *agent.Config) *int64 { return &c.LeaseSecs }),
-	"correct-drift": {
-		help: "true: switch back a host that was switched by hand",
-		get:  func(c agent.Config) string { return map[bool]string{true: "true"}[c.CorrectDrift] },
-		apply: func(c *agent.Config, v string) (err error) {
-			if c.CorrectDrift, err = strconv.ParseBool(v); err != nil {
-				return usageError{fmt.Errorf("%q is neither true nor false", v)}
-			}
-			return nil
-		},
-	},
-}
-
 func configCommand(c *common) *cobra.Command {
 	show := func(*cobra.Command, []string) error {
 		config, err := c.dir().LoadConfig()
@@ -177,9 +99,9 @@ func configCommand(c *common) *cobra.Command {
 	cmd.AddCommand(&cobra.Command{Use: "show", Short: "Print config.json", Args: cobra.NoArgs, RunE: show})
 
 	var init bool
-	help := "Set a member of config.json. A running agent takes it up at once. An empty VALUE takes a\nsetting that is a text away, 0 one that is a number with a default. retry_delays_secs is set by\nediting config.json alone.\n\nSettings:\n"
+	help := "Set a member of config.json. A running agent takes it up at once. An empty VALUE takes a\nsetting that is a text away, 0 one that is a number with a default. retry_delays_secs, exempt_units,\nchecks and hooks are set by editing config.json, or by the NixOS module.\n\nSettings:\n"
 	for _, name := range settingNames {
-		help += fmt.Sprintf("  %-22s %s\n", name, settings[name].help)
+		help += fmt.Sprintf("  %-23s %s\n", name, settings[name].help)
 	}
 	set := &cobra.Command{
 		Use:       "set [--init] NAME VALUE",
