@@ -1,0 +1,141 @@
+# Two remotes in a bucket, each followed by hosts of its own. Terraform publishes to dev; CI, with the gate's
+# policies, to both.
+
+provider "aws" {
+  region = var.region
+}
+
+# The store: a bucket, a topic per remote, and the bucket's notification.
+
+resource "aws_s3_bucket" "store" {
+  bucket = var.bucket
+}
+
+resource "aws_s3_bucket_public_access_block" "store" {
+  bucket                  = aws_s3_bucket.store.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+module "store" {
+  source = "../../store_s3"
+
+  bucket  = aws_s3_bucket.store
+  prefix  = "npcnix/remotes"
+  remotes = keys(var.hosts)
+}
+
+module "remote" {
+  source   = "../../remote_s3"
+  for_each = var.hosts
+
+  store = module.store
+  name  = each.key
+}
+
+# What is published to dev, whenever it changed.
+
+module "upload" {
+  source = "../../remote_s3_upload"
+
+  remote    = module.remote["dev"]
+  flake_dir = var.flake_dir
+}
+
+# The hosts, each with a role and a queue of its own, and the alarms of their queues.
+
+module "install" {
+  source = "../../install"
+}
+
+module "hosts" {
+  source   = "../../instance_multi"
+  for_each = var.hosts
+
+  remote        = module.remote[each.key]
+  install       = module.install
+  hostname_base = each.key
+  hosts         = { for name in each.value : name => { subnet = data.aws_subnet.hosts } }
+  vpc           = data.aws_vpc.default
+  ami           = var.ami == null ? data.aws_ami.nixos[0].id : var.ami
+  instance_type = var.instance_type
+  alarms        = { actions = [aws_sns_topic.alarms.arn] }
+}
+
+resource "aws_sns_topic" "alarms" {
+  name = "npcnix-alarms"
+}
+
+resource "aws_sns_topic_subscription" "alarms" {
+  for_each = var.alarm_emails
+
+  topic_arn = aws_sns_topic.alarms.arn
+  protocol  = "email"
+  endpoint  = each.value
+}
+
+# CI: whoever in this account may assume the role may publish, and watch what becomes of it.
+
+module "gate" {
+  source   = "../../gate"
+  for_each = module.remote
+
+  remote = each.value
+}
+
+resource "aws_iam_role" "ci" {
+  for_each = module.remote
+
+  name = "npcnix-ci-${each.key}"
+  assume_role_policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Effect    = "Allow"
+      Action    = "sts:AssumeRole"
+      Principal = { AWS = data.aws_caller_identity.current.account_id }
+    }]
+  })
+}
+
+resource "aws_iam_role_policy_attachment" "ci" {
+  for_each = module.gate
+
+  role       = aws_iam_role.ci[each.key].name
+  policy_arn = each.value.policy_arn
+}
+
+# Where the hosts are: the account's default network, and the newest NixOS unless told.
+
+data "aws_caller_identity" "current" {}
+
+data "aws_vpc" "default" {
+  default = true
+}
+
+data "aws_subnets" "default" {
+  filter {
+    name   = "vpc-id"
+    values = [data.aws_vpc.default.id]
+  }
+}
+
+data "aws_subnet" "hosts" {
+  id = sort(data.aws_subnets.default.ids)[0]
+}
+
+data "aws_ami" "nixos" {
+  count = var.ami == null ? 1 : 0
+
+  owners      = ["427812963091"] # NixOS
+  most_recent = true
+  filter {
+    name   = "name"
+    values = ["nixos/*"]
+  }
+  filter {
+    name   = "architecture"
+    values = ["x86_64"]
+  }
+}

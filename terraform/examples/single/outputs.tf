@@ -1,0 +1,19 @@
+output "remote" {
+  description = "Where to publish to."
+  value       = module.remote.url
+}
+
+output "queue_url" {
+  description = "The host's queue."
+  value       = module.host.host_queue.queue_url
+}
+
+output "dead_letters" {
+  description = "The queue of what the host rejected."
+  value       = module.host.host_queue.dead_letter_queue_url
+}
+
+output "instance_id" {
+  description = "The host's instance."
+  value       = module.host.instance.id
+}

@@ -1,0 +1,35 @@
+# The example plans, on an account whose data are given.
+
+mock_provider "aws" {
+  mock_data "aws_region" {
+    defaults = { id = "eu-central-1" }
+  }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_subnets" {
+    defaults = { ids = ["subnet-b", "subnet-a"] }
+  }
+  mock_data "aws_vpc" {
+    defaults = { cidr_block = "10.0.0.0/16", ipv6_cidr_block = "" }
+  }
+}
+
+variables {
+  region    = "eu-central-1"
+  bucket    = "my-fleet"
+  flake_dir = "tests/flake"
+}
+
+run "it_plans" {
+  command = plan
+
+  assert {
+    condition     = module.remote.key == "npcnix/remotes/dev.npcnix"
+    error_message = "The remote is not where it should be."
+  }
+  assert {
+    condition     = module.host.host_queue.host == "web1"
+    error_message = "The host has no queue."
+  }
+}

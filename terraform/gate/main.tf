@@ -1,0 +1,66 @@
+# What CI may do: publish to one remote, and watch what becomes of it. It may not receive or delete anybody's
+# messages, nor write a record.
+
+data "aws_caller_identity" "current" {
+  count = var.remote.events ? 1 : 0
+}
+
+locals {
+  object    = "${var.remote.bucket.arn}/${var.remote.key}"
+  partition = split(":", var.remote.bucket.arn)[1]
+  account   = one(data.aws_caller_identity.current[*].account_id)
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Sid      = "Publish"
+          Effect   = "Allow"
+          Action   = ["s3:PutObject", "s3:GetObject"]
+          Resource = local.object
+        },
+        {
+          Sid      = "ReadRecords"
+          Effect   = "Allow"
+          Action   = ["s3:GetObject"]
+          Resource = "${local.object}.acks/*"
+        },
+      ],
+      [{
+        Sid       = "ListRecords"
+        Effect    = "Allow"
+        Action    = ["s3:ListBucket"]
+        Resource  = var.remote.bucket.arn
+        Condition = { StringLike = { "s3:prefix" = "${var.remote.key}.acks/*" } }
+      }],
+      !var.remote.events ? [] : [
+        {
+          Sid      = "ReadQueues"
+          Effect   = "Allow"
+          Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags"]
+          Resource = "arn:${local.partition}:sqs:${var.remote.region}:${local.account}:npcnix-${replace(var.remote.name, ".", "-")}-*"
+        },
+        {
+          Sid      = "ReadSubscriptions"
+          Effect   = "Allow"
+          Action   = ["sns:ListSubscriptionsByTopic"]
+          Resource = var.remote.topic_arn
+        },
+      ],
+      var.remote.kms_key_arn == null ? [] : [{
+        Sid      = "UseStoreKey"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource = var.remote.kms_key_arn
+      }],
+    )
+  })
+}
+
+resource "aws_iam_policy" "gate" {
+  name        = "${var.name_prefix}${var.remote.name}"
+  description = "Publish to ${var.remote.url} and watch its hosts"
+  policy      = local.policy
+  tags        = merge(var.tags, { "npcnix:remote" = var.remote.url })
+}

@@ -1,0 +1,42 @@
+# What one host may do, and no more. It needs no s3:ListBucket: it names the two objects it uses.
+
+locals {
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = concat(
+      [
+        {
+          Sid      = "FetchRemote"
+          Effect   = "Allow"
+          Action   = ["s3:GetObject"]
+          Resource = "${var.remote.bucket.arn}/${var.remote.key}"
+        },
+        {
+          Sid      = "WriteOwnRecord"
+          Effect   = "Allow"
+          Action   = ["s3:PutObject"]
+          Resource = "${var.remote.bucket.arn}/${var.remote.key}.acks/${var.host}.json"
+        },
+      ],
+      var.queue == null ? [] : [{
+        Sid      = "ReceiveFromOwnQueue"
+        Effect   = "Allow"
+        Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"]
+        Resource = var.queue.arn
+      }],
+      var.remote.kms_key_arn == null ? [] : [{
+        Sid      = "UseStoreKey"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource = var.remote.kms_key_arn
+      }],
+    )
+  })
+}
+
+resource "aws_iam_policy" "host" {
+  name        = "npcnix-${var.remote.name}@${var.host}"
+  description = "What host ${var.host} needs to follow ${var.remote.url}"
+  policy      = local.policy
+  tags        = merge(var.tags, { "npcnix:host" = var.host, "npcnix:remote" = var.remote.url })
+}

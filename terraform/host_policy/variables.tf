@@ -1,0 +1,40 @@
+variable "remote" {
+  description = "The remote that the host follows: the module remote_s3."
+  type = object({
+    name        = string
+    filename    = string
+    bucket      = object({ id = string, arn = string })
+    key         = string
+    url         = string
+    region      = string
+    events      = bool
+    topic_arn   = optional(string)
+    kms_key_arn = optional(string)
+  })
+}
+
+variable "host" {
+  description = "The host's name, as npcnix --host has it."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", var.host))
+    error_message = "\"${var.host}\" is not a host name. Use letters, digits, dots, underscores and dashes, with a letter or digit at both ends."
+  }
+  validation {
+    condition     = length("npcnix-${var.remote.name}@${var.host}") <= 128
+    error_message = "The host name \"${var.host}\" is too long for an IAM policy of remote \"${var.remote.name}\". Shorten it to ${120 - length(var.remote.name)} characters."
+  }
+}
+
+variable "queue" {
+  description = "The host's queue, of which it may receive. Null for a host that polls."
+  type        = object({ arn = string })
+  default     = null
+}
+
+variable "tags" {
+  description = "Tags of the policy."
+  type        = map(string)
+  default     = {}
+}

@@ -1,0 +1,52 @@
+# The queue's address is given out only once its subscription is in place.
+
+output "host" {
+  description = "The host's name."
+  value       = var.host
+}
+
+output "queue_url" {
+  description = "The queue's URL, as npcnix --queue-url takes it."
+  value       = aws_sqs_queue.host.id
+  depends_on  = [aws_sns_topic_subscription.host]
+}
+
+output "queue_arn" {
+  description = "The queue's ARN."
+  value       = aws_sqs_queue.host.arn
+}
+
+output "queue_name" {
+  description = "The queue's name."
+  value       = local.name
+}
+
+output "dead_letter_queue_url" {
+  description = "The dead-letter queue's URL."
+  value       = aws_sqs_queue.dead_letter.id
+}
+
+output "dead_letter_queue_arn" {
+  description = "The dead-letter queue's ARN."
+  value       = aws_sqs_queue.dead_letter.arn
+}
+
+output "lease_secs" {
+  description = "The lease, in seconds, which the queue was made with."
+  value       = var.lease_secs
+}
+
+output "policy_arn" {
+  description = "The ARN of the host's IAM policy, to attach to its role."
+  value       = module.policy.policy_arn
+}
+
+output "policy_json" {
+  description = "The same policy's text."
+  value       = module.policy.policy_json
+}
+
+output "subscription_arn" {
+  description = "The ARN of the queue's subscription to the topic."
+  value       = aws_sns_topic_subscription.host.arn
+}

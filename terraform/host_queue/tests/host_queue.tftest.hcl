@@ -1,0 +1,261 @@
+provider "aws" {
+  region                      = "eu-central-1"
+  access_key                  = "none"
+  secret_key                  = "none"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+
+variables {
+  host = "web1"
+  remote = {
+    name      = "dev"
+    filename  = "dev.npcnix"
+    bucket    = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+    key       = "npcnix/remotes/dev.npcnix"
+    url       = "s3://my-fleet/npcnix/remotes/dev.npcnix"
+    region    = "eu-central-1"
+    events    = true
+    topic_arn = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-fleet-npcnix-remotes-dev"
+  }
+}
+
+run "a_host_has_a_queue_dead_letters_and_a_subscription" {
+  command = plan
+  variables {
+    tags = { team = "blue" }
+  }
+
+  assert {
+    condition     = [aws_sqs_queue.host.name, output.queue_name, aws_sqs_queue.dead_letter.name] == ["npcnix-dev-web1", "npcnix-dev-web1", "npcnix-dev-web1-dead"]
+    error_message = "The queues are not named for remote and host."
+  }
+  assert {
+    condition     = [aws_sqs_queue.host.receive_wait_time_seconds, aws_sqs_queue.host.visibility_timeout_seconds, aws_sqs_queue.host.message_retention_seconds, aws_sqs_queue.dead_letter.message_retention_seconds] == [20, 120, 1209600, 1209600]
+    error_message = "The receive wait is not 20 s, the lease not 2 minutes, or the retention not 14 days."
+  }
+  assert {
+    condition     = output.lease_secs == 120
+    error_message = "The lease is not given out."
+  }
+  assert {
+    condition     = alltrue([for queue in [aws_sqs_queue.host, aws_sqs_queue.dead_letter] : queue.sqs_managed_sse_enabled && queue.kms_master_key_id == null && !queue.fifo_queue])
+    error_message = "A queue is not a standard one encrypted by SQS."
+  }
+  assert {
+    condition     = alltrue([for queue in [aws_sqs_queue.host, aws_sqs_queue.dead_letter] : queue.tags == tomap({ team = "blue", "npcnix:host" = "web1", "npcnix:remote" = "s3://my-fleet/npcnix/remotes/dev.npcnix" })])
+    error_message = "A queue's tags are not the given ones, the host and the remote's URL."
+  }
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.queue) == 0 && output.host == "web1"
+    error_message = "There are alarms that nobody asked for."
+  }
+}
+
+run "only_the_topic_sends_and_only_the_host_receives" {
+  command = plan
+
+  # The ARNs are given, so that what is made of them is in the plan.
+
+  override_resource {
+    target          = aws_sqs_queue.host
+    override_during = plan
+    values = {
+      arn = "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1"
+      id  = "https://sqs.eu-central-1.amazonaws.com/123456789012/npcnix-dev-web1"
+    }
+  }
+
+  override_resource {
+    target          = aws_sqs_queue.dead_letter
+    override_during = plan
+    values = {
+      arn = "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1-dead"
+      id  = "https://sqs.eu-central-1.amazonaws.com/123456789012/npcnix-dev-web1-dead"
+    }
+  }
+
+  assert {
+    condition     = jsondecode(aws_sqs_queue.host.redrive_policy) == { deadLetterTargetArn = "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1-dead", maxReceiveCount = 10 }
+    error_message = "The queue's dead letters do not go to its dead-letter queue after 10 receives."
+  }
+  assert {
+    condition = { for name, policy in aws_sqs_queue_policy.topic_sends : name => jsondecode(policy.policy).Statement } == {
+      for name, arn in { host = "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1", dead_letter = "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1-dead" } : name => [{
+        Sid       = "TopicSends"
+        Effect    = "Allow"
+        Principal = { Service = "sns.amazonaws.com" }
+        Action    = "sqs:SendMessage"
+        Resource  = arn
+        Condition = { ArnEquals = { "aws:SourceArn" = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-fleet-npcnix-remotes-dev" } }
+      }]
+    }
+    error_message = "A queue's policy is not: the remote's topic may send to it."
+  }
+  assert {
+    condition     = aws_sqs_queue_policy.topic_sends["host"].queue_url == output.queue_url && aws_sqs_queue_policy.topic_sends["dead_letter"].queue_url == output.dead_letter_queue_url
+    error_message = "A policy is on another queue than its own."
+  }
+  assert {
+    condition     = [aws_sns_topic_subscription.host.topic_arn, aws_sns_topic_subscription.host.protocol, aws_sns_topic_subscription.host.endpoint] == [var.remote.topic_arn, "sqs", "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1"] && aws_sns_topic_subscription.host.raw_message_delivery
+    error_message = "The queue is not subscribed to the topic, raw."
+  }
+  assert {
+    condition     = jsondecode(aws_sns_topic_subscription.host.redrive_policy) == { deadLetterTargetArn = "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1-dead" } && aws_sns_topic_subscription.host.filter_policy == null
+    error_message = "What SNS cannot deliver does not become a dead letter, or there is a filter."
+  }
+  assert {
+    condition = jsondecode(output.policy_json).Statement == [
+      {
+        Sid      = "FetchRemote"
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix"
+      },
+      {
+        Sid      = "WriteOwnRecord"
+        Effect   = "Allow"
+        Action   = ["s3:PutObject"]
+        Resource = "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix.acks/web1.json"
+      },
+      {
+        Sid      = "ReceiveFromOwnQueue"
+        Effect   = "Allow"
+        Action   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"]
+        Resource = "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1"
+      },
+    ]
+    error_message = "The host's policy allows more or less than its queue, its remote and its record."
+  }
+  assert {
+    condition     = output.queue_arn == "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1" && output.dead_letter_queue_arn == "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1-dead"
+    error_message = "The queues' ARNs are not given out."
+  }
+}
+
+run "lease_count_key_and_alarms_as_given" {
+  command = plan
+  variables {
+    lease_secs        = 300
+    max_receive_count = 20
+    alarms            = { actions = ["arn:aws:sns:eu-central-1:123456789012:pager"], oldest_message_secs = 900 }
+    remote = {
+      name        = "dev"
+      filename    = "dev.npcnix"
+      bucket      = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+      key         = "npcnix/remotes/dev.npcnix"
+      url         = "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      region      = "eu-central-1"
+      events      = true
+      topic_arn   = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-fleet-npcnix-remotes-dev"
+      kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1"
+    }
+  }
+
+  override_resource {
+    target          = aws_sqs_queue.dead_letter
+    override_during = plan
+    values          = { arn = "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-web1-dead" }
+  }
+  assert {
+    condition     = jsondecode(aws_sqs_queue.host.redrive_policy).maxReceiveCount == 20
+    error_message = "A message does not become a dead letter after the given count of receives."
+  }
+  assert {
+    condition     = aws_sqs_queue.host.visibility_timeout_seconds == 300 && output.lease_secs == 300
+    error_message = "The lease is not the given one."
+  }
+  assert {
+    condition     = alltrue([for queue in [aws_sqs_queue.host, aws_sqs_queue.dead_letter] : queue.kms_master_key_id == var.remote.kms_key_arn])
+    error_message = "A queue is not encrypted with the store's key."
+  }
+  assert {
+    condition = { for name, alarm in aws_cloudwatch_metric_alarm.queue : name => [alarm.alarm_name, alarm.namespace, alarm.metric_name, alarm.dimensions.QueueName, alarm.comparison_operator, alarm.threshold] } == {
+      dead-letters   = ["npcnix-dev-web1-dead-letters", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "npcnix-dev-web1-dead", "GreaterThanThreshold", 0]
+      oldest-message = ["npcnix-dev-web1-oldest-message", "AWS/SQS", "ApproximateAgeOfOldestMessage", "npcnix-dev-web1", "GreaterThanThreshold", 900]
+    }
+    error_message = "The alarms are not: dead letters above 0, the oldest message above 900 s."
+  }
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.queue : alarm.alarm_actions == toset(var.alarms.actions) && alarm.ok_actions == toset(var.alarms.actions) && alarm.treat_missing_data == "notBreaching"])
+    error_message = "An alarm does not tell whom it should, or goes off for a queue that SQS says nothing of."
+  }
+}
+
+run "dots_become_dashes_and_a_hash" {
+  command = plan
+  variables {
+    host = "web1.example"
+  }
+
+  assert {
+    condition     = aws_sqs_queue.host.name == "npcnix-dev-web1-example-${substr(sha256("dev/web1.example"), 0, 8)}" && aws_sqs_queue.dead_letter.name == "${aws_sqs_queue.host.name}-dead"
+    error_message = "The queue of web1.example is not told from that of web1-example."
+  }
+}
+
+run "a_remote_with_a_dash_gets_a_hash" {
+  command = plan
+  variables {
+    host = "web1"
+    remote = {
+      name      = "dev-eu"
+      filename  = "dev.npcnix"
+      bucket    = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+      key       = "npcnix/remotes/dev.npcnix"
+      url       = "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      region    = "eu-central-1"
+      events    = true
+      topic_arn = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-fleet-npcnix-remotes-dev"
+    }
+  }
+
+  assert {
+    condition     = aws_sqs_queue.host.name == "npcnix-dev-eu-web1-${substr(sha256("dev-eu/web1"), 0, 8)}"
+    error_message = "Host web1 of dev-eu is not told from host eu-web1 of dev."
+  }
+}
+
+# Bad input.
+
+run "a_queue_for_a_remote_without_events_is_refused" {
+  command = plan
+  variables {
+    remote = {
+      name     = "dev"
+      filename = "dev.npcnix"
+      bucket   = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+      key      = "npcnix/remotes/dev.npcnix"
+      url      = "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      region   = "eu-central-1"
+      events   = false
+    }
+  }
+  expect_failures = [var.remote]
+}
+
+run "a_host_name_too_long_for_a_queue_is_refused" {
+  command = plan
+  variables {
+    host = join("", [for i in range(65) : "a"]) # one more than fits
+  }
+  expect_failures = [aws_sqs_queue.dead_letter]
+}
+
+run "a_host_name_with_a_slash_is_refused" {
+  command = plan
+  variables {
+    host = "web/1"
+  }
+  expect_failures = [var.host]
+}
+
+run "numbers_that_sqs_does_not_take_are_refused" {
+  command = plan
+  variables {
+    lease_secs        = 43201
+    max_receive_count = 4
+  }
+  expect_failures = [var.lease_secs, var.max_receive_count]
+}

@@ -1,0 +1,135 @@
+# shellcheck shell=bash
+# Installs npcnix on a NixOS host: once, however often the host boots.
+#
+# NixOS AMIs run user data at every boot (the service amazon-init), by bash, with HOME and a
+# PATH of a few programs, neither -e nor -u. What user data says was true when the host was
+# made; since then npcnix may have brought it elsewhere. So this does nothing where npcnix has
+# applied anything yet, and otherwise tries until it has, for half an hour at each boot.
+#
+# Set before it:
+#   remote_url, configuration                required
+#   remote_region, queue_url, host           may be empty or unset
+#   pre_install_script, post_install_script  shell text; may be empty or unset
+#   npcnix_install_url                       what `nix run` runs
+#   npcnix_substituters, npcnix_public_keys  binary caches and their keys, separated by blanks
+#   npcnix_swap_mb, npcnix_min_memory_mb     swap to make, on machines with less memory than this
+#   npcnix_swap_file                         default /npcnix-install-swapfile
+#   NPCNIX_DATA_DIR                          default /var/lib/npcnix
+#
+# All of it happens in a subshell: nothing but the status is left behind.
+npcnix_boot() (
+  set +e
+  IFS=$' \t\n'
+  : "${remote_url:?must be set before the install script}" "${configuration:?must be set before the install script}"
+  export HOME=${HOME:-/root}
+  PATH=$PATH:/run/current-system/sw/bin # where NixOS has swapon and its kin
+  data_dir=${NPCNIX_DATA_DIR:-/var/lib/npcnix}
+  post_pending=$data_dir/post-install-pending
+  swap_file=${npcnix_swap_file:-/npcnix-install-swapfile}
+
+  journal=(systemd-cat --identifier=npcnix-install) # it becomes the command, so the status is the command's
+  "${journal[@]}" true 2>/dev/null || journal=()
+
+  log() { "${journal[@]}" printf 'npcnix-install: %s\n' "$*" >&2; }
+
+  # applied holds once npcnix, this one or the Rust one, has brought the host to a version. A
+  # key cannot occur within a string of JSON, for the quotes there have a backslash before them.
+  applied() {
+    grep -Eqs '"applied"[[:space:]]*:[[:space:]]*\{' "$data_dir/state.json" "$data_dir/state.json.damaged" ||
+      grep -Eqs '"last_etag"[[:space:]]*:[[:space:]]*"[^"]' "$data_dir/config.json"
+  }
+
+  remove_swap() {
+    [[ -e $swap_file ]] || return 0
+    swapoff "$swap_file" 2>/dev/null
+    rm -f "$swap_file" || log "the temporary swap file $swap_file is still in use; the next boot removes it"
+  }
+
+  make_swap() {
+    local key value memory=0
+    while read -r key value _; do
+      [[ $key != MemTotal: ]] || memory=$((value / 1024))
+    done </proc/meminfo
+    if ((${npcnix_swap_mb:-2048} == 0 || memory >= ${npcnix_min_memory_mb:-2048})) || [[ -n $(swapon --show --noheadings) ]]; then
+      return
+    fi
+    log "making ${npcnix_swap_mb:-2048} MiB of temporary swap, as there are $memory MiB of memory"
+    if ! { (umask 077 && fallocate -l "${npcnix_swap_mb:-2048}M" "$swap_file") && mkswap "$swap_file" && swapon "$swap_file"; } >/dev/null; then
+      log "no swap could be made; going on without"
+      remove_swap
+    fi
+  }
+
+  # install_npcnix runs the installer once.
+  install_npcnix() {
+    local nix_args=() args=(--remote "$remote_url" --configuration "$configuration") word words
+    read -ra words <<<"${npcnix_substituters:-}"
+    for word in "${words[@]}"; do args+=(--extra-substituters "$word"); done
+    ((${#words[@]} == 0)) || nix_args+=(--option extra-substituters "${words[*]}")
+    read -ra words <<<"${npcnix_public_keys:-}"
+    for word in "${words[@]}"; do args+=(--extra-trusted-public-keys "$word"); done
+    ((${#words[@]} == 0)) || nix_args+=(--option extra-trusted-public-keys "${words[*]}")
+    [[ -z ${remote_region:-} ]] || args+=(--remote-region "$remote_region")
+    [[ -z ${queue_url:-} ]] || args+=(--queue-url "$queue_url")
+    [[ -z ${host:-} ]] || args+=(--host "$host")
+    "${journal[@]}" nix --extra-experimental-features 'nix-command flakes' "${nix_args[@]}" \
+      run -L "${npcnix_install_url:?must be set before the install script}" -- "${args[@]}" >&2
+  }
+
+  # try_until_installed starts attempts for half an hour; one that has started may end.
+  try_until_installed() (
+    trap remove_swap EXIT
+    make_swap
+    SECONDS=0
+    pause=5
+    for ((attempt = 1; ; attempt++)); do
+      install_npcnix && exit 0
+      status=$?
+      wait=$((pause / 2 + RANDOM % (pause + 1))) # half to one and a half times
+      if ((SECONDS + wait > 1800)); then
+        log "attempt $attempt ended with status $status; giving up. npcnix is not installed: the lines before say why, and the next boot tries again"
+        exit 1
+      fi
+      log "attempt $attempt ended with status $status; trying again in $wait s"
+      sleep "$wait"
+      applied && exit 0 # by somebody else
+      pause=$((pause < 150 ? pause * 2 : 300))
+    done
+  )
+
+  remove_swap # of a boot that was cut short
+  if applied; then
+    if [[ ! -e $post_pending ]]; then
+      log "npcnix is installed already; nothing to do"
+      exit 0
+    fi
+  else
+    if [[ -n ${pre_install_script:-} ]]; then
+      trap 'log "pre_install_script ended the shell; npcnix is not installed, the next boot tries again"; exit 1' EXIT
+      eval "$pre_install_script"
+      status=$?
+      set +e
+      trap - EXIT
+      if ((status != 0)); then
+        log "pre_install_script ended with status $status; npcnix is not installed, the next boot tries again"
+        exit 1
+      fi
+    fi
+    log "installing $configuration from $remote_url"
+    if [[ -n ${post_install_script:-} ]]; then
+      mkdir -p "$data_dir" && : >"$post_pending" && sync "$post_pending"
+    fi
+    try_until_installed || exit
+  fi
+  if [[ -n ${post_install_script:-} ]]; then
+    (eval "$post_install_script")
+    status=$?
+    if ((status != 0)); then
+      log "post_install_script ended with status $status; the next boot runs it again"
+      exit 1
+    fi
+  fi
+  rm -f "$post_pending"
+  log "npcnix is installed"
+)
+npcnix_boot

@@ -1,0 +1,16 @@
+locals {
+  # Values go into single quotes of the shell, in which only the quote itself has a meaning.
+  quoted = {
+    for name, value in {
+      npcnix_install_url  = var.npcnix_install_url
+      npcnix_substituters = join(" ", var.extra_substituters)
+      npcnix_public_keys  = join(" ", var.extra_trusted_public_keys)
+    } : name => "'${replace(value, "'", "'\\''")}'"
+  }
+
+  install_script = join("\n", concat(
+    [for name, value in local.quoted : "${name}=${value}"],
+    ["npcnix_swap_mb=${var.swap_mb}", "npcnix_min_memory_mb=${var.min_memory_mb}"],
+    [file("${path.module}/boot.sh")],
+  ))
+}

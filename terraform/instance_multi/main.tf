@@ -1,0 +1,32 @@
+module "instance" {
+  source   = "../instance"
+  for_each = var.hosts
+
+  remote            = var.remote
+  hostname          = "${each.key}.${var.hostname_base}"
+  configuration     = var.configuration == null ? "${each.key}-${var.hostname_base}" : var.configuration
+  queue             = var.queue
+  lease_secs        = var.lease_secs
+  max_receive_count = var.max_receive_count
+  alarms            = var.alarms
+
+  install                     = var.install
+  pre_install_script          = var.pre_install_script
+  post_install_script         = var.post_install_script
+  root_access                 = var.root_access
+  root_ssh_keys               = var.root_ssh_keys
+  user_data_replace_on_change = var.user_data_replace_on_change
+
+  ami                = var.ami
+  instance_type      = var.instance_type
+  root_volume_size   = var.root_volume_size
+  metadata_hop_limit = var.metadata_hop_limit
+  iam_policies       = var.iam_policies
+  tags               = var.tags
+
+  subnet             = merge(each.value.subnet, { vpc_id = var.vpc.id, vpc = var.vpc })
+  eip                = var.eip
+  dns_zone           = var.dns_zone
+  public_tcp_ports   = var.public_tcp_ports
+  internal_tcp_ports = var.internal_tcp_ports
+}

@@ -1,0 +1,49 @@
+output "name" {
+  description = "The remote's name."
+  value       = var.name
+}
+
+output "filename" {
+  description = "The remote's file name: <name>.npcnix."
+  value       = var.store.remotes[var.name].filename
+}
+
+output "bucket" {
+  description = "The bucket's id and arn."
+  value       = var.store.bucket
+}
+
+output "key" {
+  description = "The key of the packed flake. A host's acknowledgement record is <key>.acks/<host>.json."
+  value       = var.store.remotes[var.name].key
+}
+
+output "url" {
+  description = "The remote as npcnix --remote takes it."
+  value       = var.store.remotes[var.name].url
+}
+
+output "region" {
+  description = "The bucket's region."
+  value       = var.store.region
+}
+
+output "events" {
+  description = "Whether there is a topic, and so whether hosts can have queues. Known at plan."
+  value       = var.store.events || var.topic != null
+}
+
+output "topic_arn" {
+  description = "The ARN of the topic that tells of publishes, null when polling only."
+  value       = var.topic == null ? var.store.remotes[var.name].topic_arn : var.topic.arn
+}
+
+output "kms_key_arn" {
+  description = "The ARN of the store's customer-managed key, null without."
+  value       = var.store.kms_key_arn
+}
+
+output "store" {
+  description = "The store, as given."
+  value       = var.store
+}

@@ -1,0 +1,37 @@
+variable "store" {
+  description = "The store that holds the remote: the module store_s3."
+  type = object({
+    bucket      = object({ id = string, arn = string })
+    prefix      = string
+    region      = string
+    events      = bool
+    kms_key_arn = optional(string)
+    remotes = map(object({
+      filename  = string
+      key       = string
+      url       = string
+      topic_arn = optional(string)
+    }))
+  })
+}
+
+variable "name" {
+  description = "The remote's name, without \".npcnix\"; one of the store's remotes."
+  type        = string
+
+  validation {
+    condition     = contains(keys(var.store.remotes), var.name)
+    error_message = "The store has no remote \"${var.name}\", only ${join(", ", [for name in keys(var.store.remotes) : "\"${name}\""])}. Add it to the remotes of module store_s3, or name one of these (without \".npcnix\")."
+  }
+}
+
+variable "topic" {
+  description = "A topic of your own that tells of this remote's publishes, in place of the store's. It, its policy and the notification that feeds it are yours."
+  type        = object({ arn = string })
+  default     = null
+
+  validation {
+    condition     = var.topic == null ? true : can(regex("^arn:[^:]+:sns:[^:]+:[0-9]+:[A-Za-z0-9_-]+$", var.topic.arn))
+    error_message = "The topic's ARN is not that of a standard SNS topic. S3 publishes to standard topics only: give one like arn:aws:sns:eu-central-1:123456789012:my-topic."
+  }
+}

@@ -1,0 +1,245 @@
+# Plans of the store with the real provider, which asks nobody: the account is given.
+
+provider "aws" {
+  region                      = "eu-central-1"
+  access_key                  = "none"
+  secret_key                  = "none"
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+  skip_requesting_account_id  = true
+}
+
+override_data {
+  target = data.aws_caller_identity.current[0]
+  values = { account_id = "123456789012" }
+}
+
+variables {
+  bucket  = { id = "my.fleet", arn = "arn:aws:s3:::my.fleet", region = "eu-central-1" }
+  prefix  = "npcnix/remotes"
+  remotes = ["dev", "prod"]
+}
+
+run "each_remote_has_a_topic_and_the_bucket_one_notification" {
+  command = plan
+  variables {
+    tags = { team = "blue" }
+  }
+
+  assert {
+    condition     = { for name, topic in aws_sns_topic.remote : name => topic.name } == { dev = "npcnix-my-fleet-npcnix-remotes-dev", prod = "npcnix-my-fleet-npcnix-remotes-prod" }
+    error_message = "The topics are not one per remote, named for bucket, prefix and remote."
+  }
+  assert {
+    condition     = alltrue([for topic in aws_sns_topic.remote : topic.fifo_topic == false && topic.kms_master_key_id == null])
+    error_message = "A topic is not a standard one, or has a key that nobody asked for."
+  }
+  assert {
+    condition     = aws_sns_topic.remote["dev"].tags == tomap({ team = "blue", "npcnix:remote" = "s3://my.fleet/npcnix/remotes/dev.npcnix" })
+    error_message = "The topic's tags are not the given ones and the remote's URL."
+  }
+  assert {
+    condition = [for topic in aws_s3_bucket_notification.store[0].topic : [topic.id, topic.filter_prefix, topic.filter_suffix, tolist(topic.events)]] == [
+      ["npcnix-dev", "npcnix/remotes/dev.npcnix", ".npcnix", tolist(["s3:ObjectCreated:*"])],
+      ["npcnix-prod", "npcnix/remotes/prod.npcnix", ".npcnix", tolist(["s3:ObjectCreated:*"])],
+    ]
+    error_message = "The notification does not tell each topic of exactly its remote's key."
+  }
+  assert {
+    condition     = length(aws_s3_bucket_notification.store) == 1 && aws_s3_bucket_notification.store[0].bucket == "my.fleet" && !aws_s3_bucket_notification.store[0].eventbridge
+    error_message = "There is not one notification, on the bucket."
+  }
+  assert {
+    condition     = output.events && output.region == "eu-central-1" && output.prefix == "npcnix/remotes" && output.bucket.id == "my.fleet" && output.kms_key_arn == null
+    error_message = "The outputs do not say what was given."
+  }
+  assert {
+    condition     = { for name, remote in output.remotes : name => [remote.filename, remote.key, remote.url] } == { dev = ["dev.npcnix", "npcnix/remotes/dev.npcnix", "s3://my.fleet/npcnix/remotes/dev.npcnix"], prod = ["prod.npcnix", "npcnix/remotes/prod.npcnix", "s3://my.fleet/npcnix/remotes/prod.npcnix"] }
+    error_message = "The remotes' file names, keys or URLs are wrong."
+  }
+  assert {
+    condition     = length(aws_kms_key.store) == 0
+    error_message = "A key was made that nobody asked for."
+  }
+}
+
+run "a_topic_takes_from_its_bucket_and_account_alone" {
+  command = plan
+
+  override_resource {
+    target          = aws_sns_topic.remote
+    override_during = plan
+    values          = { arn = "arn:aws:sns:eu-central-1:123456789012:topic" }
+  }
+
+  assert {
+    condition = alltrue([for policy in aws_sns_topic_policy.remote : jsondecode(policy.policy).Statement == [{
+      Sid       = "BucketPublishes"
+      Effect    = "Allow"
+      Principal = { Service = "s3.amazonaws.com" }
+      Action    = "sns:Publish"
+      Resource  = "arn:aws:sns:eu-central-1:123456789012:topic"
+      Condition = {
+        ArnLike      = { "aws:SourceArn" = "arn:aws:s3:::my.fleet" }
+        StringEquals = { "aws:SourceAccount" = "123456789012" }
+      }
+    }]])
+    error_message = "A topic's policy is not: this bucket, of this account, may publish."
+  }
+  assert {
+    condition     = length(aws_sns_topic_policy.remote) == 2 && alltrue([for policy in aws_sns_topic_policy.remote : policy.arn == "arn:aws:sns:eu-central-1:123456789012:topic"])
+    error_message = "Not each topic has its policy."
+  }
+  assert {
+    condition     = alltrue([for topic in aws_s3_bucket_notification.store[0].topic : topic.topic_arn == "arn:aws:sns:eu-central-1:123456789012:topic"])
+    error_message = "The notification goes elsewhere than to the topics."
+  }
+  assert {
+    condition     = output.topic_arns == { for name in ["dev", "prod"] : name => "arn:aws:sns:eu-central-1:123456789012:topic" } && output.remotes.dev.topic_arn == output.topic_arns.dev
+    error_message = "The topics' ARNs are not given out."
+  }
+}
+
+run "the_notification_of_a_bucket_with_an_owner_is_left_to_it" {
+  command = plan
+  variables {
+    manage_notification = false
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket_notification.store) == 0 && length(aws_sns_topic.remote) == 2 && length(aws_sns_topic_policy.remote) == 2
+    error_message = "The notification was written, or the topics were not made."
+  }
+  assert {
+    condition     = [for topic in output.notification_topics : [topic.id, topic.filter_prefix, topic.filter_suffix, topic.events]] == [for name in ["dev", "prod"] : ["npcnix-${name}", "npcnix/remotes/${name}.npcnix", ".npcnix", ["s3:ObjectCreated:*"]]]
+    error_message = "The blocks to merge are not those of a topic per remote."
+  }
+}
+
+run "a_store_without_events_makes_nothing" {
+  command = plan
+  variables {
+    events = false
+  }
+
+  assert {
+    condition     = length(aws_sns_topic.remote) + length(aws_sns_topic_policy.remote) + length(aws_s3_bucket_notification.store) + length(aws_kms_key.store) == 0
+    error_message = "Something was made for a store that is polled."
+  }
+  assert {
+    condition     = !output.events && output.topic_arns == {} && output.notification_topics == [] && alltrue([for remote in output.remotes : remote.topic_arn == null]) && length(output.remotes) == 2
+    error_message = "The outputs tell of topics, or not of the remotes."
+  }
+}
+
+run "the_key_is_for_s3_sns_and_the_account" {
+  command = plan
+  variables {
+    kms = true
+  }
+
+  override_resource {
+    target          = aws_kms_key.store
+    override_during = plan
+    values          = { arn = "arn:aws:kms:eu-central-1:123456789012:key/1" }
+  }
+
+  assert {
+    condition     = aws_kms_key.store[0].enable_key_rotation && output.kms_key_arn == "arn:aws:kms:eu-central-1:123456789012:key/1" && alltrue([for topic in aws_sns_topic.remote : topic.kms_master_key_id == "arn:aws:kms:eu-central-1:123456789012:key/1"])
+    error_message = "The key is not rotated, not given out, or not used by the topics."
+  }
+  assert {
+    condition = jsondecode(aws_kms_key.store[0].policy).Statement == [
+      {
+        Sid       = "AccountDecidesByIAM"
+        Effect    = "Allow"
+        Principal = { AWS = "arn:aws:iam::123456789012:root" }
+        Action    = "kms:*"
+        Resource  = "*"
+      },
+      {
+        Sid       = "BucketPublishes"
+        Effect    = "Allow"
+        Principal = { Service = "s3.amazonaws.com" }
+        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+        Resource  = "*"
+        Condition = {
+          ArnLike      = { "aws:SourceArn" = "arn:aws:s3:::my.fleet" }
+          StringEquals = { "aws:SourceAccount" = "123456789012" }
+        }
+      },
+      {
+        Sid       = "TopicsSendToQueues"
+        Effect    = "Allow"
+        Principal = { Service = "sns.amazonaws.com" }
+        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+        Resource  = "*"
+        Condition = { ArnLike = { "aws:SourceArn" = "arn:aws:sns:eu-central-1:123456789012:*" } }
+      },
+    ]
+    error_message = "The key's policy is not: the account by IAM, S3 for this bucket, SNS for this account's topics."
+  }
+}
+
+run "a_bucket_made_in_the_same_apply_can_be_planned" {
+  command = plan
+  module {
+    source = "./tests/new_bucket"
+  }
+
+  override_data {
+    target = module.store.data.aws_caller_identity.current[0]
+    values = { account_id = "123456789012" }
+  }
+
+  assert {
+    condition     = output.names == toset(["dev", "prod"]) && output.keys == ["npcnix/remotes/dev.npcnix", "npcnix/remotes/prod.npcnix"]
+    error_message = "The remotes are not known at plan."
+  }
+}
+
+# Bad input.
+
+run "a_bucket_of_another_region_is_refused" {
+  command = plan
+  variables {
+    bucket = { id = "my.fleet", arn = "arn:aws:s3:::my.fleet", region = "us-east-1" }
+  }
+  expect_failures = [output.region]
+}
+
+run "a_leading_slash_and_a_name_in_capitals_are_refused" {
+  command = plan
+  variables {
+    prefix  = "/npcnix"
+    remotes = ["dev", "Prod"]
+  }
+  expect_failures = [var.prefix, var.remotes]
+}
+
+run "a_trailing_slash_and_names_of_which_one_key_begins_another_are_refused" {
+  command = plan
+  variables {
+    prefix  = "npcnix/"
+    remotes = ["dev", "dev.npcnix.acks"]
+  }
+  expect_failures = [var.prefix, var.remotes]
+}
+
+run "a_prefix_that_a_policy_would_read_as_a_pattern_and_names_that_would_share_a_topic_are_refused" {
+  command = plan
+  variables {
+    prefix  = "npcnix/*"
+    remotes = ["a.b", "a-b"]
+  }
+  expect_failures = [var.prefix, var.remotes]
+}
+
+run "an_empty_prefix_and_more_remotes_than_s3_notifies_of_are_refused" {
+  command = plan
+  variables {
+    prefix  = ""
+    remotes = [for i in range(101) : "r${i}"]
+  }
+  expect_failures = [var.prefix, var.remotes]
+}
