@@ -60,7 +60,9 @@ const (
 )
 
 const (
-	recordSchema  = 1
+	// RecordSchema is the layout of records that this version writes.
+	RecordSchema = 1
+
 	recordTimeout = 10 * time.Second // for one attempt at writing a record
 
 	defaultRecordRefreshSecs = 3600
@@ -204,7 +206,7 @@ func (r *recorder) stale(ctx context.Context, at time.Time, seq int, refresh tim
 func (r *recorder) write(ctx context.Context, rec Record) error {
 	ctx, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
-	rec.Schema = recordSchema
+	rec.Schema = RecordSchema
 	rec.Host = r.host
 	body, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {

@@ -167,6 +167,52 @@ var contract = []struct {
 			t.Error("no PUT of dev.npcnix.acks/web1.json")
 		}
 	}},
+	{"records are listed, each with an ETag that changes when it does", func(t *testing.T, r rig, remote *store.Remote) {
+		publish(t, remote, packed(t, "one"))
+		if !r.lists {
+			_, err := remote.Records(t.Context())
+			wantError(t, err, store.ErrNoListing, "name the hosts")
+			return
+		}
+		wantRecords(t, remote)
+		for _, host := range []string{"web1", "db 1", "web1.json", "übung+x"} {
+			putRecord(t, remote, host, "one")
+		}
+		before := wantRecords(t, remote, "web1", "db 1", "web1.json", "übung+x")
+		putRecord(t, remote, "db 1", "two")
+		after := wantRecords(t, remote, "web1", "db 1", "web1.json", "übung+x")
+		for host := range after {
+			changed := before[host].ETag != after[host].ETag
+			if changed != (host == "db 1") {
+				t.Errorf("%s: ETag %s, then %s", host, before[host].ETag, after[host].ETag)
+			}
+		}
+	}},
+	{"a record that is looked at without reading tells when it was written and when it changes", func(t *testing.T, r rig, remote *store.Remote) {
+		_, err := remote.StatRecord(t.Context(), "web1")
+		wantError(t, err, store.ErrNotFound, "web1")
+		putRecord(t, remote, "web1", "one")
+		before, err := remote.StatRecord(t.Context(), "web1")
+		if err != nil || before.Host != "web1" || before.ETag == "" || before.Modified.IsZero() {
+			t.Errorf("got %+v, %v", before, err)
+		}
+		putRecord(t, remote, "web1", "another")
+		if after, err := remote.StatRecord(t.Context(), "web1"); err != nil || after.ETag == before.ETag {
+			t.Errorf("got %+v, %v, before %+v", after, err, before)
+		}
+		_, err = remote.StatRecord(t.Context(), "../web1")
+		if err == nil {
+			t.Error("a host named ../web1 was looked at")
+		}
+	}},
+	{"a listing that is refused says what is lacking", func(t *testing.T, r rig, remote *store.Remote) {
+		if !r.lists || r.requests == nil {
+			return // for a file the same is asked of reading
+		}
+		r.forbid(t)
+		_, err := remote.Records(t.Context())
+		wantError(t, err, store.ErrForbidden, "s3:ListBucket")
+	}},
 	{"host names that are no path element name no record", func(t *testing.T, r rig, remote *store.Remote) {
 		for _, host := range []string{"", ".", "..", "a/b", "../dev.npcnix", `a\b`, "a\x00b", "a\nb"} {
 			if err := remote.PutRecord(t.Context(), host, nil); err == nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"npcnix/store"
@@ -32,6 +33,33 @@ func publish(tb testing.TB, remote *store.Remote, archive []byte) store.Version 
 		tb.Fatalf("published %+v of %d bytes", v, len(archive))
 	}
 	return v
+}
+
+func putRecord(tb testing.TB, remote *store.Remote, host, body string) {
+	tb.Helper()
+	if err := remote.PutRecord(tb.Context(), host, []byte(body)); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// wantRecords fails the test unless the remote lists the records of exactly these hosts.
+func wantRecords(tb testing.TB, remote *store.Remote, hosts ...string) map[string]store.RecordInfo {
+	tb.Helper()
+	infos, err := remote.Records(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	found := map[string]store.RecordInfo{}
+	for _, info := range infos {
+		if info.ETag == "" || info.Modified.IsZero() || !slices.Contains(hosts, info.Host) {
+			tb.Errorf("listed %+v", info)
+		}
+		found[info.Host] = info
+	}
+	if len(infos) != len(hosts) || len(found) != len(hosts) {
+		tb.Errorf("listed %v, want %q", infos, hosts)
+	}
+	return found
 }
 
 func latest(tb testing.TB, remote *store.Remote) store.Version {

@@ -3,9 +3,33 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"time"
+)
+
+// ErrNoListing means that the store cannot say which records there are: a web
+// server has no listing. The record of a host that is known by name can still
+// be read.
+var ErrNoListing = errors.New("a web server cannot list records")
+
+// ErrNoRecord means that what stands in a record's place is too large for one.
+var ErrNoRecord = errors.New("not a record")
+
+// RecordInfo says that a host's record exists, and tells one content of it from
+// the next.
+type RecordInfo struct {
+	Host     string
+	ETag     string    // opaque; another one when the record has changed
+	Modified time.Time // when it was written, by the store's clock
+}
+
+// recordsSuffix and recordExt stand before and after a host's name.
+const (
+	recordsSuffix = ".acks/"
+	recordExt     = ".json"
 )
 
 // maxRecord bounds an acknowledgement record that is read, in bytes. Records
@@ -46,9 +70,50 @@ func (r *Remote) GetRecord(ctx context.Context, host string) ([]byte, error) {
 		return nil, fmt.Errorf("get record of %s: %w", host, err)
 	}
 	if len(b) > maxRecord {
-		return nil, fmt.Errorf("get record of %s: more than %d bytes: not a record", host, maxRecord)
+		return nil, fmt.Errorf("get record of %s: more than %d bytes: %w", host, maxRecord, ErrNoRecord)
 	}
 	return b, nil
+}
+
+// Records lists the records beside the object, in no promised order; hosts that
+// were never heard have none. It makes one request per 1,000 records. What has
+// no host's name is left out. A web server's answer is ErrNoListing.
+func (r *Remote) Records(ctx context.Context) ([]RecordInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
+	l, ok := r.backend.(lister)
+	if !ok {
+		return nil, fmt.Errorf("list records beside %s: %w: name the hosts", r.url, ErrNoListing)
+	}
+	found, err := l.list(ctx, recordsSuffix)
+	if err != nil {
+		return nil, fmt.Errorf("list records beside %s: %w", r.url, err)
+	}
+	var out []RecordInfo
+	for _, info := range found {
+		host, isRecord := strings.CutSuffix(info.Host, recordExt)
+		if isRecord && CheckHost(host) == nil {
+			info.Host = host
+			out = append(out, info)
+		}
+	}
+	return out, nil
+}
+
+// StatRecord looks at one host's record without reading it, or returns
+// ErrNotFound when the host has not been heard.
+func (r *Remote) StatRecord(ctx context.Context, host string) (RecordInfo, error) {
+	suffix, err := recordSuffix(host)
+	if err != nil {
+		return RecordInfo{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
+	v, err := r.backend.head(ctx, suffix, Version{})
+	if err != nil {
+		return RecordInfo{}, fmt.Errorf("look at the record of %s: %w", host, err)
+	}
+	return RecordInfo{Host: host, ETag: v.ETag, Modified: v.Modified}, nil
 }
 
 // CheckHost returns an error when the name cannot name a record.
@@ -62,5 +127,5 @@ func recordSuffix(host string) (string, error) {
 	if host == "" || host == "." || host == ".." || len(host) > 200 || strings.ContainsFunc(host, bad) {
 		return "", fmt.Errorf("host name %q cannot name a record: want 1 to 200 characters without slashes", host)
 	}
-	return ".acks/" + host + ".json", nil
+	return recordsSuffix + host + recordExt, nil
 }

@@ -16,6 +16,7 @@ import (
 // rig is one kind of store under the contract.
 type rig struct {
 	url      string
+	lists    bool                   // the records there are
 	requests func() []*http.Request // since the last call; nil for a store without requests
 	forbid   func(t *testing.T)     // from now on
 	truncate func(t *testing.T)     // what is read from now on ends too early
@@ -25,6 +26,7 @@ func fileRig(t *testing.T) rig {
 	path := filepath.Join(t.TempDir(), "remotes", "dev.npcnix")
 	return rig{
 		url:    "file://" + path,
+		lists:  true,
 		forbid: func(t *testing.T) { denyFile(t, path) },
 		truncate: func(t *testing.T) {
 			if err := os.Truncate(path, fileSize(t, path)/2); err != nil {
@@ -69,7 +71,9 @@ func s3Rig(t *testing.T) func(t *testing.T) rig {
 		bucket := fmt.Sprintf("bucket-%d", n)
 		createBucket(t, endpoint, bucket)
 		g := newGate(t, proxyTo(t, endpoint))
-		return gateRig(g, s3URL(bucket, "remotes/dev.npcnix", g.url))
+		r := gateRig(g, s3URL(bucket, "remotes/dev.npcnix", g.url))
+		r.lists = true
+		return r
 	}
 }
 

@@ -24,6 +24,7 @@ type s3API interface {
 	HeadObject(context.Context, *s3.HeadObjectInput, ...func(*s3.Options)) (*s3.HeadObjectOutput, error)
 	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
+	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
 }
 
 // s3Backend is an object in an S3 bucket, of AWS or another maker. A host needs
@@ -203,10 +204,35 @@ func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, 
 	return Version{ETag: unquoteETag(aws.ToString(out.ETag)), ID: aws.ToString(out.VersionId), Size: size}, nil
 }
 
+// list asks for a page of 1,000 after another, S3's limit.
+func (b *s3Backend) list(ctx context.Context, suffix string) ([]RecordInfo, error) {
+	prefix := b.key + suffix
+	in := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: &prefix}
+	var found []RecordInfo
+	for {
+		out, err := b.api.ListObjectsV2(ctx, in)
+		if err != nil {
+			return nil, b.explain(err, "list")
+		}
+		for _, o := range out.Contents {
+			found = append(found, RecordInfo{
+				Host: strings.TrimPrefix(aws.ToString(o.Key), prefix),
+				ETag: unquoteETag(aws.ToString(o.ETag)), Modified: aws.ToTime(o.LastModified),
+			})
+		}
+		if !aws.ToBool(out.IsTruncated) {
+			return found, nil
+		}
+		if in.ContinuationToken = out.NextContinuationToken; in.ContinuationToken == nil {
+			return nil, errors.New("the store says that its listing goes on, but not where")
+		}
+	}
+}
+
 // explain maps the SDK's errors to this package's, and adds what an operator can do.
 func (b *s3Backend) explain(err error, action string) error {
 	if _, ok := errors.AsType[*credentialsError](err); ok {
-		return fmt.Errorf("no AWS credentials: attach a role to the instance, or set AWS_PROFILE or AWS_ACCESS_KEY_ID: %w", err)
+		return fmt.Errorf("%w: attach a role to the instance, or set AWS_PROFILE or AWS_ACCESS_KEY_ID: %w", ErrCredentials, err)
 	}
 	answer, ok := errors.AsType[*smithyhttp.ResponseError](err)
 	if !ok {
@@ -237,7 +263,10 @@ func (b *s3Backend) explain(err error, action string) error {
 		// A HEAD's answer has no body to tell these two apart.
 		return fmt.Errorf("the bucket may not be in region %s, or the credentials have expired: %w", b.region, err)
 	case http.StatusUnauthorized, http.StatusForbidden:
-		if action == "write" {
+		switch action {
+		case "list":
+			return fmt.Errorf("%w: these credentials lack s3:ListBucket on bucket %s for the prefix %s: %w", ErrForbidden, b.bucket, b.key+recordsSuffix, err)
+		case "write":
 			return fmt.Errorf("%w: these credentials lack s3:PutObject on this key: %w", ErrForbidden, err)
 		}
 		return fmt.Errorf("%w, or missing (S3 says 403 for a missing key without s3:ListBucket): check the URL, and that these credentials have s3:GetObject on it: %w", ErrForbidden, err)

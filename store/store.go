@@ -33,6 +33,8 @@ var (
 	ErrChanged = errors.New("object has changed")
 	// ErrForbidden means that the store refused the credentials or the lack of them.
 	ErrForbidden = errors.New("forbidden")
+	// ErrCredentials means that no credentials were found to ask the store with.
+	ErrCredentials = errors.New("no AWS credentials")
 	// ErrUnsafe means that the archive itself is unusable or hostile, and that
 	// fetching the same version again cannot help.
 	ErrUnsafe = errors.New("unsafe archive")
@@ -88,6 +90,13 @@ type backend interface {
 	// put replaces the object at once. It reads body from its start and may
 	// read it more than once.
 	put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error)
+}
+
+// lister is a backend that can say what lies beside the object. The names it
+// returns, as Host, are what follows the remote's path and the suffix, and may
+// be of anything. Nothing there is no error.
+type lister interface {
+	list(ctx context.Context, suffix string) ([]RecordInfo, error)
 }
 
 // Remote is one object in one store. It is safe for concurrent use.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"strings"
 )
 
@@ -62,6 +63,17 @@ func parseURL(raw string) (*url.URL, error) {
 		}
 	}
 	return u, nil
+}
+
+// SameObject reports whether two remotes' URLs name the same object, however it
+// is reached: regions, endpoints and credentials are not part of a name.
+func SameObject(a, b string) bool {
+	x, errX := parseURL(a)
+	y, errY := parseURL(b)
+	if errX != nil || errY != nil {
+		return false
+	}
+	return x.Scheme == y.Scheme && strings.EqualFold(x.Host, y.Host) && path.Clean(x.Path) == path.Clean(y.Path)
 }
 
 // redact returns u without what may be secret: userinfo, and the query of web

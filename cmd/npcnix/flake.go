@@ -13,6 +13,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"npcnix/cmd/npcnix/fleet"
 	"npcnix/store"
 )
 
@@ -70,17 +71,31 @@ links are left out.`,
 
 func pushCommand(c *common) *cobra.Command {
 	var p packFlags
+	var waiting waitFlags
+	var wait bool
 	var remote, region string
 	cmd := &cobra.Command{
-		Use:   "push --src DIR --remote URL",
+		Use:   "push --src DIR --remote URL [--wait]",
 		Short: "Pack a flake and publish it to a remote",
-		Long:  "Pack a flake and publish it to a remote. Prints the ETag that hosts will see.",
-		Args:  cobra.NoArgs,
+		Long: `Pack a flake and publish it to a remote. Prints the ETag that hosts will see.
+
+With --wait it then waits until the hosts run that version, as npcnix wait does and with its flags and
+exit codes: see npcnix wait --help. Which hosts to expect is found out before anything is published.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
+			if err := waiting.onlyWith(wait, cmd.Flags()); err != nil {
+				return err
+			}
 			r, err := c.openStore(ctx, remote, region)
 			if err != nil {
 				return err
+			}
+			var gate *fleet.Gate
+			if wait {
+				if gate, err = waiting.prepare(ctx, c, cmd, r); err != nil {
+					return err
+				}
 			}
 			file, err := os.CreateTemp("", "npcnix-push-*")
 			if err != nil {
@@ -106,11 +121,20 @@ func pushCommand(c *common) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(c.stdout, v.ETag)
-			return err
+			if !waiting.json {
+				if _, err := fmt.Fprintln(c.stdout, v.ETag); err != nil {
+					return err
+				}
+			}
+			if gate == nil {
+				return nil
+			}
+			return waitFor(ctx, gate, v, true)
 		},
 	}
 	p.register(cmd)
+	cmd.Flags().BoolVar(&wait, "wait", false, "then wait until the hosts run it; the flags below that are of npcnix wait go with it")
+	waiting.register(cmd.Flags())
 	cmd.Flags().StringVar(&remote, "remote", "", "remote to publish to; to prevent accidents it is never taken from config.json")
 	cmd.Flags().StringVar(&region, "remote-region", "", "region of the remote's bucket")
 	_ = cmd.MarkFlagRequired("remote")
@@ -126,20 +150,7 @@ func pullCommand(c *common) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx := cmd.Context()
-			if remote == "" {
-				config, err := c.dir().LoadConfig()
-				if err != nil {
-					return err
-				}
-				if config.Remote == "" {
-					return usageError{errors.New("no remote: give --remote, or set it with `npcnix config set remote URL`")}
-				}
-				remote = config.Remote
-				if region == "" {
-					region = config.RemoteRegion
-				}
-			}
-			r, err := c.openStore(ctx, remote, region)
+			r, err := c.openRemote(ctx, remote, region)
 			if err != nil {
 				return err
 			}

@@ -22,6 +22,11 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+
+	// Of wait, and of push --wait.
+	exitHosts      = 3 // some host failed, rolled back or rejected the version
+	exitTime       = 4 // time ran out with hosts missing
+	exitSuperseded = 5 // the remote holds another version by now
 )
 
 func main() {
@@ -30,6 +35,14 @@ func main() {
 	context.AfterFunc(ctx, restore)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
 
 // usageError marks a command line that cannot be carried out as it is written.
 type usageError struct{ error }
@@ -41,9 +54,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		err = execute(ctx, args, stdout, stderr)
 	}
+	var own exitError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &own):
+		fmt.Fprintf(stderr, "npcnix: %v\n", err)
+		return own.code
 	case errors.As(err, new(usageError)), errors.Is(err, store.ErrURL):
 		fmt.Fprintf(stderr, "npcnix: %v\n", err)
 		return exitUsage

@@ -92,7 +92,8 @@ config.json in the data directory, default.
 Remotes: s3://BUCKET/KEY[?region=R&endpoint=URL&path-style=true&checksum=when-required]
          https://HOST/PATH   file:///PATH
 
-Exit codes: 0 done, 1 failed, 2 wrong usage.`
+Exit codes: 0 done, 1 failed, 2 wrong usage; of wait and push --wait also 3 some host failed, 4 time
+ran out, 5 superseded by another publish.`
 
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	c := &common{stdout: stdout, stderr: stderr}
@@ -123,6 +124,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	flags.StringVar(&c.logFormat, "log-format", "text", "text or json; logs go to stderr")
 	root.AddCommand(
 		packCommand(c), pushCommand(c), pullCommand(c),
+		waitCommand(c), hostsCommand(c),
 		activateCommand(c), followCommand(c), installCommand(c),
 		configCommand(c), statusCommand(c), pauseCommand(c), unpauseCommand(c), retryCommand(c),
 		versionCommand(c), activationCommand(c),

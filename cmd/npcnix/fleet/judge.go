@@ -1,0 +1,157 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"npcnix/agent"
+	"npcnix/store"
+)
+
+// Verdict is what a gate makes of a host.
+type Verdict string
+
+const (
+	Missing Verdict = "missing" // it is not known to run the version: not yet, or never
+	Done    Verdict = "done"    // it runs the version
+	Failed  Verdict = "failed"  // it said that it could not run the version
+)
+
+// States that a host can be in besides those of its record.
+const (
+	Silent     = "silent"     // it has no record
+	Behind     = "behind"     // its record is about another version
+	Elsewhere  = "elsewhere"  // its record is about another remote
+	Unreadable = "unreadable" // its record is damaged, or newer than this program understands
+)
+
+// Record is what a host wrote about itself.
+type Record struct {
+	agent.Record
+	RebootDue bool `json:"reboot_due"` // what runs needs a reboot to be complete
+}
+
+// Host is where one host stands.
+type Host struct {
+	Name    string
+	Verdict Verdict
+	State   string  // of its record, or one of those above
+	Why     string  // a few words for a person; may be empty
+	Record  *Record // as last read; nil where there is none that can be read
+	// Heard is when its record was last written, by the store's clock; zero where there is none.
+	Heard time.Time
+	// Since is when it was first seen so by this process.
+	Since time.Time
+	// Took is how long after the publish its record said so, by the store's clock alone; see
+	// Latency. Timed tells whether that is known.
+	Took  time.Duration
+	Timed bool
+	// Queue is the transport's own view; nil where it is not looked at.
+	Queue *Queue
+}
+
+// same reports whether a reader of one line per change would be told nothing new.
+func (h Host) same(o Host) bool {
+	return h.Verdict == o.Verdict && h.State == o.State && h.Why == o.Why && h.attempt() == o.attempt()
+}
+
+func (h Host) attempt() int {
+	if h.Record == nil {
+		return 0
+	}
+	return h.Record.Attempt
+}
+
+// decode reads a record, strictly enough that nothing else passes for one.
+func decode(host string, body []byte) (*Record, error) {
+	var r Record
+	var head struct {
+		Schema int `json:"schema"`
+	}
+	if err := json.Unmarshal(body, &head); err != nil {
+		return nil, fmt.Errorf("damaged record: %w", err)
+	}
+	if head.Schema > agent.RecordSchema {
+		return nil, fmt.Errorf("record of schema %d: this npcnix understands %d, so use a newer one", head.Schema, agent.RecordSchema)
+	}
+	if err := json.Unmarshal(body, &r); err != nil {
+		return nil, fmt.Errorf("damaged record: %w", err)
+	}
+	switch {
+	case r.Schema < 1 || r.State == "":
+		return nil, fmt.Errorf("damaged record: it names no schema or state")
+	case r.Host != host:
+		return nil, fmt.Errorf("damaged record: it speaks of host %q", clean(r.Host))
+	}
+	return &r, nil
+}
+
+// judge tells where a host stands with one version of a remote, from its record alone. A
+// record counts for exactly the version it names, and clocks play no part.
+func judge(host string, r *Record, remote, etag string) Host {
+	h := Host{Name: host, Verdict: Missing, Record: r}
+	switch {
+	case r == nil:
+		h.State = Silent
+		return h
+	case !store.SameObject(r.Remote, remote):
+		h.State, h.Why = Elsewhere, "it follows "+clean(r.Remote)
+		return h
+	case r.State == agent.StatePaused: // it does not look at versions
+		h.State, h.Why = string(agent.StatePaused), clean(r.Error)
+		if h.Why == "" {
+			h.Why = "paused by its operator"
+		}
+		return h
+	case r.Version.ETag != etag:
+		h.State, h.Why = Behind, fmt.Sprintf("%s %s", clean(string(r.State)), Short(r.Version.ETag))
+		return h
+	}
+	h.State = clean(string(r.State))
+	switch h.State {
+	case string(agent.StateApplied):
+		h.Verdict = Done
+	case string(agent.StateFailed), string(agent.StateRejected), string(agent.StateRolledBack):
+		h.Verdict, h.Why = Failed, firstLine(r.Error)
+	case string(agent.StateDrifted):
+		h.Why = "it was switched by hand and runs something else"
+	}
+	return h
+}
+
+// unreadable is a host whose record tells nothing.
+func unreadable(host string, err error) Host {
+	return Host{Name: host, Verdict: Missing, State: Unreadable, Why: clean(err.Error())}
+}
+
+// clean makes one line without control characters of what a host wrote, so that it cannot
+// speak to the terminal or to a CI system.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			return ' '
+		case !unicode.IsPrint(r):
+			return -1
+		}
+		return r
+	}, s)
+	return strings.TrimSpace(s)
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return clean(line)
+}
+
+// Short is an ETag as people tell versions apart.
+func Short(etag string) string {
+	etag = clean(etag)
+	if len(etag) > 12 {
+		return etag[:12]
+	}
+	return etag
+}

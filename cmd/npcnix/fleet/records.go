@@ -1,0 +1,178 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"npcnix/store"
+)
+
+// Store is what is asked of a remote. *store.Remote serves.
+type Store interface {
+	// URL names the remote in messages.
+	URL() string
+	// Latest returns the present version; have, where nothing changed since.
+	Latest(ctx context.Context, have store.Version) (store.Version, error)
+	// Records lists the hosts' records, one request per 1,000, or returns store.ErrNoListing.
+	Records(ctx context.Context) ([]store.RecordInfo, error)
+	// StatRecord looks at one record; store.ErrNotFound where there is none.
+	StatRecord(ctx context.Context, host string) (store.RecordInfo, error)
+	// GetRecord reads one record.
+	GetRecord(ctx context.Context, host string) ([]byte, error)
+}
+
+// readers is how many records are read at a time.
+const readers = 32
+
+// entry is a host's record as it was last read.
+type entry struct {
+	info   store.RecordInfo
+	record *Record
+	err    error // why it cannot be understood
+}
+
+// records keeps the fleet's records, and reads only those that have changed.
+type records struct {
+	store Store
+	known map[string]entry
+}
+
+// refresh brings the records up to date; of the hosts named alone, unless that is nil. On an
+// error what could be read is kept, and the rest is read the next time.
+func (r *records) refresh(ctx context.Context, hosts map[string]bool) error {
+	infos, err := r.list(ctx, hosts)
+	if err != nil {
+		return err
+	}
+	var changed []store.RecordInfo
+	listed := map[string]bool{}
+	for _, info := range infos {
+		if hosts != nil && !hosts[info.Host] {
+			continue
+		}
+		listed[info.Host] = true
+		have, known := r.known[info.Host]
+		if !known || have.info.ETag != info.ETag {
+			changed = append(changed, info)
+		} else {
+			have.info = info // it may have been written anew with the same content
+			r.known[info.Host] = have
+		}
+	}
+	for host := range r.known {
+		if !listed[host] {
+			delete(r.known, host) // its operator took the record away
+		}
+	}
+	var mu sync.Mutex
+	return each(ctx, readers, changed, func(ctx context.Context, info store.RecordInfo) error {
+		body, err := r.store.GetRecord(ctx, info.Host)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil // it went since it was listed
+		}
+		if err != nil && !errors.Is(err, store.ErrNoRecord) {
+			return err
+		}
+		record, bad := (*Record)(nil), err
+		if err == nil {
+			record, bad = decode(info.Host, body)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		r.known[info.Host] = entry{info: info, record: record, err: bad}
+		return nil
+	})
+}
+
+// list finds what records there are. A store that cannot list is asked for each host.
+func (r *records) list(ctx context.Context, hosts map[string]bool) ([]store.RecordInfo, error) {
+	infos, err := r.store.Records(ctx)
+	if !errors.Is(err, store.ErrNoListing) || hosts == nil {
+		return infos, err
+	}
+	var names []string
+	for host := range hosts {
+		names = append(names, host)
+	}
+	var mu sync.Mutex
+	infos = nil
+	err = each(ctx, readers, names, func(ctx context.Context, host string) error {
+		info, err := r.store.StatRecord(ctx, host)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		infos = append(infos, info)
+		return nil
+	})
+	return infos, err
+}
+
+// standing judges one host.
+func (r *records) standing(host, remote, etag string) Host {
+	e, known := r.known[host]
+	var h Host
+	if known && e.err != nil {
+		h = unreadable(host, e.err)
+	} else {
+		h = judge(host, e.record, remote, etag)
+	}
+	h.Heard = e.info.Modified
+	return h
+}
+
+// each calls do for all items, some at a time, and returns the first error once all that
+// began have ended. After an error no more begin.
+func each[T any](ctx context.Context, atOnce int, items []T, do func(context.Context, T) error) error {
+	var (
+		wg    sync.WaitGroup
+		mu    sync.Mutex
+		next  int
+		first error
+	)
+	for range min(atOnce, len(items)) {
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				if first != nil || next == len(items) || ctx.Err() != nil {
+					mu.Unlock()
+					return
+				}
+				item := items[next]
+				next++
+				mu.Unlock()
+				if err := do(ctx, item); err != nil {
+					mu.Lock()
+					if first == nil {
+						first = err
+					}
+					mu.Unlock()
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if first == nil {
+		return ctx.Err()
+	}
+	return first
+}
+
+// sleep waits, and reports whether ctx still lives.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,380 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"npcnix/store"
+)
+
+// Options of a gate. Store is required.
+type Options struct {
+	Store Store
+	// Hosts that are expected. Empty: all that have a record when the gate is made.
+	Hosts []string
+	// Need is how many of them must run the version. The zero value: all.
+	Need Need
+	// KeepGoing waits for every host's answer even when too many have failed already.
+	KeepGoing bool
+	// Timeout bounds the wait; default 15 min.
+	Timeout time.Duration
+	// Interval is the time between two looks at the store; default 1 s.
+	Interval time.Duration
+	// Queues are the expected hosts' queues, shown beside their records; nil: none are.
+	Queues *Queues
+	// ByQueue judges by Queues alone.
+	ByQueue bool
+	// Settle is how long a queue must have been empty to count as drained, with ByQueue;
+	// default 3 min.
+	Settle time.Duration
+	// Views show the wait.
+	Views []View
+	// Resume is the command that takes up the wait for a version; nil: none is offered.
+	Resume func(etag string) string
+}
+
+// ErrHosts means that what is said about the expected hosts cannot be waited for: there are
+// none, or too few.
+var ErrHosts = errors.New("no hosts to wait for")
+
+// Gate waits for a version. Make it with Prepare before the publish, use it once.
+type Gate struct {
+	Options
+	hosts   []string
+	wanted  map[string]bool
+	need    int
+	records records
+	sampler *sampler
+	last    map[string]Host
+}
+
+// Prepare finds out which hosts are expected, so that a mistake shows before anything is
+// published. ErrHosts means that what was said about them makes no sense.
+func Prepare(ctx context.Context, o Options) (*Gate, error) {
+	if o.Timeout == 0 {
+		o.Timeout = 15 * time.Minute
+	}
+	if o.Interval == 0 {
+		o.Interval = time.Second
+	}
+	if o.Settle == 0 {
+		o.Settle = defaultSettle
+	}
+	g := &Gate{Options: o, records: records{store: o.Store, known: map[string]entry{}}, last: map[string]Host{}}
+	for _, host := range o.Hosts {
+		if err := store.CheckHost(host); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrHosts, err)
+		}
+	}
+	g.hosts = slices.Compact(slices.Sorted(slices.Values(o.Hosts)))
+	if len(g.hosts) == 0 {
+		infos, err := o.Store.Records(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, info := range infos {
+			g.hosts = append(g.hosts, info.Host)
+		}
+		slices.Sort(g.hosts)
+		if len(g.hosts) == 0 {
+			return nil, fmt.Errorf("%w: no host has a record beside %s: name them with --host, --hosts-file or --topic-arn", ErrHosts, o.Store.URL())
+		}
+	}
+	g.wanted = map[string]bool{}
+	for _, host := range g.hosts {
+		g.wanted[host] = true
+	}
+	var err error
+	if g.need, err = o.Need.of(len(g.hosts)); err != nil {
+		return nil, err
+	}
+	if o.ByQueue {
+		for _, host := range g.hosts {
+			if o.Queues == nil || len(o.Queues.byHost[host]) == 0 {
+				return nil, fmt.Errorf("%w: %s has no queue subscribed to the topic to judge it by", ErrHosts, host)
+			}
+		}
+	}
+	if o.Queues != nil {
+		g.sampler = newSampler(o.Queues, g.hosts)
+		if o.ByQueue {
+			if err := g.sampler.baseline(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return g, nil
+}
+
+// Outcome is how a wait ended.
+type Outcome string
+
+const (
+	Passed      Outcome = "passed"      // as many hosts as needed run the version
+	HostsFailed Outcome = "failed"      // a host failed, rolled back or rejected it
+	TimedOut    Outcome = "timed out"   // hosts were still missing when the time was up
+	Superseded  Outcome = "superseded"  // the remote holds another version by now
+	Interrupted Outcome = "interrupted" // the operator ended the wait
+)
+
+// Result is how a wait ended, and where each host stood then.
+type Result struct {
+	Progress
+	Outcome Outcome
+	Newer   store.Version // what the remote holds instead; only with Superseded
+	Latency Latency
+	Resume  string // the command that takes the wait up; only with TimedOut and Interrupted
+}
+
+// WaitFor waits for version v, of which the ETag is enough. Published tells that the caller
+// published it after Prepare. The error says that the wait itself could not be done; how it
+// ended is in the result.
+func (g *Gate) WaitFor(ctx context.Context, v store.Version, published bool) (Result, error) {
+	asked := ctx
+	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
+	defer cancel()
+	if g.ByQueue && !published {
+		g.sampler.nothingBefore()
+	}
+	w := &wait{Gate: g, version: v, known: published, began: time.Now()}
+	if g.sampler != nil && !g.ByQueue {
+		defer g.sampler.watch(ctx, max(g.Interval, queuePace))()
+	}
+	outcome, err := w.run(ctx)
+	switch {
+	case outcome != "" || err != nil:
+	case asked.Err() != nil:
+		outcome = Interrupted
+	default:
+		outcome = w.timedOut()
+	}
+	r := Result{Progress: w.progress(), Outcome: outcome}
+	switch r.Outcome {
+	case Superseded:
+		r.Newer = w.now
+	case Interrupted, TimedOut:
+		if g.Resume != nil {
+			r.Resume = g.Resume(v.ETag)
+		}
+	}
+	r.Latency = latencyOf(r.Hosts)
+	if err != nil {
+		return r, err
+	}
+	for _, view := range g.Views {
+		view.End(r)
+	}
+	return r, nil
+}
+
+// wait is one wait for one version.
+type wait struct {
+	*Gate
+	version store.Version
+	known   bool // to have been in the remote
+	began   time.Time
+
+	rounds  int
+	now     store.Version // what the remote held when it was last looked at
+	trouble error         // of the last look
+}
+
+// run looks until the fate of the version is decided, or until ctx ends: then it returns nothing.
+func (w *wait) run(ctx context.Context) (Outcome, error) {
+	again := backoff.NewExponentialBackOff()
+	again.InitialInterval, again.MaxInterval, again.MaxElapsedTime = w.Interval, max(30*time.Second, w.Interval), 0
+	for {
+		began := time.Now()
+		err := w.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return "", nil
+		case err != nil && permanent(err):
+			return "", err
+		case err != nil:
+			if w.trouble == nil {
+				w.note("the fleet cannot be seen, trying again: " + err.Error())
+			}
+			w.trouble = err
+			w.show(nil)
+			if !w.pause(ctx, again.NextBackOff()) {
+				return "", nil
+			}
+			continue
+		}
+		if w.trouble != nil {
+			w.note("the fleet can be seen again")
+		}
+		w.trouble = nil
+		again.Reset()
+		w.rounds++
+		if w.sampler != nil {
+			if err := w.sampler.complaint(); err != nil {
+				w.note("queues cannot be shown: " + err.Error())
+			}
+		}
+		w.show(w.judge())
+		if outcome, err := w.decide(); outcome != "" || err != nil {
+			return outcome, err
+		}
+		if !w.pause(ctx, w.Interval-time.Since(began)) {
+			return "", nil
+		}
+	}
+}
+
+// pause waits while the views go on showing how time passes, and reports whether ctx still lives.
+func (w *wait) pause(ctx context.Context, d time.Duration) bool {
+	for ; d > time.Second; d -= time.Second {
+		if !sleep(ctx, time.Second) {
+			return false
+		}
+		w.show(nil)
+	}
+	return sleep(ctx, d)
+}
+
+// look reads what there is to be known.
+func (w *wait) look(ctx context.Context) error {
+	now, err := w.Store.Latest(ctx, w.now)
+	if err != nil {
+		return err
+	}
+	w.now = now
+	if w.ByQueue {
+		return w.sampler.round(ctx, w.sampler.open())
+	}
+	return w.records.refresh(ctx, w.wanted)
+}
+
+// judge works out where each host stands and returns those that stand elsewhere than before.
+func (w *wait) judge() (changed []Host) {
+	moment := time.Now()
+	for _, name := range w.hosts {
+		var h Host
+		if w.ByQueue {
+			h = w.sampler.standing(name, moment, w.Settle)
+		} else {
+			h = w.records.standing(name, w.Store.URL(), w.version.ETag)
+			if w.sampler != nil {
+				h.Queue = w.sampler.depth(name)
+			}
+		}
+		was, seen := w.last[name]
+		h.Since, h.Took, h.Timed = moment, was.Took, was.Timed
+		if seen && was.State == h.State {
+			h.Since = was.Since
+		}
+		if h.Verdict == Done && was.Verdict != Done {
+			h.Took, h.Timed = w.took(h, !seen)
+		}
+		if w.sampler != nil {
+			w.sampler.done(name, h.Verdict == Done)
+		}
+		w.last[name] = h
+		if !seen || !was.same(h) {
+			changed = append(changed, h)
+		}
+	}
+	return changed
+}
+
+// mayBeRefreshed is how old a record that already said so at the first look may be to tell when
+// the host got there. Hosts write their records anew from time to time.
+const mayBeRefreshed = 10 * time.Minute
+
+// took is how long after the publish the host's record was written, both by the store's clock.
+func (w *wait) took(h Host, first bool) (time.Duration, bool) {
+	if w.ByQueue || w.now.ETag != w.version.ETag || w.now.Modified.IsZero() || h.Heard.IsZero() {
+		return 0, false
+	}
+	d := h.Heard.Sub(w.now.Modified)
+	return d, d >= 0 && !(first && d > mayBeRefreshed)
+}
+
+// decide returns how the wait ended, or nothing.
+func (w *wait) decide() (Outcome, error) {
+	p := w.progress()
+	tolerated := len(p.Hosts) - p.Need
+	gone := w.now.ETag != w.version.ETag
+	switch {
+	case p.Done >= p.Need && (!w.KeepGoing || p.Missing == 0):
+		return Passed, nil
+	case p.Failed > tolerated && (!w.KeepGoing || p.Missing == 0 || gone):
+		return HostsFailed, nil
+	case gone && p.Done >= p.Need:
+		return Passed, nil
+	case gone && !w.known && !w.mentioned():
+		return "", fmt.Errorf("%s holds %s, and no host's record mentions %s: it was never published there, or replaced before any host took it",
+			w.Store.URL(), w.now.ETag, clean(w.version.ETag))
+	case gone:
+		return Superseded, nil
+	}
+	w.known = true
+	return "", nil
+}
+
+// mentioned reports whether a host's record is about the version.
+func (w *wait) mentioned() bool {
+	for _, e := range w.records.known {
+		if e.record != nil && e.record.Version.ETag == w.version.ETag {
+			return true
+		}
+	}
+	return false
+}
+
+// timedOut is the outcome when there is no more time.
+func (w *wait) timedOut() Outcome {
+	p := w.progress()
+	switch {
+	case w.rounds > 0 && p.Done >= p.Need:
+		return Passed
+	case p.Failed > 0:
+		return HostsFailed
+	}
+	return TimedOut
+}
+
+func (w *wait) progress() Progress {
+	p := Progress{Remote: w.Store.URL(), Version: w.version, Need: w.need, Elapsed: time.Since(w.began), Timeout: w.Timeout}
+	for _, name := range w.hosts {
+		h, seen := w.last[name]
+		if !seen {
+			h = Host{Name: name, Verdict: Missing, State: Silent, Since: w.began}
+		}
+		p.Hosts = append(p.Hosts, h)
+	}
+	if w.trouble != nil {
+		p.Trouble = w.trouble.Error()
+	}
+	p.count()
+	return p
+}
+
+func (w *wait) show(changed []Host) {
+	p := w.progress()
+	for _, view := range w.Views {
+		view.Update(p, changed)
+	}
+}
+
+func (w *wait) note(msg string) {
+	for _, view := range w.Views {
+		view.Note(msg)
+	}
+}
+
+// permanent reports whether asking again cannot help.
+func permanent(err error) bool {
+	dns, ok := errors.AsType[*net.DNSError](err)
+	return ok && dns.IsNotFound || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrForbidden) ||
+		errors.Is(err, store.ErrCredentials) || errors.Is(err, store.ErrURL) || errors.Is(err, store.ErrNoListing) ||
+		errors.Is(err, errQueue)
+}

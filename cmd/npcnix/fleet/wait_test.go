@@ -1,0 +1,396 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"npcnix/store"
+)
+
+func TestAWaitPassesWhenAllRunTheVersion(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v2")
+		s.says("web1", "applied", "v1")
+		at(t, 2500*time.Millisecond, func() { s.says("web1", "building", "v2"); s.says("web2", "applied", "v2") })
+		at(t, 7500*time.Millisecond, func() { s.says("web1", "applied", "v2") })
+		view := &watcher{}
+		r := wantWait(t, Options{Store: s, Hosts: []string{"web2", "web1", "web1"}, Views: []View{view}}, "v2", Passed, 8*time.Second, "web1 done", "web2 done")
+		if want := []string{"web1 behind", "web2 silent", "web1 building", "web2 applied", "web1 applied", "end passed"}; !slices.Equal(view.events, want) {
+			t.Errorf("shown: %q", view.events)
+		}
+		if l := r.Latency; l.Hosts != 2 || l.P50 != 2500*time.Millisecond || l.P99 != 7500*time.Millisecond || l.SlowestHost != "web1" {
+			t.Errorf("latency %+v", l)
+		}
+	})
+}
+
+func TestAnIdenticalRepublishPassesAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		s.says("web1", "applied", "v1")
+		if !sleep(t.Context(), time.Hour) {
+			return
+		}
+		s.publish("v1")
+		r := wantWait(t, Options{Store: s}, "v1", Passed, 0, "web1 done")
+		if r.Latency.Hosts != 0 {
+			t.Errorf("a host that had it before the publish has a latency: %+v", r.Latency)
+		}
+	})
+}
+
+func TestOldRecordsNeverSatisfyANewVersion(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v2")
+		s.says("web1", "applied", "v1")
+		s.says("web2", "failed", "v1")
+		wantWait(t, Options{Store: s, Timeout: time.Minute}, "v2", TimedOut, time.Minute, "web1 missing", "web2 missing")
+	})
+}
+
+func TestAFailureEndsTheWaitAtOnce(t *testing.T) {
+	for _, state := range []string{"failed", "rejected", "rolled_back"} {
+		t.Run(state, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newStore("v1")
+				at(t, 2500*time.Millisecond, func() { s.says("web1", state, "v1", "error", "boom") })
+				r := wantWait(t, Options{Store: s, Hosts: []string{"web1", "web2"}}, "v1", HostsFailed, 3*time.Second, "web1 failed", "web2 missing")
+				if !strings.Contains(closing(r), "web1 "+state+": boom") || !strings.Contains(r.Err().Error(), "1 of 2 hosts failed to run v1, 1 "+state) {
+					t.Errorf("%s%v", closing(r), r.Err())
+				}
+			})
+		})
+	}
+}
+
+func TestKeepGoingWaitsForTheRest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		s.says("web1", "failed", "v1")
+		at(t, 2500*time.Millisecond, func() { s.says("web2", "applied", "v1") })
+		at(t, 9500*time.Millisecond, func() { s.says("web3", "rejected", "v1") })
+		o := Options{Store: s, Hosts: []string{"web1", "web2", "web3"}, KeepGoing: true}
+		wantWait(t, o, "v1", HostsFailed, 10*time.Second, "web1 failed", "web2 done", "web3 failed")
+		o.Hosts = append(o.Hosts, "web4")
+		o.Timeout = time.Minute
+		wantWait(t, o, "v1", HostsFailed, time.Minute, "web1 failed", "web2 done", "web3 failed", "web4 missing")
+	})
+}
+
+func TestARetryThatWorksHealsWhileOthersAreAwaited(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		s.says("web1", "failed", "v1")
+		at(t, 30500*time.Millisecond, func() { s.says("web1", "applied", "v1", "attempt", 2) })
+		at(t, 40500*time.Millisecond, func() { s.says("web2", "applied", "v1") })
+		wantWait(t, Options{Store: s, Hosts: []string{"web1", "web2"}, KeepGoing: true}, "v1", Passed, 41*time.Second, "web1 done", "web2 done")
+	})
+}
+
+func TestAHostThatRollsBackAfterItAppliedHasFailed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		s.says("web1", "applied", "v1")
+		at(t, 90500*time.Millisecond, func() { s.says("web1", "rolled_back", "v1", "error", "unhealthy") })
+		wantWait(t, Options{Store: s, Hosts: []string{"web1", "web2"}}, "v1", HostsFailed, 91*time.Second, "web1 failed", "web2 missing")
+	})
+}
+
+func TestAPausedADriftedAndASilentHostAreMissing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v2")
+		s.says("web1", "applied", "v2")
+		s.says("web2", "paused", "v1", "error", "paused (indefinitely)")
+		s.says("web3", "drifted", "v2")
+		s.put("web5", "garbage")
+		s.says("web6", "applied", "v2", "schema", 2)
+		o := Options{Store: s, Hosts: []string{"web1", "web2", "web3", "web4", "web5", "web6"}, Timeout: 10 * time.Second}
+		r := wantWait(t, o, "v2", TimedOut, 10*time.Second, "web1 done", "web2 missing", "web3 missing", "web4 missing", "web5 missing", "web6 missing")
+		for _, line := range []string{"web2 paused: paused (indefinitely)", "web3 drifted: it was switched by hand", "silent: web4",
+			"web5 unreadable: damaged record", "web6 unreadable: record of schema 2: this npcnix understands 1"} {
+			if !strings.Contains(closing(r), line) {
+				t.Errorf("it does not say %q:\n%s", line, closing(r))
+			}
+		}
+		if want := "5 of 6 hosts missing, 2 unreadable, 1 drifted, 1 paused, 1 silent"; !strings.Contains(r.Err().Error(), want) {
+			t.Errorf("%v, want %q", r.Err(), want)
+		}
+	})
+}
+
+func TestANewerPublishSupersedes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v2")
+		s.says("web1", "building", "v2")
+		at(t, 4500*time.Millisecond, func() { s.publish("v3") })
+		at(t, 4600*time.Millisecond, func() { s.says("web1", "applied", "v3") })
+		r := wantWait(t, Options{Store: s}, "v2", Superseded, 5*time.Second, "web1 missing")
+		if r.Newer.ETag != "v3" || !strings.Contains(r.Err().Error(), "holds v3 by now") {
+			t.Errorf("newer %+v: %v", r.Newer, r.Err())
+		}
+	})
+}
+
+func TestAVersionThatAllRunPassesEvenWhenANewerOneIsOut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v3")
+		s.says("web1", "applied", "v2")
+		wantWait(t, Options{Store: s}, "v2", Passed, 0, "web1 done")
+		s.says("web2", "building", "v2")
+		wantWait(t, Options{Store: s}, "v2", Superseded, 0, "web1 done", "web2 missing")
+	})
+}
+
+func TestAVersionThatWasNeverThereIsAnError(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v2")
+		s.says("web1", "applied", "v2")
+		gate, err := Prepare(t.Context(), Options{Store: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = gate.WaitFor(t.Context(), store.Version{ETag: "v9"}, false)
+		if err == nil || !strings.Contains(err.Error(), "no host's record mentions v9: it was never published there") {
+			t.Error(err)
+		}
+		// The one who published it knows better.
+		gate, err = Prepare(t.Context(), Options{Store: s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := gate.WaitFor(t.Context(), store.Version{ETag: "v9"}, true)
+		if err != nil || r.Outcome != Superseded {
+			t.Errorf("%s, %v", r.Outcome, err)
+		}
+	})
+}
+
+func TestMinOK(t *testing.T) {
+	for _, c := range []struct {
+		need    string
+		done    int // of ten
+		failed  int
+		outcome Outcome
+	}{
+		{"10", 10, 0, Passed}, {"10", 9, 0, TimedOut}, {"10", 9, 1, HostsFailed},
+		{"9", 9, 1, Passed}, {"9", 8, 2, HostsFailed}, {"9", 8, 1, HostsFailed},
+		{"90%", 9, 0, Passed}, {"81%", 8, 0, TimedOut}, {"80%", 8, 2, Passed}, {"0.1%", 1, 9, Passed}, {"100%", 9, 0, TimedOut},
+		{"1", 0, 10, HostsFailed},
+	} {
+		t.Run(fmt.Sprintf("%s with %d done and %d failed", c.need, c.done, c.failed), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newStore("v1")
+				var hosts, verdicts []string
+				for i := range 10 {
+					host, verdict := fmt.Sprintf("web%d", i), "missing"
+					switch {
+					case i < c.done:
+						s.says(host, "applied", "v1")
+						verdict = "done"
+					case i < c.done+c.failed:
+						s.says(host, "failed", "v1")
+						verdict = "failed"
+					}
+					hosts, verdicts = append(hosts, host), append(verdicts, host+" "+verdict)
+				}
+				need, err := ParseNeed(c.need)
+				if err != nil {
+					t.Fatal(err)
+				}
+				after := time.Duration(0)
+				// One failure that nine of ten allow is not the end; the time is.
+				if c.outcome == TimedOut || c.need == "9" && c.failed == 1 && c.done == 8 {
+					after = time.Minute
+				}
+				wantWait(t, Options{Store: s, Hosts: hosts, Need: need, Timeout: time.Minute}, "v1", c.outcome, after, verdicts...)
+			})
+		})
+	}
+	for _, bad := range []string{"", "0", "-1", "0%", "101%", "x", "NaN%", "1.5", "%", "5 %"} {
+		if _, err := ParseNeed(bad); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}
+
+func TestAStoreThatDoesNotAnswerForAWhileIsSaidOnceAndAskedAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		s.says("web1", "building", "v1")
+		at(t, 1500*time.Millisecond, func() { s.fail(errors.New("503 slow down")) })
+		at(t, 2*time.Minute, func() { s.says("web1", "applied", "v1") })
+		at(t, 3*time.Minute, func() { s.fail(nil) })
+		view := &watcher{}
+		gate, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"web1"}, Views: []View{view}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		r, err := gate.WaitFor(t.Context(), store.Version{ETag: "v1"}, false)
+		if err != nil || r.Outcome != Passed {
+			t.Fatalf("%s, %v", r.Outcome, err)
+		}
+		if took := time.Since(began); took < 3*time.Minute || took > 4*time.Minute {
+			t.Errorf("passed after %s", took)
+		}
+		if view.count("503 slow down") != 1 || view.count("can be seen again") != 1 {
+			t.Errorf("said: %q", view.events)
+		}
+		if n := s.count("head"); n < 8 || n > 30 {
+			t.Errorf("%d requests during three minutes of failures", n)
+		}
+	})
+}
+
+func TestAStoreThatNeverAnswersIsNeverTakenForSuccess(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		s.says("web1", "applied", "v1")
+		s.fail(errors.New("503 slow down"))
+		r := wantWait(t, Options{Store: s, Hosts: []string{"web1"}}, "v1", TimedOut, 15*time.Minute, "web1 missing")
+		if !strings.Contains(r.Err().Error(), "503 slow down") {
+			t.Error(r.Err())
+		}
+	})
+}
+
+func TestWhatAskingAgainCannotMendEndsTheWait(t *testing.T) {
+	for _, sentinel := range []error{store.ErrForbidden, store.ErrNotFound, store.ErrCredentials} {
+		bubble(t, func(t *testing.T) {
+			s := newStore("v1")
+			at(t, 5500*time.Millisecond, func() { s.fail(sentinel) })
+			gate, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"web1"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			if _, err := gate.WaitFor(t.Context(), store.Version{ETag: "v1"}, false); !errors.Is(err, sentinel) || time.Since(began) != 6*time.Second {
+				t.Errorf("%v after %s", err, time.Since(began))
+			}
+		})
+	}
+}
+
+func TestSkewedClocksChangeNothing(t *testing.T) {
+	for _, hours := range []time.Duration{-9, 0, 9} {
+		for _, hostHours := range []time.Duration{-7, 7} {
+			bubble(t, func(t *testing.T) {
+				s := newStore("v1")
+				s.skew = hours * time.Hour
+				s.publish("v1")
+				at(t, 20500*time.Millisecond, func() {
+					host := time.Now().Add(hostHours * time.Hour)
+					s.says("web1", "applied", "v1", "times", map[string]time.Time{
+						"published": time.Now().Add(s.skew), "noticed": host, "activated": host, "acknowledged": host,
+					})
+				})
+				r := wantWait(t, Options{Store: s, Hosts: []string{"web1"}}, "v1", Passed, 21*time.Second, "web1 done")
+				if r.Latency.P50 != 20500*time.Millisecond || strings.Contains(closing(r), "-") {
+					t.Errorf("store %d h, host %d h: %+v\n%s", hours, hostHours, r.Latency, closing(r))
+				}
+			})
+		}
+	}
+}
+
+func TestOnlyChangedRecordsAreRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		for i := range 100 {
+			s.says(fmt.Sprintf("web%02d", i), "building", "v1")
+		}
+		s.says("stranger", "building", "v1")
+		var hosts []string
+		for i := range 100 {
+			hosts = append(hosts, fmt.Sprintf("web%02d", i))
+		}
+		for i, host := range hosts {
+			at(t, time.Duration(i)*time.Second/2+time.Second/4, func() { s.says(host, "applied", "v1") })
+		}
+		gate, err := Prepare(t.Context(), Options{Store: s, Hosts: hosts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := gate.WaitFor(t.Context(), store.Version{ETag: "v1"}, false); err != nil || r.Outcome != Passed {
+			t.Fatal(r.Outcome, err)
+		}
+		if gets, lists, heads := s.count("get"), s.count("list"), s.count("head"); gets != 200 || lists != 51 || heads != 51 {
+			t.Errorf("%d GET, %d LIST, %d HEAD in 50 s; want 200, 51, 51", gets, lists, heads)
+		}
+	})
+}
+
+func TestAHostWhoseRecordIsTakenAwayIsSilent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		s.says("web1", "applied", "v1")
+		at(t, 2500*time.Millisecond, func() { s.forget("web1") })
+		wantWait(t, Options{Store: s, Hosts: []string{"web1", "web2"}, Timeout: 5 * time.Second}, "v1", TimedOut, 5*time.Second, "web1 missing", "web2 missing")
+	})
+}
+
+func TestAStoreThatCannotListIsAskedForEachHost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		s.noList = true
+		s.says("web1", "applied", "v1")
+		at(t, 3500*time.Millisecond, func() { s.says("web2", "applied", "v1") })
+		wantWait(t, Options{Store: s, Hosts: []string{"web1", "web2"}}, "v1", Passed, 4*time.Second, "web1 done", "web2 done")
+		if s.count("stat") != 10 || s.count("get") != 2 {
+			t.Errorf("%v", s.requests)
+		}
+		if _, err := Prepare(t.Context(), Options{Store: s}); !errors.Is(err, store.ErrNoListing) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWithoutHostsThereIsNothingToWaitFor(t *testing.T) {
+	s := newStore("v1")
+	if _, err := Prepare(t.Context(), Options{Store: s}); !errors.Is(err, ErrHosts) || !strings.Contains(err.Error(), "--host") {
+		t.Error(err)
+	}
+	need, err := ParseNeed("3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"a", "b"}, Need: need}); !errors.Is(err, ErrHosts) {
+		t.Error(err)
+	}
+	if _, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"a/b"}}); !errors.Is(err, ErrHosts) {
+		t.Error(err)
+	}
+}
+
+func TestAnInterruptSaysHowToGoOn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		ctx, cancel := context.WithCancel(t.Context())
+		at(t, 5500*time.Millisecond, cancel)
+		gate, err := Prepare(ctx, Options{Store: s, Hosts: []string{"web1"}, Resume: func(etag string) string { return "again " + etag }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := gate.WaitFor(ctx, store.Version{ETag: "v1"}, false)
+		if err != nil || r.Outcome != Interrupted || r.Resume != "again v1" || !strings.Contains(closing(r), "to go on waiting: again v1") {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
+
+func TestHostsFiles(t *testing.T) {
+	hosts, err := ReadHosts(strings.NewReader("web1\n\n  web2 # the second\r\n#web3\nweb4"))
+	if err != nil || !slices.Equal(hosts, []string{"web1", "web2", "web4"}) {
+		t.Errorf("%q, %v", hosts, err)
+	}
+	for _, bad := range []string{"web1 web2", "a/b", strings.Repeat("x", 201)} {
+		if _, err := ReadHosts(strings.NewReader("ok\n" + bad)); err == nil || !strings.Contains(err.Error(), "line 2") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
