@@ -154,6 +154,7 @@ type Agent struct {
 	inbox    *inbox
 	recorder *recorder
 	reporter *reporter
+	pulse    *pulse // nil beside a long-running agent, which has its own
 
 	config     Config                      // as last read, overrides included
 	said       string                      // the status that the service manager was told last
@@ -176,6 +177,10 @@ func New(o Options) (*Agent, error) {
 	}
 	if a.config.Remote == "" || a.config.Configuration == "" {
 		return nil, errors.New("remote and configuration must both be set: `npcnix config set remote URL` and `npcnix config set configuration NAME`")
+	}
+	if o.Once != OnceAny {
+		a.pulse = newPulse(o.Dir, o.Version)
+		a.reporter.pulse = a.pulse
 	}
 	a.since = a.config.LastReconfiguration
 	a.pause = newBackOff(max(time.Second, seconds(a.config.MinSleepSecs)), max(time.Second, seconds(a.config.MaxSleepSecs)))

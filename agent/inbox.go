@@ -195,6 +195,9 @@ func (in *inbox) accept(ctx context.Context, ds []events.Delivery) {
 		}
 		others = append(others, d)
 	}
+	if len(ours) > 0 {
+		in.log.pulse.update(func(now *Pulse) { now.LastEvent = time.Now().UTC() })
+	}
 	if v := in.view(); len(ours) > 0 || !v.healthy {
 		in.update(func() {
 			in.healthy = true

@@ -43,16 +43,21 @@ func (d Dir) LockActivation(ctx context.Context, waiting func()) (unlock func(),
 	return d.lock(ctx, "activate.lock", waiting)
 }
 
+const followLock = "follow.lock"
+
 // LockFollow takes follow.lock, which keeps a second long-running agent away from the data
-// directory. It does not wait: where the lock is taken the error wraps ErrRunning.
+// directory. It waits no longer than a look of [Dir.Pulse] may take: where the lock is taken the
+// error wraps ErrRunning.
 func (d Dir) LockFollow() (unlock func(), err error) {
 	if err := d.create(); err != nil {
 		return nil, err
 	}
-	path := d.path("follow.lock")
+	path := d.path(followLock)
 	l := flock.New(path)
-	ok, err := l.TryLock()
-	if err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	ok, err := l.TryLockContext(ctx, 10*time.Millisecond)
+	if err != nil && ctx.Err() == nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	if !ok {

@@ -12,7 +12,8 @@ import (
 // over; a kind of message when it is first seen. What comes and goes is said once in a while.
 // The rest goes to the debug level.
 type reporter struct {
-	log *slog.Logger
+	log   *slog.Logger
+	pulse *pulse // is told too, what lasts and what is over; may be nil
 
 	mu     sync.Mutex
 	faults map[string]*fault // by what fails
@@ -35,6 +36,7 @@ func newReporter(log *slog.Logger) *reporter {
 
 // failed reports that what keeps failing.
 func (r *reporter) failed(what, sentence string, err error) {
+	r.pulse.part(what, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.faults[what]
@@ -57,6 +59,7 @@ func (r *reporter) failed(what, sentence string, err error) {
 
 // worked reports that what works, if it did not before.
 func (r *reporter) worked(what, sentence string) {
+	r.pulse.part(what, nil)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.faults[what]
@@ -84,6 +87,8 @@ func (r *reporter) counted(kind, sentence string, args ...any) {
 	r.log.Debug(sentence, args...)
 }
 
+const otherKind = "other"
+
 // errorKind tells errors apart without what differs each time, such as request ids: by the
 // code that AWS's errors have.
 func errorKind(err error) string {
@@ -91,5 +96,5 @@ func errorKind(err error) string {
 	if errors.As(err, &coded) {
 		return coded.ErrorCode()
 	}
-	return "other"
+	return otherKind
 }

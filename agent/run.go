@@ -34,9 +34,12 @@ const (
 func (a *Agent) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(ctx)
 	recording, stopRecording := context.WithCancel(context.WithoutCancel(ctx))
-	var inbox, recorder sync.WaitGroup
+	var inbox, recorder, pulse sync.WaitGroup
 	inbox.Go(func() { a.inbox.run(background) })
 	recorder.Go(func() { a.recorder.run(recording) })
+	if a.pulse != nil {
+		pulse.Go(func() { a.pulse.run(recording) })
+	}
 	defer func() {
 		stop()
 		var last sync.WaitGroup
@@ -48,6 +51,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		last.Wait()
 		stopRecording()
 		recorder.Wait()
+		pulse.Wait()
 	}()
 
 	trigger := TriggerStart
@@ -119,6 +123,8 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	a.pulse.next(time.Now().Add(wait))
+	defer a.pulse.next(time.Time{})
 	reboot, stopReboot := a.rebootTimer(out)
 	defer stopReboot()
 	var breathed <-chan time.Time
@@ -133,7 +139,9 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 			return TriggerPoll // events may have been lost meanwhile
 		case !v.healthy && healthy:
 			healthy = false
-			timer.Reset(a.delay(out, false))
+			wait = a.delay(out, false)
+			timer.Reset(wait)
+			a.pulse.next(time.Now().Add(wait))
 		}
 		select {
 		case <-v.changed:
@@ -172,13 +180,15 @@ func (a *Agent) delay(out outcome, healthyQueue bool) time.Duration {
 // round reconciles, beginning again when overtaken by a newer version, and settles.
 func (a *Agent) round(ctx context.Context, trigger Trigger) outcome {
 	var out outcome
+	var r *round
 	for restarts := 0; restarts <= maxRestarts; restarts++ {
-		r := &round{trigger: trigger, held: a.inbox.take(), last: restarts == maxRestarts, times: Times{Noticed: time.Now()}}
+		r = &round{trigger: trigger, held: a.inbox.take(), last: restarts == maxRestarts, times: Times{Noticed: time.Now()}}
 		out = a.reconcile(ctx, r)
 		if out.kind != outcomeNewer {
 			break
 		}
 	}
+	a.pulse.looked(r, out, a.rebootAt)
 	a.settle(ctx, out)
 	if trigger == TriggerEvent && out.kind == outcomeApplied && !out.fresh {
 		a.idled = time.Now()

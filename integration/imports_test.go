@@ -7,16 +7,17 @@ import (
 	"testing"
 )
 
-// mayImport is the import direction: cmd → fleet → agent → {events, store, nix}; leaves never
+// mayImport is the import direction: cmd → {doctor, fleet} → agent → {events, store, nix}; leaves never
 // import each other.
 var mayImport = map[string][]string{
-	"npcnix/events":           nil,
-	"npcnix/store":            nil,
-	"npcnix/nix":              nil,
-	"npcnix/nix/nixtest":      nil,
-	"npcnix/agent":            {"npcnix/events", "npcnix/store", "npcnix/nix"},
-	"npcnix/cmd/npcnix/fleet": {"npcnix/agent", "npcnix/store"},
-	"npcnix/cmd/npcnix":       {"npcnix/cmd/npcnix/fleet", "npcnix/agent", "npcnix/events", "npcnix/store", "npcnix/nix"},
+	"npcnix/events":            nil,
+	"npcnix/store":             nil,
+	"npcnix/nix":               nil,
+	"npcnix/nix/nixtest":       nil,
+	"npcnix/agent":             {"npcnix/events", "npcnix/store", "npcnix/nix"},
+	"npcnix/cmd/npcnix/fleet":  {"npcnix/agent", "npcnix/store"},
+	"npcnix/cmd/npcnix/doctor": {"npcnix/agent", "npcnix/events", "npcnix/store"},
+	"npcnix/cmd/npcnix":        {"npcnix/cmd/npcnix/doctor", "npcnix/cmd/npcnix/fleet", "npcnix/agent", "npcnix/events", "npcnix/store", "npcnix/nix"},
 }
 
 func TestImportsPointInOneDirection(t *testing.T) {

@@ -126,7 +126,7 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 		packCommand(c), pushCommand(c), pullCommand(c),
 		waitCommand(c), hostsCommand(c),
 		activateCommand(c), followCommand(c), installCommand(c),
-		configCommand(c), statusCommand(c), pauseCommand(c), unpauseCommand(c), retryCommand(c),
+		configCommand(c), statusCommand(c), doctorCommand(c), pauseCommand(c), unpauseCommand(c), retryCommand(c),
 		versionCommand(c), activationCommand(c),
 	)
 	root.SetArgs(args)

@@ -1,29 +1,45 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"npcnix/agent"
+	"npcnix/nix"
 )
 
 // hostStatus is what `status --json` prints.
 type hostStatus struct {
-	Paused        *agent.Pause   `json:"paused,omitempty"`
-	Remote        string         `json:"remote,omitempty"`
-	Configuration string         `json:"configuration,omitempty"`
-	QueueURL      string         `json:"queue_url,omitempty"`
-	Running       string         `json:"running_system,omitempty"`
-	Drifted       bool           `json:"drifted"`
-	Applied       *agent.Applied `json:"applied,omitempty"`
-	Intent        *agent.Intent  `json:"in_progress,omitempty"`
-	Failure       *agent.Failure `json:"failure,omitempty"`
-	StateError    string         `json:"state_error,omitempty"`
+	Paused          *agent.Pause    `json:"paused,omitempty"`
+	Host            string          `json:"host,omitempty"`
+	Remote          string          `json:"remote,omitempty"`
+	Configuration   string          `json:"configuration,omitempty"`
+	QueueURL        string          `json:"queue_url,omitempty"`
+	Running         string          `json:"running_system,omitempty"`
+	Drifted         bool            `json:"drifted"`
+	Wanted          string          `json:"wanted_etag,omitempty"` // the newest version known here
+	Applied         *agent.Applied  `json:"applied,omitempty"`
+	Intent          *agent.Intent   `json:"in_progress,omitempty"`
+	Activation      *nix.Activation `json:"activation,omitempty"` // one that is not settled, or failed to be
+	Failure         *agent.Failure  `json:"failure,omitempty"`
+	NextAttempt     time.Time       `json:"next_attempt,omitzero"`
+	RebootDue       string          `json:"reboot_due,omitempty"` // why
+	Agent           agentStatus     `json:"agent"`
+	StateError      string          `json:"state_error,omitempty"`
+	ActivationError string          `json:"activation_error,omitempty"`
+}
+
+// agentStatus is what the agent that runs, or ran last, has said.
+type agentStatus struct {
+	Running bool   `json:"running"`
+	Error   string `json:"error,omitempty"` // why nothing is known of it
+	agent.Pulse
 }
 
 func statusCommand(c *common) *cobra.Command {
@@ -32,39 +48,15 @@ func statusCommand(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [--json]",
 		Short: "Print what this host runs, and what became of the latest version",
-		Long: `Print what this host runs, and what became of the latest version, from config.json, state.json and
-the running system. Works with and without a running agent.`,
+		Long: `Print what this host runs and is meant to run, how far the work on it has got, and how the agent is
+doing. Reads the data directory and the running system, and asks nobody; works with and without a
+running agent, and changes nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := c.config()
+			s, err := c.hostStatus(cmd.Context(), h)
 			if err != nil {
 				return err
 			}
-			s := hostStatus{Remote: config.Remote, Configuration: config.Configuration, QueueURL: config.QueueURL}
-			now := time.Now()
-			if config.Paused.Active(now) {
-				s.Paused = config.Paused
-			}
-			state, err := c.dir().ReadState()
-			if errors.Is(err, agent.ErrState) {
-				s.StateError = err.Error()
-			} else if err != nil {
-				return err
-			}
-			s.Applied, s.Intent, s.Failure = state.Applied, state.Intent, state.Failure
-			if f := s.Failure; f != nil && f.RetryToken != config.RetryToken {
-				s.Failure = nil // a retry was asked for since
-			}
-			host, err := h.host(c)
-			if err != nil {
-				return err
-			}
-			running, err := host.Current(cmd.Context())
-			if err != nil {
-				return err
-			}
-			s.Running = running.Path
-			s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !state.Unsettled
 			if asJSON {
 				out, err := json.MarshalIndent(s, "", "  ")
 				if err != nil {
@@ -73,7 +65,7 @@ the running system. Works with and without a running agent.`,
 				_, err = fmt.Fprintf(c.stdout, "%s\n", out)
 				return err
 			}
-			_, err = fmt.Fprint(c.stdout, s.text(now))
+			_, err = fmt.Fprint(c.stdout, s.text(time.Now()))
 			return err
 		},
 	}
@@ -82,55 +74,79 @@ the running system. Works with and without a running agent.`,
 	return cmd
 }
 
-// text renders the status for a person. Its first line is the Rust npcnix's.
-func (s hostStatus) text(now time.Time) string {
-	var b strings.Builder
-	line := func(label, format string, args ...any) {
-		fmt.Fprintf(&b, "%-15s%s\n", label+":", fmt.Sprintf(format, args...))
+// hostStatus gathers what is known. A file of the agent's that cannot be read is part of the answer.
+func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error) {
+	config, err := c.config()
+	if err != nil {
+		return hostStatus{}, err
 	}
-	ago := func(t time.Time) string { return now.Sub(t).Round(time.Second).String() + " ago" }
-	if s.Paused != nil {
-		fmt.Fprintln(&b, s.Paused)
-	} else {
-		fmt.Fprintln(&b, "active")
+	s := hostStatus{Host: config.Host, Remote: config.Remote, Configuration: config.Configuration, QueueURL: config.QueueURL}
+	if s.Host == "" {
+		s.Host, _ = os.Hostname() // for the reader's convenience alone
 	}
-	or := func(v, otherwise string) string {
-		if v == "" {
-			return otherwise
+	if config.Paused.Active(time.Now()) {
+		s.Paused = config.Paused
+	}
+	state, err := c.dir().ReadState()
+	if errors.Is(err, agent.ErrState) {
+		s.StateError = err.Error()
+	} else if err != nil {
+		return hostStatus{}, err
+	}
+	s.Applied, s.Intent, s.Failure = state.Applied, state.Intent, state.Failure
+	if f := s.Failure; f != nil && f.RetryToken != config.RetryToken {
+		s.Failure = nil // a retry was asked for since
+	} else if f != nil && !f.Rejected {
+		s.NextAttempt = f.Next()
+	}
+	a, err := nix.ReadActivation(c.dataDir)
+	if errors.Is(err, nix.ErrActivation) {
+		s.ActivationError = err.Error()
+	} else if err != nil {
+		return hostStatus{}, err
+	}
+	if a != nil && (!a.Stage.Settled() || a.Stage == nix.StageStranded) {
+		s.Activation = a
+	}
+	if s.Agent.Pulse, s.Agent.Running, err = c.dir().Pulse(); err != nil {
+		s.Agent.Error = err.Error()
+	}
+	host, err := h.host(c)
+	if err != nil {
+		return hostStatus{}, err
+	}
+	running, err := host.Current(ctx)
+	if err != nil {
+		return hostStatus{}, err
+	}
+	if s.RebootDue, err = host.RebootDue(ctx); err != nil {
+		return hostStatus{}, err
+	}
+	if in := s.Intent; s.RebootDue == "" && in != nil && in.Stage == agent.StageBooting {
+		s.RebootDue = "the new system boots next"
+	}
+	s.Running = running.Path
+	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !state.Unsettled && s.Intent == nil
+	s.Wanted = s.wanted()
+	return s, nil
+}
+
+// wanted is the newest version that this host has heard of.
+func (s hostStatus) wanted() string {
+	if s.Intent != nil {
+		return s.Intent.ETag
+	}
+	etag, heard := s.Agent.ETag, s.Agent.LastLook
+	newer := func(e string, at time.Time) {
+		if etag == "" || at.After(heard) {
+			etag, heard = e, at
 		}
-		return v
 	}
-	line("remote", "%s", or(s.Remote, "not set"))
-	line("configuration", "%s", or(s.Configuration, "not set"))
-	line("events", "%s", or(s.QueueURL, map[bool]string{true: "watch of the file", false: "no queue; polling"}[strings.HasPrefix(s.Remote, "file:")]))
-	line("running", "%s", or(s.Running, "unknown"))
-	switch a := s.Applied; {
-	case a != nil:
-		line("applied", "%s as %s, %s", a.ETag, a.Configuration, ago(a.At))
-	case s.StateError != "":
-		line("applied", "unknown")
-	default:
-		line("applied", "nothing yet")
+	if s.Applied != nil {
+		newer(s.Applied.ETag, s.Applied.At)
 	}
-	if s.Drifted {
-		line("drifted", "yes: %s was applied, but something else runs", s.Applied.System)
+	if s.Failure != nil {
+		newer(s.Failure.ETag, s.Failure.At)
 	}
-	if i := s.Intent; i != nil {
-		line("in progress", "%s %s, attempt %d, begun %s", i.Stage, i.ETag, i.Attempt, ago(i.Since))
-	}
-	if f := s.Failure; f != nil {
-		verdict := fmt.Sprintf("failed at attempt %d %s, next attempt at %s", f.Attempts, ago(f.At), f.Next().UTC().Format(time.RFC3339))
-		if f.Rejected {
-			verdict = fmt.Sprintf("rejected after attempt %d %s; `npcnix retry` tries again", f.Attempts, ago(f.At))
-		}
-		line("latest", "%s %s", f.ETag, verdict)
-		line("error", "%s", f.Error)
-		for _, l := range f.Tail {
-			fmt.Fprintf(&b, "%15s%s\n", "| ", l)
-		}
-	}
-	if s.StateError != "" {
-		line("problem", "%s; the agent sets it aside at its next look at the store", s.StateError)
-	}
-	return b.String()
+	return etag
 }

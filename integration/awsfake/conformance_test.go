@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
 	"npcnix/integration/awsfake"
@@ -26,6 +27,7 @@ type world struct {
 	s3      *s3.Client
 	sns     *sns.Client
 	sqs     *sqs.Client
+	sts     *sts.Client
 	differs differences
 }
 
@@ -62,7 +64,7 @@ var motoDiffers = differences{
 func newWorld(endpoint string, d differences) world {
 	config := awsfake.Config(endpoint)
 	config.RetryMaxAttempts = 1 // a test asks once
-	return world{s3: s3.NewFromConfig(config), sns: sns.NewFromConfig(config), sqs: sqs.NewFromConfig(config), differs: d}
+	return world{s3: s3.NewFromConfig(config), sns: sns.NewFromConfig(config), sqs: sqs.NewFromConfig(config), sts: sts.NewFromConfig(config), differs: d}
 }
 
 // start starts a cloud that ends with the test.
@@ -93,7 +95,7 @@ func TestMotoBehavesLikeAWS(t *testing.T) {
 }
 
 func runConformance(t *testing.T, w world) {
-	for _, suite := range [][]behaviour{s3Behaviours, sqsBehaviours, snsBehaviours, eventBehaviours} {
+	for _, suite := range [][]behaviour{s3Behaviours, sqsBehaviours, snsBehaviours, eventBehaviours, stsBehaviours} {
 		for _, b := range suite {
 			t.Run(b.name, func(t *testing.T) { b.test(t, w) })
 		}

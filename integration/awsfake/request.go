@@ -22,12 +22,12 @@ type request struct {
 	*http.Request
 	query  url.Values
 	body   []byte
-	form   url.Values // of SNS
+	form   url.Values // of SNS and STS
 	handle func(*Cloud, *request) (*answer, error)
 }
 
 // newRequest reads a request and finds out which service and action it is for: SQS speaks JSON with a
-// target header, SNS sends forms, everything else is S3.
+// target header, SNS and STS send forms, everything else is S3.
 func newRequest(hr *http.Request) (*request, error) {
 	body, err := io.ReadAll(hr.Body)
 	if err != nil {
@@ -49,6 +49,11 @@ func newRequest(hr *http.Request) (*request, error) {
 		r.form, err = url.ParseQuery(string(body))
 		if err == nil && r.form.Has("Action") {
 			r.Service, r.Action = "sns", r.form.Get("Action")
+			if r.form.Get("Version") == stsVersion {
+				r.Service = "sts"
+				routeSTS(r)
+				return r, nil
+			}
 			routeSNS(r)
 			return r, nil
 		}
@@ -183,7 +188,7 @@ func (e *apiError) answer(r *request) *answer {
 		}
 		a.with("Content-Type", "application/x-amz-json-1.0").with("X-Amzn-Query-Error", e.code+";"+fault)
 		a.body, err = json.Marshal(map[string]string{"__type": "com.amazonaws.sqs#" + shape, "message": e.message})
-	case "sns":
+	case "sns", "sts":
 		a.with("Content-Type", "text/xml")
 		a.body, err = xml.Marshal(struct {
 			XMLName   xml.Name `xml:"http://sns.amazonaws.com/doc/2010-03-31/ ErrorResponse"`

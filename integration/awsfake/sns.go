@@ -81,15 +81,15 @@ func routeSNS(r *request) {
 		if err != nil {
 			return nil, err
 		}
-		return answerSNS(r.Action, result)
+		return answerForm("http://sns.amazonaws.com/doc/2010-03-31/", r.Action, result)
 	}
 }
 
-// answerSNS wraps a result in the elements that are named after the action.
-func answerSNS(action string, result any) (*answer, error) {
+// answerForm wraps a result in the elements that are named after the action.
+func answerForm(namespace, action string, result any) (*answer, error) {
 	var out bytes.Buffer
 	encoder := xml.NewEncoder(&out)
-	root := xml.StartElement{Name: xml.Name{Space: "http://sns.amazonaws.com/doc/2010-03-31/", Local: action + "Response"}}
+	root := xml.StartElement{Name: xml.Name{Space: namespace, Local: action + "Response"}}
 	err := encoder.EncodeToken(root)
 	if err == nil && result != nil {
 		err = encoder.EncodeElement(result, xml.StartElement{Name: xml.Name{Local: action + "Result"}})

@@ -1,0 +1,236 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"npcnix/store"
+)
+
+// clients ask AWS, as the settings in the environment and the chain's own addresses say.
+type clients struct {
+	credentials aws.CredentialsProvider
+	s3          *s3.Client
+	sns         *sns.Client
+	sqs         *sqs.Client
+	sts         *sts.Client
+	foreign     bool // the store is another maker's
+	times       times
+}
+
+const requestLimit = 10 * time.Second // for one attempt at a request
+
+func newClients(ctx context.Context, remote *url.URL, o Options) (*clients, error) {
+	c := &clients{}
+	query := url.Values{}
+	if remote.Scheme == "s3" {
+		query = remote.Query()
+	}
+	region, base := queueAddress(o.QueueURL)
+	for _, r := range []string{o.Region, query.Get("region")} {
+		if r != "" {
+			region = r
+		}
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRegion(region), config.WithRetryMaxAttempts(2),
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(requestLimit)))
+	if err != nil {
+		return nil, fmt.Errorf("load AWS configuration: %w", err)
+	}
+	if cfg.Region == "" {
+		cfg.Region = "us-east-1" // to ask for the credentials' owner; an S3 remote needs its own
+	}
+	cfg.APIOptions = append(cfg.APIOptions, c.times.note)
+	c.credentials = cfg.Credentials
+	c.foreign = query.Get("endpoint") != ""
+	c.s3 = s3.NewFromConfig(cfg, func(s *s3.Options) {
+		if c.foreign {
+			s.BaseEndpoint = aws.String(query.Get("endpoint"))
+		}
+		// As package store has it: addresses and localhost have no subdomains.
+		s.UsePathStyle = query.Get("path-style") == "true" || s.BaseEndpoint != nil && isLocal(*s.BaseEndpoint)
+	})
+	c.sns, c.sts = sns.NewFromConfig(cfg), sts.NewFromConfig(cfg)
+	c.sqs = sqs.NewFromConfig(cfg, func(s *sqs.Options) {
+		if r, _ := queueAddress(o.QueueURL); r != "" {
+			s.Region = r
+		}
+		if s.BaseEndpoint == nil && base != "" {
+			s.BaseEndpoint = &base
+		}
+	})
+	return c, nil
+}
+
+// queueAddress reads a queue's region from its URL, and its endpoint where that is not the usual one of
+// the region.
+func queueAddress(queueURL string) (region, base string) {
+	u, err := url.Parse(queueURL)
+	if err != nil || u.Host == "" {
+		return "", ""
+	}
+	labels := strings.Split(u.Hostname(), ".")
+	switch usual := strings.Contains(u.Hostname(), ".amazonaws.com"); {
+	case usual && len(labels) > 3 && labels[0] == "sqs":
+		return labels[1], ""
+	case usual && len(labels) > 3 && labels[1] == "queue": // the form of older queues
+		return labels[0], ""
+	case usual && labels[0] == "queue":
+		return "us-east-1", ""
+	case len(labels) > 2 && labels[0] == "sqs":
+		region = labels[1]
+	}
+	return region, u.Scheme + "://" + u.Host
+}
+
+func isLocal(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()) != nil)
+}
+
+// topicIn and queueIn send a request to the region of an ARN.
+func topicIn(arn string) func(*sns.Options) {
+	return func(o *sns.Options) { o.Region = regionOf(arn, o.Region) }
+}
+
+func queueIn(arn string) func(*sqs.Options) {
+	return func(o *sqs.Options) { o.Region = regionOf(arn, o.Region) }
+}
+
+func regionOf(arn, otherwise string) string {
+	if parts := strings.Split(arn, ":"); len(parts) > 3 && parts[3] != "" {
+		return parts[3]
+	}
+	return otherwise
+}
+
+// times keeps how far this machine's clock is from that of the server that answered last.
+type times struct {
+	mu   sync.Mutex
+	seen bool
+	skew time.Duration
+}
+
+// note adds to an SDK client what reads the time of its answers.
+func (t *times) note(stack *middleware.Stack) error {
+	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("npcnixClock",
+		func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
+			out, metadata, err := next.HandleDeserialize(ctx, in)
+			if answer, ok := out.RawResponse.(*smithyhttp.Response); ok {
+				if at, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+					t.mu.Lock()
+					t.seen, t.skew = true, time.Since(at)
+					t.mu.Unlock()
+				}
+			}
+			return out, metadata, err
+		}), middleware.After)
+}
+
+func (t *times) get() (time.Duration, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.skew, t.seen
+}
+
+// credentials says whose the credentials are.
+func (c *chain) credentials(ctx context.Context) Finding {
+	const link = "credentials"
+	if _, err := c.aws.credentials.Retrieve(ctx); err != nil {
+		c.blind = "not asked, as there are no AWS credentials"
+		return wrong(link, "there are none: "+err.Error(), "attach a role to the instance, or set AWS_PROFILE or AWS_ACCESS_KEY_ID")
+	}
+	if c.aws.foreign {
+		return unknown(link, "there are some; the store is not AWS's, so whose they are cannot be asked", "")
+	}
+	out, err := c.aws.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err == nil {
+		c.account = aws.ToString(out.Account)
+		return ok(link, "%s", aws.ToString(out.Arn))
+	}
+	switch errorCode(err) {
+	case "ExpiredToken", "ExpiredTokenException":
+		c.blind = "not asked, as the credentials have expired"
+		return wrong(link, "they have expired", "renew them: sign in again, or see to what hands them out")
+	case "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException", "IncompleteSignature":
+		c.blind = "not asked, as the credentials are not valid"
+		return wrong(link, "AWS does not accept them: "+brief(err), "mend AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile; see the clock too")
+	}
+	return unknown(link, "there are some, but whose they are cannot be asked: "+brief(err), "")
+}
+
+// clock compares the clock with AWS's.
+func (c *chain) clock(ctx context.Context) Finding {
+	if _, seen := c.aws.times.get(); !seen && c.bucket != "" && c.blind == "" {
+		_, _ = c.aws.s3.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &c.bucket}) // any answer has a time
+	}
+	skew, seen := c.aws.times.get()
+	if !seen {
+		return unknown("clock", "nobody answered whose clock could be compared", "")
+	}
+	return judgeClock(skew, "AWS")
+}
+
+// unasked is the finding where a question got no answer.
+func unasked(link, what string, err error, permission string) Finding {
+	if !isForbidden(err) {
+		return unknown(link, what+" cannot be asked for: "+brief(err), "")
+	}
+	return unknown(link, "these credentials may not see "+what,
+		"give them "+permission+", or run the doctor as somebody who has it")
+}
+
+func errorCode(err error) string {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		return e.ErrorCode()
+	}
+	return ""
+}
+
+// brief is an error without the SDK's words around the service's.
+func brief(err error) string {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		return e.ErrorCode() + ": " + e.ErrorMessage()
+	}
+	return err.Error()
+}
+
+func status(err error) int {
+	if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		return e.HTTPStatusCode()
+	}
+	return 0
+}
+
+func isForbidden(err error) bool {
+	return errors.Is(err, store.ErrForbidden) || status(err) == http.StatusForbidden || status(err) == http.StatusUnauthorized ||
+		strings.Contains(errorCode(err), "AccessDenied")
+}
+
+func isNotFound(err error) bool {
+	code := errorCode(err)
+	return errors.Is(err, store.ErrNotFound) || status(err) == http.StatusNotFound || strings.Contains(code, "NonExistentQueue") || strings.Contains(code, "QueueDoesNotExist")
+}
+
+func isNetwork(err error) bool {
+	_, network := errors.AsType[net.Error](err)
+	return network || errors.Is(err, context.DeadlineExceeded)
+}

@@ -1,0 +1,222 @@
+// Package doctor looks at every link of the chain from a publish to a host and says of each whether it
+// holds, does not, or cannot be told, and what to change.
+//
+//	credentials → clock → remote → notification → topic → subscription → queue → dead letters → host
+//
+// It promises: what it was not allowed to look at, or what could not be asked, is [Unknown] and never
+// [OK]. It only reads: nothing is received, published or written, and no message is disturbed. [Probe]
+// alone does more, and takes away again whatever it made.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"npcnix/agent"
+	"npcnix/store"
+)
+
+// Verdict is what was found out about a link.
+type Verdict string
+
+const (
+	OK      Verdict = "ok"
+	Wrong   Verdict = "wrong"
+	Unknown Verdict = "unknown" // it could not be looked at, or not be judged
+)
+
+// Finding is what is to be said of one link.
+type Finding struct {
+	Link    string  `json:"link"`
+	Verdict Verdict `json:"verdict"`
+	Found   string  `json:"found"`
+	Fix     string  `json:"fix,omitempty"` // what to change, or what to allow so that more can be told
+	Hops    []Hop   `json:"hops,omitempty"`
+}
+
+// Hop is a part of a probe's way.
+type Hop struct {
+	Name   string  `json:"name"`
+	Millis float64 `json:"ms"`
+}
+
+// Options say which chain to look at.
+type Options struct {
+	Remote   string // its URL; required
+	Region   string // of the remote's bucket, where the URL names none
+	QueueURL string // "": a host that polls, or one that was not named
+	TopicARN string // "": the one that the bucket's notification names
+	Host     *Host  // this host; nil where the chain is looked at from elsewhere
+	// Probe sends an event through the chain.
+	Probe        bool
+	ProbeTimeout time.Duration // default 2 min
+}
+
+const askLimit = 30 * time.Second // for the answers to one link's questions
+
+// chain is one examination: what it has found out so far, for the links that depend on it.
+type chain struct {
+	Options
+	aws  *clients
+	tell func(Finding)
+
+	bucket, key string
+	blind       string // why nothing can be asked of AWS; "" if it can
+	account     string // of the credentials; "" if unknown
+	direct      bool   // the bucket tells the queue without a topic
+	prefix      string // what the notification matches
+	suffix      string
+	matched     bool              // prefix and suffix are known
+	topic       string            // ARN; "" if unknown
+	queueARN    string            // "" if unknown
+	queue       map[string]string // its attributes; nil if unknown
+	gone        bool              // there is no such queue
+}
+
+// Run looks at one link after the other and tells what it finds, in the order of the chain. It ends
+// early, with ctx's error, when ctx ends. An error that is store.ErrURL is the remote's.
+func Run(ctx context.Context, o Options, tell func(Finding)) error {
+	if err := store.CheckURL(o.Remote); err != nil {
+		return err
+	}
+	u, err := url.Parse(o.Remote)
+	if err != nil {
+		return err
+	}
+	c := &chain{Options: o, tell: tell}
+	var links []func(context.Context) Finding
+	if u.Scheme == "s3" || o.QueueURL != "" {
+		if u.Scheme == "s3" {
+			c.bucket, c.key = u.Host, strings.TrimPrefix(u.Path, "/")
+		}
+		if c.aws, err = newClients(ctx, u, o); err != nil {
+			return err
+		}
+		links = append(links, c.credentials, c.clock)
+	} else if u.Scheme != "file" {
+		links = append(links, func(ctx context.Context) Finding { return webClock(ctx, u) })
+	}
+	links = append(links, c.remote)
+	links = append(links, c.events()...)
+	if o.Host != nil {
+		links = append(links, o.Host.links(ctx, o)...)
+	}
+	for _, link := range links {
+		asking, cancel := context.WithTimeout(ctx, askLimit)
+		f := link(asking)
+		cancel()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		tell(f)
+	}
+	if o.Probe {
+		f := c.probe(ctx)
+		tell(f)
+	}
+	return ctx.Err()
+}
+
+// events are the links between the bucket and the queue.
+func (c *chain) events() []func(context.Context) Finding {
+	switch {
+	case c.QueueURL == "" && c.Host != nil:
+		return []func(context.Context) Finding{func(context.Context) Finding {
+			if strings.HasPrefix(c.Remote, "file:") {
+				return ok("events", "the file is watched")
+			}
+			return ok("events", "no queue is set: this host polls the store")
+		}}
+	case c.bucket == "" && c.QueueURL == "":
+		return nil
+	case c.bucket == "":
+		return []func(context.Context) Finding{c.readQueue, c.deadLetters}
+	}
+	return []func(context.Context) Finding{c.notification, c.topicPolicy, c.subscription, c.readQueue, c.deadLetters}
+}
+
+// remote says whether the published flake can be read.
+func (c *chain) remote(ctx context.Context) Finding {
+	const link = "remote"
+	if c.blind != "" && c.bucket != "" {
+		return unknown(link, c.blind, "")
+	}
+	r, err := store.Open(ctx, c.Remote, store.Options{Region: c.Region})
+	if err != nil {
+		return wrong(link, err.Error(), "mend the remote's URL, or the settings that it depends on")
+	}
+	v, err := r.Latest(ctx, store.Version{})
+	switch {
+	case err == nil && v.Modified.IsZero():
+		return ok(link, "%s holds %s", r.URL(), v.ETag)
+	case err == nil:
+		return ok(link, "%s holds %s, published %s", r.URL(), v.ETag, v.Modified.UTC().Format(time.RFC3339))
+	case isNotFound(err):
+		return wrong(link, err.Error(), "publish with `npcnix push`, or mend the remote's URL")
+	case isForbidden(err) && c.Host == nil:
+		return unknown(link, err.Error(), "give these credentials s3:GetObject on the remote's object, or run the doctor on a host")
+	case isForbidden(err):
+		return wrong(link, err.Error(), "give the host's role s3:GetObject on the remote's object, as the Terraform module host_policy does")
+	case isNetwork(err) || ctx.Err() != nil:
+		return wrong(link, err.Error(), "see to the network between this machine and the store: names, routes, proxy, firewall")
+	}
+	return wrong(link, err.Error(), "see what the error says")
+}
+
+// maxSkew is what AWS's services tolerate between a request's time and their own
+// (https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html).
+const maxSkew = 5 * time.Minute
+
+func judgeClock(skew time.Duration, who string) Finding {
+	if skew.Abs() > maxSkew {
+		return wrong("clock", fmt.Sprintf("this machine's clock is %s off %s's", skew.Abs().Round(time.Second), who),
+			"set the clock (`timedatectl`, services.timesyncd.enable): requests signed more than 5 minutes off are refused")
+	}
+	if skew.Abs() < 2*time.Second { // a Date has seconds
+		return ok("clock", "as %s's", who)
+	}
+	return ok("clock", "%s off %s's, which does no harm", skew.Abs().Round(time.Second), who)
+}
+
+// webClock compares the clock with that of a web server.
+func webClock(ctx context.Context, u *url.URL) Finding {
+	root := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/"}
+	r, err := http.NewRequestWithContext(ctx, http.MethodHead, root.String(), nil)
+	if err != nil {
+		return unknown("clock", err.Error(), "")
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return unknown("clock", "the store's server gives no answer to compare with: "+err.Error(), "")
+	}
+	_ = answer.Body.Close()
+	at, err := http.ParseTime(answer.Header.Get("Date"))
+	if err != nil {
+		return unknown("clock", "the store's server gives no time to compare with", "")
+	}
+	return judgeClock(time.Since(at), "the store")
+}
+
+func ok(link, format string, args ...any) Finding {
+	return Finding{Link: link, Verdict: OK, Found: fmt.Sprintf(format, args...)}
+}
+
+func wrong(link, found, fix string) Finding {
+	return Finding{Link: link, Verdict: Wrong, Found: found, Fix: fix}
+}
+
+func unknown(link, found, fix string) Finding {
+	return Finding{Link: link, Verdict: Unknown, Found: found, Fix: fix}
+}
+
+// Host is this host, as the agent sees it.
+type Host struct {
+	Dir           agent.Dir
+	Config        agent.Config
+	CurrentSystem string // the link to the system that runs
+	Store         string // of nix; default /nix/store
+}

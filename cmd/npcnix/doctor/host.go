@@ -1,0 +1,186 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"npcnix/agent"
+)
+
+// What a host needs at least of free space. A small system's closure is about 1 GiB, of which a new
+// version brings a part; the data directory holds an unpacked flake and logs.
+const (
+	leastStore = 2 << 30
+	leastData  = 100 << 20
+)
+
+// links are those of this host.
+func (h *Host) links(_ context.Context, o Options) []func(context.Context) Finding {
+	p, running, err := h.Dir.Pulse()
+	links := []func(context.Context) Finding{
+		func(context.Context) Finding { return h.agent(p, running, err) },
+	}
+	part := func(name, link, does string, fix string) {
+		links = append(links, func(context.Context) Finding { return judgePart(p, running && err == nil, name, link, does, fix) })
+	}
+	if o.QueueURL != "" {
+		part("queue", "may receive", "the agent receives from its queue",
+			"give the host's role sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility on its queue, as the Terraform module host_policy does")
+	}
+	part("record", "may record", "the agent writes its acknowledgement record",
+		"give the host's role s3:PutObject on its own record, KEY.acks/HOST.json, as the Terraform module host_policy does")
+	return append(links, nixWorks, h.storeSpace, h.dataSpace, h.system)
+}
+
+// agent says whether the agent runs.
+func (h *Host) agent(p agent.Pulse, running bool, err error) Finding {
+	const link = "agent"
+	switch {
+	case h.Config.Configuration == "":
+		return wrong(link, "it has nothing to run: no configuration is set", "`npcnix config set configuration NAME`")
+	case err != nil && running:
+		return unknown(link, "it runs, but what it says cannot be read: "+err.Error(), "run the doctor as root")
+	case err != nil:
+		return unknown(link, "whether it runs cannot be told: "+err.Error(), "run the doctor as root")
+	case !running:
+		return wrong(link, "it does not run", "`systemctl start npcnix`, and see `journalctl -u npcnix`; without the unit, `npcnix follow`")
+	case p.Hindered != "":
+		return wrong(link, "it is hindered: "+p.Hindered, "see what the error says; it goes on by itself when that is over")
+	case h.Config.Paused.Active(time.Now()):
+		return ok(link, "it runs as process %d, and is %s", p.PID, h.Config.Paused)
+	}
+	return ok(link, "it runs as process %d", p.PID)
+}
+
+// judgePart says what the running agent has found out about a permission. To try it anew would disturb
+// messages or records.
+func judgePart(p agent.Pulse, running bool, name, link, does, fix string) Finding {
+	health, tried := p.Parts[name]
+	switch {
+	case !running:
+		return unknown(link, "only a running agent can tell without side effects, and none runs", "start the agent, then ask again")
+	case !tried:
+		return unknown(link, "the agent has not tried it yet", "ask again in half a minute")
+	case !health.Works:
+		return wrong(link, fmt.Sprintf("not since %s: %s", health.Since.UTC().Format(time.RFC3339), health.Error), fix)
+	}
+	return ok(link, "%s", does)
+}
+
+// nixVersion is at the end of what nix and its descendants say of themselves.
+var nixVersion = regexp.MustCompile(`(\d+)\.(\d+)\S*$`)
+
+// nixWorks says whether nix is there, new enough and knows flakes, called as npcnix calls it.
+func nixWorks(ctx context.Context) Finding {
+	const link = "nix"
+	path, err := exec.LookPath("nix")
+	if err != nil {
+		return wrong(link, "nix is not on PATH", "install nix, or start npcnix with its folder in PATH")
+	}
+	out, err := output(ctx, path, "--version")
+	if err != nil {
+		return wrong(link, "nix does not start: "+err.Error(), "mend the installation of nix")
+	}
+	m := nixVersion.FindStringSubmatch(out)
+	if m == nil {
+		return unknown(link, "what nix says of its version cannot be read: "+out, "")
+	}
+	major, _ := strconv.Atoi(m[1])
+	minor, _ := strconv.Atoi(m[2])
+	if major < 2 || major == 2 && minor < 8 {
+		return wrong(link, out+" is too old", "have nix 2.8 or later")
+	}
+	flakes, err := output(ctx, path, "--extra-experimental-features", "nix-command flakes", "eval", "--raw", "--expr",
+		`if builtins ? getFlake then "yes" else "no"`)
+	if err != nil {
+		return wrong(link, out+" cannot evaluate: "+err.Error(), "see what the error says: the daemon, nix.conf, or permissions")
+	}
+	if flakes != "yes" {
+		return wrong(link, out+" knows no flakes, even with the experimental feature", "have a nix with flakes")
+	}
+	return ok(link, "%s, with flakes", out)
+}
+
+// output is what a program prints, on one line; its error has the end of what it complained of.
+func output(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.WaitDelay = "/", time.Second
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		if last := strings.Join(strings.Fields(complaint.String()), " "); last != "" {
+			err = errors.New(last[max(0, len(last)-300):])
+		}
+		return "", err
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+func (h *Host) storeSpace(context.Context) Finding {
+	dir := h.Store
+	if dir == "" {
+		dir = "/nix/store"
+	}
+	return space("store disk", dir, leastStore, "`nix-collect-garbage`, keep_generations, or a bigger disk")
+}
+
+func (h *Host) dataSpace(context.Context) Finding {
+	return space("data disk", string(h.Dir), leastData, "make room, or move the data directory")
+}
+
+// space says whether a directory's file system has room.
+func space(link, dir string, least uint64, fix string) Finding {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); errors.Is(err, fs.ErrNotExist) {
+		return wrong(link, "there is no "+dir, "see above: is nix installed, was the host set up with `npcnix install`?")
+	} else if err != nil {
+		return unknown(link, fmt.Sprintf("the room in %s cannot be asked for: %v", dir, err), "")
+	}
+	free := s.Bavail * uint64(s.Bsize)
+	switch {
+	case free < least:
+		return wrong(link, fmt.Sprintf("%s has %s free, less than %s", dir, bytesText(free), bytesText(least)), fix)
+	case s.Files > 0 && s.Ffree < 10_000:
+		return wrong(link, fmt.Sprintf("%s has room for only %d more files", dir, s.Ffree), fix)
+	}
+	return ok(link, "%s has %s free", dir, bytesText(free))
+}
+
+func bytesText(n uint64) string {
+	if n < 1<<30 {
+		return fmt.Sprintf("%d MiB", n>>20)
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+}
+
+// system says whether this is a machine that can be switched.
+func (h *Host) system(context.Context) Finding {
+	const link = "system"
+	system, err := filepath.EvalSymlinks(h.CurrentSystem)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wrong(link, "nothing is at "+h.CurrentSystem+": this is no NixOS", "run npcnix on NixOS")
+	}
+	if err != nil {
+		return unknown(link, err.Error(), "run the doctor as root")
+	}
+	if _, err := os.Stat(filepath.Join(system, "bin", "switch-to-configuration")); err != nil {
+		return wrong(link, system+" has no bin/switch-to-configuration: it cannot be switched from", "run npcnix on NixOS, with system.switch.enable")
+	}
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return ok(link, "%s runs, without systemd: activations are processes of their own, which end with a container", system)
+	}
+	return ok(link, "%s runs, on systemd", system)
+}

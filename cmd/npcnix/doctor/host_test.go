@@ -1,0 +1,137 @@
+package doctor
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"npcnix/agent"
+)
+
+// examineHost runs the links of a host that follows a file, with what its agent last wrote.
+func examineHost(t *testing.T, h *Host, queue, pulse string) map[string]Finding {
+	t.Helper()
+	if pulse != "" {
+		if err := os.WriteFile(filepath.Join(string(h.Dir), "agent.json"), []byte(pulse), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := map[string]Finding{}
+	for _, link := range h.links(t.Context(), Options{QueueURL: queue}) {
+		f := link(t.Context())
+		found[f.Link] = f
+	}
+	return found
+}
+
+func newHost(t *testing.T) *Host {
+	t.Helper()
+	h := &Host{Dir: agent.Dir(t.TempDir()), CurrentSystem: filepath.Join(t.TempDir(), "current-system"), Store: t.TempDir()}
+	if err := os.MkdirAll(filepath.Join(h.CurrentSystem, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(h.CurrentSystem, "bin", "switch-to-configuration"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func wantFinding(t *testing.T, f Finding, v Verdict, found, fix string) {
+	t.Helper()
+	if f.Verdict != v || !strings.Contains(f.Found, found) || !strings.Contains(f.Fix, fix) {
+		t.Errorf("%+v; want it %s, with %q and the fix %q", f, v, found, fix)
+	}
+}
+
+func TestTheAgentTellsWhatAHostMayDo(t *testing.T) {
+	h := newHost(t)
+	wantFinding(t, examineHost(t, h, "", "")["agent"], Wrong, "no configuration is set", "npcnix config set configuration")
+	h.Config.Configuration = "web1"
+	found := examineHost(t, h, "https://queue", "")
+	wantFinding(t, found["agent"], Wrong, "does not run", "systemctl start npcnix")
+	wantFinding(t, found["may receive"], Unknown, "only a running agent can tell", "start the agent")
+	wantFinding(t, found["may record"], Unknown, "only a running agent can tell", "start the agent")
+
+	unlock, err := h.Dir.LockFollow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found = examineHost(t, h, "https://queue", `{"schema": 1, "pid": 7, "parts": {"record": {"works": true}}}`)
+	wantFinding(t, found["agent"], OK, "process 7", "")
+	wantFinding(t, found["may receive"], Unknown, "has not tried it yet", "")
+	wantFinding(t, found["may record"], OK, "writes its acknowledgement record", "")
+
+	found = examineHost(t, h, "https://queue", `{"schema": 1, "pid": 7, "parts": {
+		"queue": {"works": false, "since": "2026-01-01T00:00:00Z", "error": "AccessDenied"}, "record": {"works": false, "error": "forbidden"}}}`)
+	wantFinding(t, found["may receive"], Wrong, "not since 2026-01-01T00:00:00Z: AccessDenied", "sqs:ReceiveMessage, sqs:DeleteMessage")
+	wantFinding(t, found["may record"], Wrong, "forbidden", "s3:PutObject on its own record")
+
+	h.Config.Paused = (*agent.Pause)(nil).Extend(time.Time{}, time.Now())
+	found = examineHost(t, h, "", `{"schema": 1, "pid": 7}`)
+	wantFinding(t, found["agent"], OK, "is paused (indefinitely)", "")
+	if f, there := found["may receive"]; there {
+		t.Errorf("a host that polls: %+v", f)
+	}
+	found = examineHost(t, h, "", `{"schema": 1, "pid": 7, "hindered": "the disk is full"}`)
+	wantFinding(t, found["agent"], Wrong, "the disk is full", "goes on by itself")
+	found = examineHost(t, h, "", `{"schema":`)
+	wantFinding(t, found["agent"], Unknown, "it runs, but", "")
+	wantFinding(t, found["may record"], Unknown, "", "")
+
+	unlock()
+	found = examineHost(t, h, "", `{"schema": 1, "pid": 7, "parts": {"record": {"works": true}}}`)
+	wantFinding(t, found["agent"], Wrong, "does not run", "")
+	wantFinding(t, found["may record"], Unknown, "none runs", "")
+}
+
+func TestASystemThatCannotBeSwitchedIsFound(t *testing.T) {
+	h := newHost(t)
+	wantFinding(t, h.system(t.Context()), OK, h.CurrentSystem, "")
+	if err := os.RemoveAll(filepath.Join(h.CurrentSystem, "bin")); err != nil {
+		t.Fatal(err)
+	}
+	wantFinding(t, h.system(t.Context()), Wrong, "no bin/switch-to-configuration", "NixOS")
+	h.CurrentSystem += "-not"
+	wantFinding(t, h.system(t.Context()), Wrong, "this is no NixOS", "NixOS")
+}
+
+func TestADiskWithoutRoomIsFound(t *testing.T) {
+	dir := t.TempDir()
+	wantFinding(t, space("disk", dir, 1, "make room"), OK, "free", "")
+	wantFinding(t, space("disk", dir, 1<<62, "make room"), Wrong, "less than 4294967296.0 GiB", "make room")
+	wantFinding(t, space("disk", filepath.Join(dir, "none"), 1, ""), Wrong, "there is no "+dir, "")
+}
+
+func TestNixIsThereNewEnoughAndKnowsFlakes(t *testing.T) {
+	if _, err := exec.LookPath("nix"); err == nil {
+		wantFinding(t, nixWorks(t.Context()), OK, "nix", "")
+	} else if os.Getenv("NPCNIX_REQUIRE_ALL") != "" {
+		t.Fatal(err)
+	} else {
+		t.Logf("the real nix is not asked: %v", err)
+	}
+	bin := t.TempDir()
+	t.Setenv("PATH", bin)
+	wantFinding(t, nixWorks(t.Context()), Wrong, "nix is not on PATH", "install nix")
+	for _, row := range []struct {
+		script, found string
+		want          Verdict
+	}{
+		{`[ "$1" = --version ] && echo "nix (Nix) 2.7.0" || echo yes`, "nix (Nix) 2.7.0 is too old", Wrong},
+		{`[ "$1" = --version ] && echo "nix (Nix) 2.8.0" || echo yes`, "2.8.0, with flakes", OK},
+		{`[ "$1" = --version ] && echo "nix (Lix, like Nix) 2.91.1" || echo yes`, "2.91.1, with flakes", OK},
+		{`[ "$1" = --version ] && echo "nix (Determinate Nix 3.5.2) 2.28.3pre" || echo yes`, "2.28.3pre, with flakes", OK},
+		{`[ "$1" = --version ] && echo "nix (Nix) 2.20.1" || echo no`, "knows no flakes", Wrong},
+		{`[ "$1" = --version ] && echo "nix (Nix) 2.20.1" || { echo error: cannot connect to socket >&2; exit 1; }`, "cannot connect to socket", Wrong},
+		{`echo something`, "cannot be read: something", Unknown},
+		{`echo broken >&2; exit 1`, "nix does not start: broken", Wrong},
+	} {
+		if err := os.WriteFile(filepath.Join(bin, "nix"), []byte("#!/bin/sh\n"+row.script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		wantFinding(t, nixWorks(t.Context()), row.want, row.found, "")
+	}
+}

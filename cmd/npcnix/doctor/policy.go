@@ -1,0 +1,180 @@
+package doctor
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// question is what a service wants to do to a topic or a queue.
+type question struct {
+	service  string // "s3.amazonaws.com"
+	action   string // "sns:Publish"
+	resource string // ARN
+	// context has what the service says of itself, by condition key in lower case. A key that it
+	// does not have cannot be judged.
+	context map[string]string
+}
+
+// allows says whether a resource's policy lets the service in, and where it does not, or that cannot be
+// judged, why. Only what such policies hold in practice is understood; everything else is Unknown.
+func allows(policy string, q question) (Verdict, string) {
+	if policy == "" {
+		return Wrong, "it has no policy"
+	}
+	var p struct{ Statement statements }
+	if err := json.Unmarshal([]byte(policy), &p); err != nil {
+		return Unknown, "its policy cannot be read: " + err.Error()
+	}
+	verdict, why := Wrong, fmt.Sprintf("no statement of its policy lets %s do %s", q.service, q.action)
+	doubt := ""
+	for _, s := range p.Statement {
+		applies, because := s.applies(q)
+		switch {
+		case s.Effect == "Deny" && applies == OK:
+			return Wrong, fmt.Sprintf("a statement of its policy denies %s %s", q.service, q.action)
+		case s.Effect == "Deny" && applies == Unknown:
+			doubt = "a denial in its policy cannot be judged: " + because
+		case s.Effect != "Allow":
+		case applies == OK:
+			verdict = OK
+		case applies == Unknown && verdict != OK:
+			verdict, why = Unknown, because
+		case verdict == Wrong && because != "":
+			why = because
+		}
+	}
+	switch {
+	case verdict == OK && doubt != "":
+		return Unknown, doubt
+	case verdict == OK:
+		return OK, ""
+	}
+	return verdict, why
+}
+
+type statements []statement
+
+// UnmarshalJSON accepts one statement without a list.
+func (s *statements) UnmarshalJSON(data []byte) error {
+	var list []statement
+	if err := json.Unmarshal(data, &list); err == nil {
+		*s = list
+		return nil
+	}
+	var one statement
+	err := json.Unmarshal(data, &one)
+	*s = statements{one}
+	return err
+}
+
+type statement struct {
+	Effect       string
+	Principal    principal
+	NotPrincipal json.RawMessage
+	Action       texts
+	NotAction    json.RawMessage
+	Resource     texts
+	NotResource  json.RawMessage
+	Condition    map[string]map[string]texts
+}
+
+// applies says whether the statement is about the question, and why not where that is only for its
+// conditions.
+func (s statement) applies(q question) (Verdict, string) {
+	action := slices.ContainsFunc(s.Action, func(a string) bool { return like(strings.ToLower(a), strings.ToLower(q.action)) })
+	resource := len(s.Resource) == 0 || slices.ContainsFunc(s.Resource, func(r string) bool { return like(r, q.resource) })
+	if len(s.NotPrincipal)+len(s.NotAction)+len(s.NotResource) > 0 {
+		return Unknown, "its policy has a NotPrincipal, NotAction or NotResource"
+	}
+	if !action || !resource || !s.Principal.includes(q.service) {
+		return Wrong, ""
+	}
+	verdict, why := OK, ""
+	for op, keys := range s.Condition {
+		for key, values := range keys {
+			switch met := condition(op, values, q.context[strings.ToLower(key)]); met {
+			case Wrong:
+				return Wrong, fmt.Sprintf("its policy lets %s in for %s %s alone, and not for %s",
+					q.service, key, strings.Join(values, ", "), q.context[strings.ToLower(key)])
+			case Unknown:
+				verdict, why = Unknown, fmt.Sprintf("its policy has a condition that cannot be judged from here: %s %s %s", op, key, strings.Join(values, ", "))
+			}
+		}
+	}
+	return verdict, why
+}
+
+// condition says whether one of the values is met by what is the case, "" if that is not known.
+func condition(op string, values texts, is string) Verdict {
+	if is == "" {
+		return Unknown
+	}
+	var meets func(value string) bool
+	switch strings.TrimSuffix(op, "IfExists") {
+	case "StringEquals":
+		meets = func(v string) bool { return v == is }
+	case "StringEqualsIgnoreCase", "Bool":
+		meets = func(v string) bool { return strings.EqualFold(v, is) }
+	case "StringLike", "ArnLike", "ArnEquals":
+		meets = func(v string) bool { return like(v, is) }
+	default:
+		return Unknown
+	}
+	if slices.ContainsFunc(values, meets) {
+		return OK
+	}
+	return Wrong
+}
+
+// like matches with * and ?, as policies do.
+func like(pattern, s string) bool {
+	// A slash is nothing special here, as it is to path.Match; brackets and backslashes are not.
+	plain := strings.NewReplacer("/", "\x00", "[", `\[`, "]", `\]`, `\`, `\\`)
+	matched, err := path.Match(plain.Replace(pattern), strings.ReplaceAll(s, "/", "\x00"))
+	return err == nil && matched
+}
+
+// principal is who a statement is about.
+type principal struct {
+	everybody bool
+	services  texts
+}
+
+func (p *principal) UnmarshalJSON(data []byte) error {
+	var word string
+	if json.Unmarshal(data, &word) == nil {
+		p.everybody = word == "*"
+		return nil
+	}
+	var kinds map[string]texts
+	if err := json.Unmarshal(data, &kinds); err != nil {
+		return err
+	}
+	p.everybody = slices.Contains(kinds["AWS"], "*")
+	p.services = kinds["Service"]
+	return nil
+}
+
+func (p principal) includes(service string) bool {
+	return p.everybody || slices.Contains(p.services, service)
+}
+
+// texts is one text or a list.
+type texts []string
+
+func (t *texts) UnmarshalJSON(data []byte) error {
+	var list []string
+	if json.Unmarshal(data, &list) == nil {
+		*t = list
+		return nil
+	}
+	var one any
+	if err := json.Unmarshal(data, &one); err != nil {
+		return err
+	}
+	*t = texts{fmt.Sprint(one)}
+	return nil
+}

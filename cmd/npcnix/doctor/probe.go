@@ -1,0 +1,201 @@
+package doctor
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"npcnix/events"
+)
+
+const (
+	probeTimeout = 2 * time.Minute
+	probeAgain   = 20 * time.Second // a new queue's policy may take a while to act
+	cleanUpLimit = 30 * time.Second
+)
+
+// made is what a probe has made and takes away.
+type made struct {
+	queue, subscription string
+	objects             []s3.DeleteObjectInput
+}
+
+// probe puts an object that the notification matches and hosts ignore, as they look for the remote's very
+// key, and waits for its event in a queue of its own. It is not looked for in a host's queue: there the
+// agent takes it, and every receive of the doctor's would bring other messages nearer to the dead letters.
+func (c *chain) probe(ctx context.Context) (f Finding) {
+	const link = "probe"
+	switch {
+	case c.blind != "":
+		return unknown(link, c.blind, "")
+	case c.direct || c.topic == "" || !c.matched:
+		return unknown(link, "not sent: the bucket's notification to a topic is not known", "mend or allow what is above")
+	}
+	m := &made{}
+	defer func() {
+		if left := c.cleanUp(context.WithoutCancel(ctx), m); left != "" {
+			f.Verdict = Wrong
+			f.Found += "; it could not be cleaned up: " + left
+			f.Fix = strings.TrimPrefix(f.Fix+"; remove by hand what is left", "; ")
+		}
+	}()
+	limit := c.ProbeTimeout
+	if limit == 0 {
+		limit = probeTimeout
+	}
+	waiting, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	id := strings.ToLower(rand.Text()[:12])
+	if f, done := c.prepareProbe(waiting, m, id); done {
+		return f
+	}
+	type put struct{ began, answered time.Time }
+	puts := map[string]put{} // by key
+	for n := 1; waiting.Err() == nil; n++ {
+		key := fmt.Sprintf("%s.probe-%s-%d%s", c.key, id, n, c.suffix)
+		began := time.Now()
+		out, err := c.aws.s3.PutObject(waiting, &s3.PutObjectInput{Bucket: &c.bucket, Key: &key, Body: strings.NewReader("")})
+		if err != nil && waiting.Err() != nil {
+			break
+		}
+		if err != nil {
+			return refused("the object "+key+" cannot be put", err, "s3:PutObject and s3:DeleteObject on "+c.key+".probe-*")
+		}
+		m.objects = append(m.objects, s3.DeleteObjectInput{Bucket: &c.bucket, Key: &key, VersionId: out.VersionId})
+		puts[key] = put{began, time.Now()}
+		sent, notice, err := c.awaitProbe(waiting, m.queue, func(key string) bool { return !puts[key].began.IsZero() })
+		if err != nil {
+			return refused("the probe's queue cannot be received from", err, "sqs:ReceiveMessage on npcnix-probe-*")
+		}
+		if p := puts[notice.Key]; notice.Key != "" {
+			f := ok(link, "the bucket's event arrived in a queue subscribed to %s", c.topic)
+			f.Hops = []Hop{
+				{"put answered", millis(p.answered.Sub(p.began))},
+				{"event in the queue, by AWS's clocks", millis(max(0, sent.Sub(notice.At)))},
+				{"received, since the put began", millis(time.Since(p.began))},
+			}
+			return f
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return unknown(link, "interrupted", "")
+	}
+	return wrong(link, fmt.Sprintf("no event arrived within %s", limit),
+		"mend what is wrong above; a notification that was changed less than five minutes ago may not act yet")
+}
+
+func refused(what string, err error, permission string) Finding {
+	return unknown("probe", "not sent: "+what+": "+brief(err), "give these credentials "+permission)
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// prepareProbe makes the probe's queue and subscribes it; done says that this was all.
+func (c *chain) prepareProbe(ctx context.Context, m *made, id string) (f Finding, done bool) {
+	const link = "probe"
+	const queues = "sqs:CreateQueue, sqs:SetQueueAttributes, sqs:ReceiveMessage and sqs:DeleteQueue on npcnix-probe-*"
+	arn := strings.Split(c.topic, ":")
+	if len(arn) != 6 {
+		return unknown(link, "the topic's ARN cannot be read: "+c.topic, ""), true
+	}
+	name := "npcnix-probe-" + id
+	account := arn[4]
+	if c.account != "" {
+		account = c.account // the queue is these credentials'
+	}
+	queueARN := fmt.Sprintf("arn:%s:sqs:%s:%s:%s", arn[1], arn[3], account, name)
+	policy, err := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []any{map[string]any{
+		"Effect": "Allow", "Principal": map[string]string{"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": queueARN,
+		"Condition": map[string]any{"ArnEquals": map[string]string{"aws:SourceArn": c.topic}},
+	}}})
+	if err != nil {
+		return unknown(link, err.Error(), ""), true
+	}
+	queue, err := c.aws.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: map[string]string{
+		"Policy": string(policy), "MessageRetentionPeriod": "3600",
+	}}, queueIn(c.topic))
+	if err != nil {
+		return refused("its queue cannot be created", err, queues), true
+	}
+	m.queue = aws.ToString(queue.QueueUrl)
+	subscribed, err := c.aws.sns.Subscribe(ctx, &sns.SubscribeInput{
+		TopicArn: &c.topic, Protocol: aws.String("sqs"), Endpoint: &queueARN, ReturnSubscriptionArn: true,
+		Attributes: map[string]string{"RawMessageDelivery": "true"},
+	}, topicIn(c.topic))
+	if err != nil {
+		return refused("its queue cannot be subscribed", err, "sns:Subscribe and sns:Unsubscribe on "+c.topic), true
+	}
+	m.subscription = aws.ToString(subscribed.SubscriptionArn)
+	return Finding{}, false
+}
+
+// awaitProbe waits a while for an event of one of the keys, and says when it was in the queue. The notice
+// is zero when none came.
+func (c *chain) awaitProbe(ctx context.Context, queue string, ours func(key string) bool) (sent time.Time, n events.Notice, err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeAgain)
+	defer cancel()
+	for ctx.Err() == nil {
+		out, err := c.aws.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+			QueueUrl: &queue, MaxNumberOfMessages: 10, WaitTimeSeconds: 5,
+			MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameSentTimestamp},
+		}, queueIn(c.topic))
+		if err != nil && ctx.Err() == nil {
+			return time.Time{}, events.Notice{}, err
+		}
+		if err != nil {
+			break
+		}
+		for _, m := range out.Messages {
+			notices, err := events.Parse([]byte(aws.ToString(m.Body)))
+			if err != nil {
+				continue // not this probe's
+			}
+			for _, n := range notices {
+				if n.Bucket == c.bucket && ours(n.Key) {
+					ms, _ := strconv.ParseInt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64)
+					return time.UnixMilli(ms), n, nil
+				}
+			}
+		}
+	}
+	return time.Time{}, events.Notice{}, nil
+}
+
+// cleanUp takes away what the probe made, and says what it could not.
+func (c *chain) cleanUp(ctx context.Context, m *made) (left string) {
+	ctx, cancel := context.WithTimeout(ctx, cleanUpLimit)
+	defer cancel()
+	var errs []error
+	note := func(what string, err error) {
+		if err != nil && !isNotFound(err) {
+			errs = append(errs, fmt.Errorf("%s: %s", what, brief(err)))
+		}
+	}
+	for _, o := range m.objects {
+		_, err := c.aws.s3.DeleteObject(ctx, &o)
+		note("s3://"+c.bucket+"/"+aws.ToString(o.Key), err)
+	}
+	if m.subscription != "" {
+		_, err := c.aws.sns.Unsubscribe(ctx, &sns.UnsubscribeInput{SubscriptionArn: &m.subscription}, topicIn(c.topic))
+		note(m.subscription, err)
+	}
+	if m.queue != "" {
+		_, err := c.aws.sqs.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: &m.queue}, queueIn(c.topic))
+		note(m.queue, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return strings.ReplaceAll(err.Error(), "\n", ", ")
+	}
+	return ""
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"npcnix/nix"
+)
+
+// shownLines is how much of a log is shown, so that a screen holds it all; --json has the rest.
+const shownLines = 6
+
+// lines are what a person reads: a label and what is to be said, one below the other.
+type lines struct{ strings.Builder }
+
+func (l *lines) add(label, format string, args ...any) {
+	fmt.Fprintf(l, "%-15s%s\n", label+":", fmt.Sprintf(format, args...))
+}
+
+// text renders the status for a person. Its first line is the Rust npcnix's.
+func (s hostStatus) text(now time.Time) string {
+	var l lines
+	if s.Paused != nil {
+		fmt.Fprintln(&l, s.Paused)
+	} else {
+		fmt.Fprintln(&l, "active")
+	}
+	l.add("host", "%s", or(s.Host, "unknown"))
+	l.add("remote", "%s", or(s.Remote, "not set"))
+	l.add("configuration", "%s", or(s.Configuration, "not set"))
+	l.add("events", "%s", or(s.QueueURL, map[bool]string{true: "watch of the file", false: "no queue; polling"}[strings.HasPrefix(s.Remote, "file:")]))
+	s.systems(&l, now)
+	s.progress(&l, now)
+	s.agent(&l, now)
+	if s.RebootDue != "" {
+		l.add("restart", "due: %s%s", s.RebootDue, at(", planned ", s.Agent.RebootAt, now))
+	}
+	if s.StateError != "" {
+		l.add("problem", "%s; the agent sets it aside at its next look at the store", s.StateError)
+	}
+	if s.ActivationError != "" {
+		l.add("problem", "%s; the agent sets it aside at its next look at the store", s.ActivationError)
+	}
+	return l.String()
+}
+
+// systems says what runs, what was applied and what is wanted.
+func (s hostStatus) systems(l *lines, now time.Time) {
+	l.add("running", "%s", or(s.Running, "unknown"))
+	switch a := s.Applied; {
+	case a != nil:
+		l.add("applied", "%s as %s, %s", a.ETag, a.Configuration, ago(a.At, now))
+	case s.StateError != "":
+		l.add("applied", "unknown")
+	default:
+		l.add("applied", "nothing yet")
+	}
+	if s.Wanted != "" && (s.Applied == nil || s.Applied.ETag != s.Wanted) {
+		l.add("wanted", "%s", s.Wanted)
+	}
+	if s.Drifted {
+		l.add("drifted", "yes: %s was applied, but something else runs", s.Applied.System)
+	}
+}
+
+// progress says how far the work on a version has got, or what became of it.
+func (s hostStatus) progress(l *lines, now time.Time) {
+	if i := s.Intent; i != nil {
+		l.add("in progress", "%s %s, attempt %d, begun %s", i.Stage, i.ETag, i.Attempt, ago(i.Since, now))
+	}
+	if s.Activation != nil {
+		l.add("activation", "%s", stage(s.Activation, now))
+	}
+	f := s.Failure
+	if f == nil {
+		return
+	}
+	if f.Rejected {
+		verdict := "rejected"
+		if f.RolledBack {
+			verdict = "rolled back and rejected"
+		}
+		l.add("latest", "%s %s after attempt %d %s; `npcnix retry` tries again", f.ETag, verdict, f.Attempts, ago(f.At, now))
+	} else {
+		l.add("latest", "%s failed at attempt %d %s, next attempt at %s%s", f.ETag, f.Attempts, ago(f.At, now),
+			f.Next().UTC().Format(time.RFC3339), at(", ", f.Next(), now))
+	}
+	l.add("error", "%s", f.Error)
+	for _, line := range f.Tail[max(0, len(f.Tail)-shownLines):] {
+		fmt.Fprintf(l, "%15s%s\n", "| ", line)
+	}
+}
+
+// stage says what an activation is about, and how long that may take.
+func stage(a *nix.Activation, now time.Time) string {
+	within := func(secs float64) string {
+		limit := time.Duration(secs * float64(time.Second)).Round(time.Second)
+		return fmt.Sprintf("begun %s, may take %s", ago(a.Ordered, now), limit)
+	}
+	switch a.Stage {
+	case nix.StageOrdered:
+		return "ordered: the switch to " + a.System + " is about to begin"
+	case nix.StageSwitching:
+		return "switching to " + a.System + ", " + within(a.SwitchSecs)
+	case nix.StageSwitched:
+		return a.System + " runs and has to prove itself, " + within(a.SwitchSecs+a.ConfirmSecs)
+	case nix.StageConfirming:
+		return a.System + " has proved itself: the profile and the boot loader are being set"
+	case nix.StageBooting:
+		return a.System + " boots next: " + a.Why
+	case nix.StageRollingBack:
+		return "going back to " + a.Previous + ": " + a.Reason
+	case nix.StageStranded:
+		return fmt.Sprintf("could not go back to %s: %s", a.Previous, a.Trouble)
+	}
+	return string(a.Stage)
+}
+
+// agent says how the agent is doing, and what it heard of last.
+func (s hostStatus) agent(l *lines, now time.Time) {
+	a := s.Agent
+	switch {
+	case a.Error != "":
+		l.add("agent", "%s, but what it says is unknown: %s", map[bool]string{true: "runs", false: "does not run"}[a.Running], a.Error)
+		return
+	case !a.Running && a.PID == 0:
+		l.add("agent", "does not run: start it with `systemctl start npcnix`, or run `npcnix follow`")
+		return
+	case !a.Running:
+		l.add("agent", "does not run; what follows is from the last one. `systemctl start npcnix`, or `npcnix follow`, starts one")
+	default:
+		l.add("agent", "runs as process %d, started %s", a.PID, ago(a.Started, now))
+	}
+	for _, part := range []struct{ name, label string }{
+		{"queue", "receiving"}, {"store", "store"}, {"record", "record"}, {"lease", "leases"}, {"config", "settings"},
+	} {
+		switch h, tried := a.Parts[part.name]; {
+		case !a.Running:
+		case part.name == "queue" && s.Paused != nil:
+			l.add(part.label, "no, as the host is paused: events stay in the queue")
+		case tried && !h.Works:
+			l.add(part.label, "fails, since %s: %s", age(now.Sub(h.Since)), h.Error)
+		case part.name == "queue" && tried:
+			l.add(part.label, "yes, since %s", age(now.Sub(h.Since)))
+		case part.name == "queue" && (s.QueueURL != "" || strings.HasPrefix(s.Remote, "file:")):
+			l.add(part.label, "no answer yet")
+		}
+	}
+	if a.Hindered != "" && a.Parts["store"].Works {
+		l.add("hindered", "%s", a.Hindered)
+	}
+	l.add("last event", "%s", or(ago(a.LastEvent, now), "none"))
+	poll := or(ago(a.LastPoll, now), "none")
+	if !a.LastLook.Equal(a.LastPoll) {
+		poll += fmt.Sprintf("; last look at the store %s (%s)", ago(a.LastLook, now), a.Trigger)
+	}
+	l.add("last poll", "%s", poll)
+	if a.Running && !a.Next.IsZero() {
+		l.add("next look", "%s, unless an event comes before", at("", a.Next, now))
+	}
+}
+
+func or(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+// ago says how long ago t was; "" if it is zero.
+func ago(t, now time.Time) string {
+	switch {
+	case t.IsZero():
+		return ""
+	case t.After(now.Add(time.Second)):
+		return age(t.Sub(now)) + " ahead of the clock"
+	}
+	return age(now.Sub(t)) + " ago"
+}
+
+// at says in how long t will be; "" if it is zero.
+func at(before string, t, now time.Time) string {
+	switch {
+	case t.IsZero():
+		return ""
+	case !t.After(now):
+		return before + "due now"
+	}
+	return before + "in " + age(t.Sub(now))
+}
+
+// age is a duration as exactly as a person wants it.
+func age(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < time.Hour:
+		return fmt.Sprintf("%dm %ds", d/time.Minute, d%time.Minute/time.Second)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh %dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%d days", d/(24*time.Hour))
+}
