@@ -94,9 +94,9 @@ type Options struct {
 	// Machine is watched when a system proves itself, and restarted where config.json says so.
 	// Nil: neither.
 	Machine Machine
-	// Reach connects anew to the store and, if asked to, to the queue, as a process that was just
-	// started would. Nil: what runs is not asked to prove that it can.
-	Reach func(ctx context.Context, queue bool) error
+	// Reach connects anew to the store and, if asked to, to the queue of the settings, as a process
+	// that was just started would. Nil: what runs is not asked to prove that it can.
+	Reach func(ctx context.Context, c Config, queue bool) error
 
 	// Ours tells notices about this host's remote from others. Nil: all are.
 	Ours func(events.Notice) bool
@@ -163,7 +163,7 @@ type Agent struct {
 	hindrances int                         // rounds in a row that ended hindered
 	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on
 	pause      *backoff.ExponentialBackOff // between attempts that something else than a publish hinders
-	rebootAt   time.Time                   // when the machine is to be restarted; zero if not
+	restart    restart
 }
 
 // New checks the options and the data directory.
@@ -198,10 +198,11 @@ type round struct {
 	state    State
 	previous nix.System // what ran when it began
 	running  nix.System // what runs
-	reboot   string     // why the machine is to be restarted; "" if not
-	target   Target
-	attempt  int
-	times    Times
+	// Why the machine is to be restarted, and the system that boots next; "" if not, or none.
+	reboot, bootsNext string
+	target            Target
+	attempt           int
+	times             Times
 }
 
 // reconcile makes the host run what the store holds. It is the only way anything is done.
@@ -336,7 +337,7 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 		return err
 	}
 	in := r.state.Intent
-	in.System, in.Times, in.Queue = s.Path, r.times, a.inbox.view().healthy
+	in.System, in.Times, in.Queue = s.Path, r.times, a.inbox.view().reached
 	if err := a.preActivate(ctx, r); err != nil {
 		return err
 	}
@@ -358,15 +359,29 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 }
 
 // order is what an activation for an intent, which may be nil, is to heed.
-func (a *Agent) order(c Config, in *Intent) nix.Order {
-	v := Verifier{Host: a.Host, Machine: a.Machine, Config: c, Log: a.Log}
-	o := c.Order(v)
+func (a *Agent) order(before Config, in *Intent) nix.Order {
+	o := before.Order(Verifier{})
 	if in != nil {
 		o.ID = in.Activation
-		if a.Reach != nil {
-			v.Reach = func(ctx context.Context) error { return a.Reach(ctx, in.Queue) }
+	}
+	// The system may bring settings of its own: it is by these that the host lives on.
+	o.Verify = func(ctx context.Context, act nix.Activation) error {
+		c, err := a.loadConfig()
+		if err != nil {
+			return fmt.Errorf("the settings cannot be used any more: %w", err)
 		}
-		o.Verify = v.Verify
+		v := Verifier{Host: a.Host, Machine: a.Machine, Config: c, Log: a.Log}
+		if in != nil && a.Reach != nil {
+			queue := in.Queue || c.QueueURL != before.QueueURL
+			v.Reach = func(ctx context.Context) error {
+				err := a.Reach(ctx, c, queue)
+				if errors.Is(err, store.ErrNotFound) && c.Remote == in.Remote {
+					return nil // it is gone by now, and that was an answer
+				}
+				return err
+			}
+		}
+		return v.Verify(ctx, act)
 	}
 	return o
 }

@@ -43,10 +43,11 @@ func Decide(have Known, want Target, now time.Time) (Decision, string) {
 	if have.Force {
 		return Apply, "asked to apply whatever is known"
 	}
-	if in := have.Intent; in != nil && in.Stage == StageBooting && in.Same(want) {
+	booting := have.Intent != nil && have.Intent.Stage == StageBooting
+	if booting && have.Intent.Same(want) {
 		return Booting, "it boots next: a restart of the machine is due"
 	}
-	if a := have.Applied; a != nil && a.Same(want) && !have.Unsettled {
+	if a := have.Applied; a != nil && a.Same(want) && !have.Unsettled && !booting {
 		switch {
 		case have.Running.Path == "" || a.System == "" || have.Running.Path == a.System:
 			return Unchanged, "already applied"
@@ -66,6 +67,8 @@ func Decide(have Known, want Target, now time.Time) (Decision, string) {
 		return Apply, fmt.Sprintf("attempt %d", f.Attempts+1)
 	}
 	switch a := have.Applied; {
+	case booting:
+		return Apply, "another version boots next"
 	case a == nil:
 		return Apply, "nothing applied yet"
 	case a.Same(want) && have.Unsettled:

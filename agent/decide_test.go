@@ -33,6 +33,8 @@ func TestDecide(t *testing.T) {
 		{"drift is corrected when asked for", Known{State: State{Applied: applied}, Running: nix.System{Path: "/x"}, CorrectDrift: true}, v1, Apply, "drift"},
 		{"a new version applies over drift", Known{State: State{Applied: applied}, Running: nix.System{Path: "/x"}}, v2, Apply, "new version"},
 		{"after a failed activation the applied version is returned to", Known{State: State{Applied: applied, Unsettled: true}, Running: nix.System{Path: "/x"}}, v1, Apply, "returning"},
+		{"what boots next waits for that", Known{State: State{Applied: applied, Intent: &Intent{Target: v2, Stage: StageBooting}}}, v2, Booting, "restart"},
+		{"the applied version is gone back to while another boots next", Known{State: State{Applied: applied, Intent: &Intent{Target: v2, Stage: StageBooting}}, Running: nix.System{Path: "/s1"}}, v1, Apply, "another version boots next"},
 		{"a paused host waits", Known{Paused: &Pause{Type: pauseIndefinitely}}, v1, Wait, "paused"},
 		{"a host paused until later waits", Known{Paused: &Pause{Type: pauseUntil, Until: now.Add(time.Minute)}}, v1, Wait, "2026-11-22T12:01:00Z"},
 		{"a pause that ran out does not count", Known{Paused: &Pause{Type: pauseUntil, Until: now}}, v1, Apply, ""},

@@ -203,6 +203,11 @@ func (h *fakeHost) finish(ctx context.Context, o nix.Order) (nix.Activation, err
 	}
 	var err error
 	if o.Verify != nil {
+		if o.ConfirmTimeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, o.ConfirmTimeout)
+			defer cancel()
+		}
 		err = o.Verify(ctx, *h.left)
 	}
 	if err != nil {

@@ -43,6 +43,7 @@ type inbox struct {
 	held      []item
 	open      bool          // whether to receive
 	healthy   bool          // whether the last receive worked
+	reached   bool          // whether any has
 	changed   chan struct{} // closed, and replaced, when any of the above changes
 }
 
@@ -80,6 +81,7 @@ func (in *inbox) update(change func()) {
 type view struct {
 	fresh   bool // something was received that no round has taken
 	healthy bool
+	reached bool // it is healthy, and not only so far as is known
 	open    bool
 	changed <-chan struct{} // closed at the next change
 }
@@ -88,7 +90,7 @@ func (in *inbox) view() view {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	fresh := slices.ContainsFunc(in.held, func(i item) bool { return !i.taken })
-	return view{fresh, in.healthy, in.open && len(in.held) < maxHeld, in.changed}
+	return view{fresh, in.healthy, in.healthy && in.reached, in.open && len(in.held) < maxHeld, in.changed}
 }
 
 func (in *inbox) setOpen(open bool) {
@@ -198,9 +200,9 @@ func (in *inbox) accept(ctx context.Context, ds []events.Delivery) {
 	if len(ours) > 0 {
 		in.log.pulse.update(func(now *Pulse) { now.LastEvent = time.Now().UTC() })
 	}
-	if v := in.view(); len(ours) > 0 || !v.healthy {
+	if v := in.view(); len(ours) > 0 || !v.reached {
 		in.update(func() {
-			in.healthy = true
+			in.healthy, in.reached = true, true
 			for _, d := range ours {
 				in.hold(d)
 			}

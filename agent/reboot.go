@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -38,35 +39,56 @@ func parseWindow(s string) (window, error) {
 	return window{at(h1, m1), at(h2, m2)}, nil
 }
 
-// pick returns a random moment of the window that is open at now, or else opens next. A moment that
-// is due at once is none to pick, so that a fleet does not restart all at one time.
-func (w window) pick(now time.Time) time.Time {
+// next returns when the window opens, or now where it is open, and when it closes then. A window of the
+// whole day closes a while from now.
+func (w window) next(now time.Time) (opens, closes time.Time) {
 	if w.from == w.to {
-		return now.Add(rand.N(rebootSpread))
+		return now, now.Add(rebootSpread)
 	}
 	// By the calendar, as days with a change of the clock are longer or shorter.
 	on := func(day int, at time.Duration) time.Time {
 		return time.Date(now.Year(), now.Month(), now.Day()+day, 0, int(at/time.Minute), 0, 0, now.Location())
 	}
 	for day := -1; ; day++ {
-		opens, closes := on(day, w.from), on(day, w.to)
+		opens, closes = on(day, w.from), on(day, w.to)
 		if w.to < w.from {
 			closes = on(day+1, w.to)
 		}
-		if opens.Before(now) {
-			opens = now
-		}
-		if closes.After(opens) {
-			return opens.Add(rand.N(closes.Sub(opens)))
+		if closes.After(now) && closes.After(opens) {
+			if opens.Before(now) {
+				opens = now
+			}
+			return opens, closes
 		}
 	}
+}
+
+// pick returns a random moment of the window that is open at now, or else opens next, so that a fleet
+// does not restart all at one time.
+func (w window) pick(now time.Time) time.Time {
+	opens, closes := w.next(now)
+	return opens.Add(rand.N(closes.Sub(opens)))
+}
+
+// open reports whether the window is open.
+func (w window) open(now time.Time) bool {
+	opens, _ := w.next(now)
+	return !opens.After(now)
+}
+
+// A restart is what the agent means to do about one that is due.
+type restart struct {
+	at     time.Time // zero: nothing
+	window string    // that at was picked from
+	system string    // that it is for
 }
 
 // lookForReboot finds out whether the machine is to be restarted, and why.
 func (a *Agent) lookForReboot(ctx context.Context, r *round) {
 	r.reboot = ""
-	if in := r.state.Intent; in != nil && in.Stage == StageBooting {
-		r.reboot = "the new system boots next"
+	system := r.running.Path
+	if r.bootsNext != "" {
+		r.reboot, system = "the new system boots next", r.bootsNext
 	} else if a.Machine != nil {
 		why, err := a.Machine.RebootDue(ctx)
 		if err != nil {
@@ -75,42 +97,74 @@ func (a *Agent) lookForReboot(ctx context.Context, r *round) {
 		}
 		r.reboot = why
 	}
-	a.planReboot(r.reboot, r.config)
+	a.planRestart(r, system)
 }
 
-// planReboot picks the time of the restart when it becomes due.
-func (a *Agent) planReboot(why string, c Config) {
-	switch {
-	case why == "" || c.Reboot != RebootWhenNeeded || c.Paused.Active(time.Now()) || a.Machine == nil || a.Once != "":
-		a.rebootAt = time.Time{}
-	case a.rebootAt.IsZero():
-		w, err := parseWindow(c.RebootWindow)
-		if err != nil {
-			return // a config.json that holds it is refused
-		}
-		a.rebootAt = w.pick(time.Now())
-		a.Log.Warn("a restart of the machine is due", "why", why, "at", a.rebootAt.Format(time.RFC3339))
+// planRestart picks the time of the restart. For one system the machine is restarted once: where it is
+// due again after that, a restart does not help.
+func (a *Agent) planRestart(r *round, system string) {
+	c := r.config
+	if r.reboot == "" || c.Reboot != RebootWhenNeeded || c.Paused.Active(time.Now()) || a.Machine == nil || a.Once != "" {
+		a.restart = restart{}
+		return
 	}
+	if r.state.Restarted == system {
+		a.reporter.counted("restart for "+system, "a restart of the machine is due although it was restarted for this system; a person is needed", "why", r.reboot, "system", system)
+		a.restart = restart{}
+		return
+	}
+	if a.restart.system == system && a.restart.window == c.RebootWindow {
+		return
+	}
+	w, err := parseWindow(c.RebootWindow)
+	if err != nil {
+		return // a config.json that holds it is refused
+	}
+	a.restart = restart{w.pick(time.Now()), c.RebootWindow, system}
+	a.Log.Warn("a restart of the machine is due", "why", r.reboot, "at", a.restart.at.Format(time.RFC3339))
 }
 
-// rebootDue reports what a record says.
-func (r *round) rebootDue() bool { return r.reboot != "" }
-
-// rebootTimer fires when the machine is to be restarted; never, while something else is to be done.
-func (a *Agent) rebootTimer(out outcome) (<-chan time.Time, func()) {
-	if a.rebootAt.IsZero() || out.kind != outcomeApplied && out.kind != outcomeBooting {
+// restartTimer fires when the machine is to be restarted; never, while something else is to be done.
+func (a *Agent) restartTimer(out outcome) (<-chan time.Time, func()) {
+	if a.restart.at.IsZero() || out.kind != outcomeApplied && out.kind != outcomeBooting {
 		return nil, func() {}
 	}
-	t := time.NewTimer(time.Until(a.rebootAt))
+	t := time.NewTimer(time.Until(a.restart.at))
 	return t.C, func() { t.Stop() }
 }
 
-// restart restarts the machine. Nothing is under way, as the agent waits.
-func (a *Agent) restart(ctx context.Context) {
-	a.Log.Warn("restarting the machine")
-	a.status("restarting the machine")
-	if err := a.Machine.Reboot(ctx); err != nil {
+// restartMachine restarts the machine, if that is still the time for it, and nothing else is under way.
+func (a *Agent) restartMachine(ctx context.Context) {
+	if w, err := parseWindow(a.restart.window); err != nil || !w.open(time.Now()) {
+		a.restart.at = w.pick(time.Now()) // a build took its time, or the clock was set
+		return
+	}
+	a.restart.at = time.Now().Add(rebootAgain)
+	brief, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	unlock, err := a.Dir.LockActivation(brief, nil)
+	if err != nil {
+		return // somebody activates by hand
+	}
+	defer unlock()
+	state, err := a.Dir.ReadState()
+	if err == nil && state.Restarted == a.restart.system {
+		a.restart = restart{} // it is on its way
+		return
+	}
+	if err == nil {
+		state.Restarted = a.restart.system
+		err = a.Dir.saveState(state)
+	}
+	if err == nil {
+		a.Log.Warn("restarting the machine", "system", a.restart.system)
+		a.status("restarting the machine")
+		if err = a.Machine.Reboot(ctx); err != nil {
+			state.Restarted = ""
+			err = errors.Join(err, a.Dir.saveState(state))
+		}
+	}
+	if err != nil {
 		a.reporter.failed("restart", "the machine cannot be restarted; it will be tried again", err)
 	}
-	a.rebootAt = time.Now().Add(rebootAgain)
 }

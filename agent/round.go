@@ -122,9 +122,12 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		}
 		r.previous = r.running
 	}
+	if found && act.Stage == nix.StageBooting {
+		r.bootsNext = act.System
+	}
 	switch ours := found && in != nil && in.Activation != "" && act.ID == in.Activation; {
 	case in == nil:
-	case !ours:
+	case !ours, failed != nil && failed.Busy:
 		// The work was cut short before anything was changed.
 		r.state.Intent = nil
 		if err := a.save(r); err != nil {
@@ -163,8 +166,9 @@ func (a *Agent) takenBack(r *round, t Target, e *nix.ActivateError) {
 	} else {
 		f.Rejected, f.RolledBack = true, !e.Stranded()
 	}
-	// What runs is the previous system, and so what was applied or chosen by somebody.
-	r.state.Unsettled = e.Stranded()
+	// Else what runs is the previous system, and so what was applied, or chosen by somebody.
+	strange := r.state.Applied == nil || r.running.Path != r.state.Applied.System
+	r.state.Unsettled = e.Stranded() || r.state.Unsettled && strange
 	r.state.Hook = hookAfter(r, HookOnFailure, e.Activation, e)
 }
 
@@ -282,6 +286,9 @@ func (a *Agent) begin(r *round) error {
 // applied takes note that the target is reached.
 func (a *Agent) applied(ctx context.Context, r *round, s nix.System) outcome {
 	r.times.Acknowledged = time.Now()
+	if c, err := a.loadConfig(); err == nil {
+		r.config = c // the system may have brought hooks of its own
+	}
 	if in := r.state.Intent; in.Stage == StageActivating {
 		r.state.Hook = hookAfter(r, HookPostActivate, nix.Activation{ID: in.Activation, System: s.Path, Previous: r.previous.Path}, nil)
 	}
@@ -322,7 +329,7 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 		a.report(r, StatePaused)
 		return outcome{kind: outcomePaused, err: err}
 	case errors.As(err, new(rebootDue)):
-		return a.booting(r, err)
+		return a.booting(ctx, r, err)
 	case ctx.Err() != nil && (r.state.Intent.Stage != StageActivating || errors.Is(err, ctx.Err())):
 		return a.hindered(ctx, r, err)
 	case errors.As(err, &back) && back.Busy:
@@ -339,9 +346,9 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 	if back != nil {
 		a.takenBack(r, r.target, back)
 	} else {
-		id := r.state.Intent.Activation
+		act := nix.Activation{ID: r.state.Intent.Activation, System: r.state.Intent.System, Previous: r.running.Path}
 		r.setFailure(r.target, r.attempt, err, logTail(err))
-		r.state.Hook = hookAfter(r, HookOnFailure, nix.Activation{ID: id, Previous: r.running.Path}, err)
+		r.state.Hook = hookAfter(r, HookOnFailure, act, err)
 	}
 	if err := a.Dir.saveState(r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
@@ -381,8 +388,9 @@ func (a *Agent) hindered(ctx context.Context, r *round, err error) outcome {
 }
 
 // booting ends a round whose system boots next. The intent is kept until the machine was restarted.
-func (a *Agent) booting(r *round, why error) outcome {
-	r.state.Intent.Stage, r.state.Failure = StageBooting, nil
+func (a *Agent) booting(ctx context.Context, r *round, why error) outcome {
+	r.state.Intent.Stage, r.state.Failure, r.bootsNext = StageBooting, nil, r.state.Intent.System
+	a.lookForReboot(ctx, r)
 	if err := a.Dir.saveState(r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
@@ -420,7 +428,7 @@ func (a *Agent) report(r *round, s RecordState) {
 		Remote: r.target.Remote, Configuration: r.target.Configuration,
 		Version: RecordVersion{r.target.ETag, r.target.VersionID},
 		State:   s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
-		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue(),
+		Agent: a.Version, Times: r.times, RebootDue: r.reboot != "",
 	}
 	rec.Times.Acknowledged = time.Now()
 	switch f, applied := r.state.Failure, r.state.Applied; {

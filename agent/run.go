@@ -125,8 +125,8 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 	defer timer.Stop()
 	a.pulse.next(time.Now().Add(wait))
 	defer a.pulse.next(time.Time{})
-	reboot, stopReboot := a.rebootTimer(out)
-	defer stopReboot()
+	restart, stopRestart := a.restartTimer(out)
+	defer func() { stopRestart() }()
 	var breathed <-chan time.Time
 	for {
 		v := a.inbox.view()
@@ -149,9 +149,10 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 			return TriggerEvent
 		case <-timer.C:
 			return TriggerPoll
-		case <-reboot:
-			a.restart(ctx)
-			reboot = nil
+		case <-restart:
+			a.restartMachine(ctx)
+			stopRestart()
+			restart, stopRestart = a.restartTimer(out)
 		case <-a.Poke:
 			return TriggerManual
 		case <-ctx.Done():
@@ -188,7 +189,7 @@ func (a *Agent) round(ctx context.Context, trigger Trigger) outcome {
 			break
 		}
 	}
-	a.pulse.looked(r, out, a.rebootAt)
+	a.pulse.looked(r, out, a.restart.at)
 	a.settle(ctx, out)
 	if trigger == TriggerEvent && out.kind == outcomeApplied && !out.fresh {
 		a.idled = time.Now()

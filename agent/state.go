@@ -45,6 +45,8 @@ type State struct {
 	// Unsettled: an activation failed since Applied and could not be taken back, so that what
 	// runs may be neither the applied system nor somebody's choice.
 	Unsettled bool `json:"unsettled,omitempty"`
+	// Restarted is the system that the machine was last restarted for.
+	Restarted string `json:"restarted_for,omitempty"`
 
 	rest unknown
 }

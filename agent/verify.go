@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +79,7 @@ func until(ctx context.Context, what func() error) error {
 }
 
 // unitsSettle watches the units for a while: none that ran before may have failed at its end. One
-// that is started again and again has until ctx ends to stay up.
+// that is started again and again has until ctx ends to stay up for as long.
 func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 	if v.Machine == nil || len(act.Ran) == 0 {
 		return nil // there is no systemd, or it was another boot's
@@ -88,14 +89,23 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 	tick := time.NewTicker(unitLook)
 	defer tick.Stop()
 	over := false
+	var before nix.Failing
+	var restless []string // started again when they were looked at last
 	for {
 		now, err := v.Machine.NewlyFailing(ctx, act, v.Config.ExemptUnits)
+		if err == nil {
+			if again := restarted(before, now); len(again) > 0 {
+				restless, over = again, false
+				settled.Reset(seconds(v.Config.settleSecs()))
+			}
+			before = now
+		}
 		switch {
 		case err != nil && ctx.Err() == nil:
 			return err
 		case err == nil && over && len(now.Failed) > 0:
 			return fmt.Errorf("units failed that ran before: %s", strings.Join(now.Failed, " "))
-		case err == nil && over && len(now.Restarting) == 0:
+		case err == nil && over:
 			if len(now.New) > 0 {
 				v.Log.Warn("units are failing that did not run before; the system is confirmed all the same", "units", strings.Join(now.New, " "))
 			}
@@ -106,10 +116,22 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 			over = true
 		case <-tick.C:
 		case <-ctx.Done():
-			if over && len(now.Restarting) > 0 {
-				return fmt.Errorf("units are restarted again and again that ran before: %s", strings.Join(now.Restarting, " "))
+			if len(restless) > 0 {
+				return fmt.Errorf("units are restarted again and again that ran before: %s", strings.Join(restless, " "))
 			}
 			return errors.New("units could not be looked at in time")
 		}
 	}
+}
+
+// restarted returns the units that ran before and wait to be started again, or were between two looks.
+func restarted(before, now nix.Failing) []string {
+	again := slices.Clone(now.Restarting)
+	for name, times := range now.Restarts {
+		if was, seen := before.Restarts[name]; seen && was != times && !slices.Contains(again, name) {
+			again = append(again, name)
+		}
+	}
+	slices.Sort(again)
+	return again
 }

@@ -179,7 +179,7 @@ func (f *fleet) keepInMemory(b *testing.B) {
 }
 
 // follow runs a host's agent, real but for its nix, until the benchmark ends.
-func (f *fleet) follow(name string, h *watchedHost) {
+func (f *fleet) follow(name string, h agent.Host) {
 	f.t.Helper()
 	ctx := f.t.Context()
 	r, err := store.Open(ctx, remote+"?region="+awsfake.Region+"&endpoint="+f.endpoint, store.Options{})

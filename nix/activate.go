@@ -83,7 +83,7 @@ func (e *ActivateError) Stranded() bool { return e.Stage == StageStranded }
 // An [*ActivateError] says that s was taken back. Nothing was done where the error is
 // [ErrNotNixOS], [ErrMachine], or ctx's own from before the beginning.
 //
-// Settled activations stay on disk until Forget.
+// A settled activation stays on disk until the next one.
 func (h *Host) Activate(ctx context.Context, s System, o Order) (Activation, error) {
 	if err := ctx.Err(); err != nil {
 		return Activation{}, fmt.Errorf("activate: %w", err)
@@ -91,11 +91,39 @@ func (h *Host) Activate(ctx context.Context, s System, o Order) (Activation, err
 	if err := switchable(s); err != nil {
 		return Activation{}, fmt.Errorf("activate: %w", err)
 	}
+	if err := h.unplan(ctx, o); err != nil {
+		return Activation{}, fmt.Errorf("activate: %w", blamed(ctx, err))
+	}
 	a, err := h.order(ctx, s, o)
 	if err != nil {
 		return Activation{}, fmt.Errorf("activate: %w", blamed(ctx, err))
 	}
 	return h.drive(ctx, a, o)
+}
+
+// unplan takes back a system that is only to boot next, as another is wanted by now.
+func (h *Host) unplan(ctx context.Context, o Order) error {
+	left, err := ReadActivation(h.opts.Dir)
+	if err != nil || left == nil || left.Stage != StageBooting {
+		return nil // order reports what cannot be read
+	}
+	unlock, free, err := lockActivation(ctx, h.opts.Dir, lockGrace)
+	if err != nil {
+		return err
+	}
+	if !free {
+		return errors.New("another activation is under way")
+	}
+	err = left.goBack(h.opts.Dir, "another system is wanted by now")
+	unlock()
+	if err != nil {
+		return err
+	}
+	var back *ActivateError
+	if _, err = h.drive(ctx, left, o); errors.As(err, &back) && !back.Stranded() {
+		return nil
+	}
+	return err
 }
 
 // Resume takes up the activation that an earlier process left, if there is one, and brings it to
@@ -111,15 +139,17 @@ func (h *Host) Resume(ctx context.Context, o Order) (a Activation, found bool, e
 		}
 		return Activation{}, false, nil
 	}
-	if err != nil || left == nil {
+	switch {
+	case err != nil || left == nil:
 		return Activation{}, false, err
+	case left.Stage == StageConfirmed:
+		return *left, true, nil
+	case left.Stage.Settled():
+		return *left, true, &ActivateError{*left}
 	}
 	a, err = h.drive(ctx, left, o)
 	return a, true, err
 }
-
-// Forget removes the settled activation, once what has become of it is remembered elsewhere.
-func (h *Host) Forget() error { return forgetActivation(h.opts.Dir) }
 
 // order makes an activation durable. Nothing is done yet.
 func (h *Host) order(ctx context.Context, s System, o Order) (*Activation, error) {
@@ -143,6 +173,9 @@ func (h *Host) order(ctx context.Context, s System, o Order) (*Activation, error
 	previous, err := h.Current(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if boots, _, err := h.Profiled(); err == nil && previous == s && boots != (System{}) {
+		previous = boots // s runs, but was not confirmed: that is no way back
 	}
 	link, err := h.fallback(ctx)
 	if err != nil {
@@ -183,13 +216,13 @@ func (h *Host) drive(ctx context.Context, a *Activation, o Order) (Activation, e
 		var err error
 		switch stage {
 		case StageConfirmed:
-			h.disarm(ctx, a)
+			h.disarm(ctx, true)
 			return *a, nil
 		case StageRolledBack, StageStranded:
-			h.disarm(ctx, a)
+			h.disarm(ctx, true)
 			return *a, &ActivateError{*a}
 		case StageBooting:
-			h.disarm(ctx, a)
+			h.disarm(ctx, true)
 			return *a, nil
 		case StageSwitched:
 			err = h.prove(ctx, a, o)
@@ -245,6 +278,14 @@ func (h *Host) afterRestart(ctx context.Context, a *Activation) error {
 		return err
 	}
 	defer unlock()
+	switch now, err := ReadActivation(h.opts.Dir); { // which others may have changed before
+	case err != nil:
+		return err
+	case now == nil || now.ID != a.ID || now.BootID == bootID():
+		return nil
+	default:
+		*a = *now
+	}
 	running, err := h.Current(ctx)
 	if err != nil {
 		return err
@@ -262,8 +303,11 @@ func (h *Host) afterRestart(ctx context.Context, a *Activation) error {
 		return a.save(h.opts.Dir)
 	case running.Path == a.Previous && a.Stage != StageBooting && !h.profileHas(a.System):
 		// Nothing of it is left: the machine has booted the previous system.
-		a.CutShort = true
-		a.Reason = "the machine was restarted before the new system was confirmed"
+		if a.Stage != StageRollingBack { // which has a reason of its own
+			a.CutShort = true
+			a.Reason = "the machine was restarted before the new system was confirmed"
+		}
+		a.Trouble = ""
 		return a.to(h.opts.Dir, StageRolledBack)
 	case a.Stage == StageRollingBack:
 		return a.save(h.opts.Dir)

@@ -65,7 +65,9 @@ type Activation struct {
 	Trouble  string   `json:"trouble"`   // what did not go well on the way back
 	CutShort bool     `json:"cut_short"` // by a kill or a restart: no fault of the system's
 	Busy     bool     `json:"busy"`      // nothing was done, as somebody else was switching all the while
-	Tries    int      `json:"tries"`     // at the way back
+	Tries    int      `json:"tries"`     // at the way back, that have failed
+	// Installed: the profile and the boot loader were, or are about to be, changed.
+	Installed bool `json:"installed"`
 
 	// What systemd knew before: units that ran, and those that had failed.
 	Ran    []string `json:"units_ran"`
@@ -164,14 +166,6 @@ func (a *Activation) to(dir string, s Stage) error {
 func (a *Activation) goBack(dir, reason string) error {
 	a.Reason = reason
 	return a.to(dir, StageRollingBack)
-}
-
-// forgetActivation removes a settled activation.
-func forgetActivation(dir string) error {
-	if err := os.Remove(filepath.Join(dir, activationFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: forget activation: %w", ErrMachine, err)
-	}
-	return syncFolder(dir)
 }
 
 func syncFolder(dir string) error {

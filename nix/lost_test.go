@@ -264,7 +264,7 @@ func TestASystemThatWasBootedProvesItself(t *testing.T) {
 		back   string // why it was taken back
 	}{
 		{"and is confirmed", 2, nil, "v2 boot", ""},
-		{"or is taken back", 2, errors.New("nothing works"), "v1 test, v1 boot", "verify: nothing works"},
+		{"or is taken back", 2, errors.New("nothing works"), "v1 boot, v1 test", "verify: nothing works"},
 		{"or was not booted at all", 1, nil, "v1 boot", "did not boot the new system"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -292,6 +292,61 @@ func TestASystemThatWasBootedProvesItself(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What was to boot next is taken back when something else is wanted, whatever becomes of that.
+func TestASystemThatBootsNextIsNotForgottenWhenANewerOneFails(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := flake(t, map[string]nixtest.System{
+			"one": {Version: "v1", Inhibitors: `{"a":"1"}`}, "two": {Version: "v2", Inhibitors: `{"a":"2"}`}, "three": {Version: "v3", SwitchExit: 1},
+		})
+		one := h.built(t, dir, "one")
+		h.activated(t, one)
+		if a, err := h.Activate(t.Context(), h.built(t, dir, "two"), nix.Order{}); err != nil || a.Stage != nix.StageBooting {
+			t.Fatal(a.Stage, err)
+		}
+		_, err := h.Activate(t.Context(), h.built(t, dir, "three"), nix.Order{})
+		wantError(t, err, nil, "pre-switch checks failed; rolled back to "+one.Path)
+		h.wantRuns(t, one, true)
+		h.wantBoots(t, "v1")
+	})
+}
+
+// A system that runs without having been confirmed is no way back from itself.
+func TestASystemThatWasNotConfirmedIsNotGoneBackTo(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
+		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
+		h.activated(t, one)
+		h.points(t, h.opts.CurrentSystem, two.Path)
+		_, err := h.Activate(t.Context(), two, nix.Order{Verify: func(context.Context, nix.Activation) error { return errors.New("no") }})
+		wantError(t, err, nil, "verify: no; rolled back to "+one.Path)
+		h.wantRuns(t, one, true)
+	})
+}
+
+func TestAWayBackThatFailsIsTriedAgainAndThenSaysSo(t *testing.T) {
+	eachNix(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := flake(t, map[string]nixtest.System{
+			"one": {Version: "v1", SwitchRuns: "[ ! -e refuses ] || exit 1"}, "two": {Version: "v2"},
+		})
+		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
+		h.activated(t, one)
+		if err := os.WriteFile(filepath.Join(h.root, "refuses"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.forgetSwitches(t)
+		a, err := h.Activate(t.Context(), two, nix.Order{Verify: func(context.Context, nix.Activation) error { return errors.New("no") }})
+		var failed *nix.ActivateError
+		if !errors.As(err, &failed) || !failed.Stranded() || a.Tries != 3 {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		wantError(t, err, nil, "the way back to the previous system failed: ")
+		h.wantSwitches(t, "v2 test, v1 test, v1 test, v1 test")
+	})
 }
 
 func TestADamagedActivationIsSetAside(t *testing.T) {

@@ -11,16 +11,22 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Units, under systemd: the worker's, and the dead man's switch's, a service and its timer. Hosts
 // with a data directory of their own, as in tests, get names of their own.
 const (
-	workerUnit  = "npcnix-activate"
-	deadManUnit = "npcnix-rollback"
-	defaultDir  = "/var/lib/npcnix"
+	workerUnit   = "npcnix-activate"
+	deadManUnit  = "npcnix-rollback"
+	agentService = "npcnix.service"
+	defaultDir   = "/var/lib/npcnix"
+
+	// unitGrace is how long a unit's name may stay taken.
+	unitGrace = 5 * time.Second
 )
 
 func (h *Host) unitName(base string) string {
@@ -69,6 +75,7 @@ func (h *Host) arm(ctx context.Context, a *Activation) error {
 	if a.Stage == StageOrdered {
 		options = append(options, fmt.Sprintf("--on-active=%.0fs", patience.Seconds()), "--timer-property=AccuracySec=1s")
 	}
+	options = append(options, "--property=Restart=on-failure", "--property=RestartSec=1s")
 	return h.systemdRun(ctx, "arm the dead man's switch", name, h.worker("expire", a.ID, "0s"), options...)
 }
 
@@ -81,14 +88,18 @@ func (w *worker) startDeadMan() {
 	}
 }
 
-// disarm takes the dead man's switch away. One that cannot be taken away finds out by itself that
-// the activation is settled.
-func (h *Host) disarm(ctx context.Context, a *Activation) {
-	if underSystemd() {
-		if err := systemctl(context.WithoutCancel(ctx), nil, "stop", "--no-block",
-			h.unitName(deadManUnit)+".timer", h.unitName(deadManUnit)+".service"); err != nil {
-			h.opts.Log.Debug("the dead man's switch cannot be disarmed; it will see that nothing is to be done", "error", err)
-		}
+// disarm takes the dead man's switch away: the timer, and also what it has fired, which may be what
+// calls this. One that cannot be taken away finds out by itself that nothing is to be done.
+func (h *Host) disarm(ctx context.Context, fired bool) {
+	if !underSystemd() {
+		return
+	}
+	units := []string{h.unitName(deadManUnit) + ".timer"}
+	if fired {
+		units = append(units, h.unitName(deadManUnit)+".service")
+	}
+	if err := systemctl(context.WithoutCancel(ctx), nil, append([]string{"stop", "--no-block"}, units...)...); err != nil {
+		h.opts.Log.Debug("the dead man's switch cannot be disarmed; it will see that nothing is to be done", "error", err)
 	}
 }
 
@@ -96,11 +107,8 @@ func (h *Host) disarm(ctx context.Context, a *Activation) {
 // A unit of the new system runs it at boot, so that it is there even if the agent is not.
 func (h *Host) Rearm(ctx context.Context) error {
 	a, err := ReadActivation(h.opts.Dir)
-	if err != nil || a == nil || a.Stage.Settled() {
-		return err
-	}
-	if a.Stage == StageBooting && a.BootID == bootID() {
-		return nil // still waiting for the restart
+	if err != nil || a == nil || a.Stage.Settled() || a.BootID == bootID() {
+		return err // there was no restart since: the first switch to a system with this unit starts it
 	}
 	if err := h.afterRestart(ctx, a); err != nil {
 		return err
@@ -113,21 +121,30 @@ func (h *Host) Rearm(ctx context.Context) error {
 
 // systemdRun starts a transient unit.
 func (h *Host) systemdRun(ctx context.Context, what, unit string, command []string, options ...string) error {
-	args := append([]string{"--quiet", "--no-ask-password", "--collect", "--unit=" + unit, "--property=OOMScoreAdjust=-900"}, options...)
+	args := append([]string{"--quiet", "--no-ask-password", "--collect", "--unit=" + unit, "--property=OOMScoreAdjust=-900",
+		// At a shutdown the command is told first: it knows that its children have not failed.
+		"--property=KillMode=mixed"}, options...)
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
 		if slices.Contains(passedOn, name) {
 			args = append(args, "--setenv="+v)
 		}
 	}
-	out, err := exec.CommandContext(ctx, "systemd-run", append(append(args, "--"), command...)...).CombinedOutput()
-	if err != nil {
-		if said := string(out); strings.Contains(said, "already loaded") || strings.Contains(said, "already exists") {
-			return nil // it runs: of its own accord it ends when nothing is to be done
+	for begun := time.Now(); ; {
+		out, err := exec.CommandContext(ctx, "systemd-run", append(append(args, "--"), command...)...).CombinedOutput()
+		if err == nil {
+			return nil
 		}
-		return fmt.Errorf("%w: %s: %w: %s", ErrMachine, what, err, bytes.TrimSpace(out))
+		// A unit of that name that has just ended is gone in a moment.
+		if said := string(out); !strings.Contains(said, "already loaded") && !strings.Contains(said, "already exists") || time.Since(begun) > unitGrace {
+			return fmt.Errorf("%w: %s: %w: %s", ErrMachine, what, err, bytes.TrimSpace(out))
+		}
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return nil
 }
 
 // passedOn are environment variables that a switch may depend on (nixpkgs, nixos-rebuild), and those
@@ -168,23 +185,41 @@ func (h *Host) detach(args []string, mode int) error {
 	return nil
 }
 
-// agentUnit returns the name of the unit that this process is the service of, and a sum of what it
-// is made of; both "" where there is none.
+// agentUnit returns the name of the agent's unit, and a sum of what it is made of; both "" where there
+// is none. With the default data directory it is npcnix.service, whoever activates: it may also be an
+// operator, or the script that installs the host. With another it is the unit that this process is
+// the main process of. An agent that somebody has stopped is left alone.
 func (h *Host) agentUnit(ctx context.Context) (name, sum string) {
-	if !underSystemd() || os.Getenv("INVOCATION_ID") == "" {
+	if !underSystemd() {
 		return "", ""
 	}
+	name = agentService
+	if h.opts.Dir != defaultDir {
+		if name = ownUnit(ctx); name == "" {
+			return "", ""
+		}
+	}
+	if systemctl(ctx, nil, "is-active", "--quiet", name) != nil {
+		return "", ""
+	}
+	return name, unitSum(ctx, name)
+}
+
+// ownUnit is the service whose main process this is; "" where there is none.
+func ownUnit(ctx context.Context) string {
 	cgroup, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return "", ""
+		return ""
 	}
 	for line := range strings.Lines(string(cgroup)) {
 		unit := path.Base(strings.TrimSpace(line))
-		if strings.HasSuffix(unit, ".service") {
-			return unit, unitSum(ctx, unit)
+		var pid bytes.Buffer
+		if strings.HasSuffix(unit, ".service") && systemctl(ctx, &pid, "show", "--property=MainPID", "--value", unit) == nil &&
+			strings.TrimSpace(pid.String()) == strconv.Itoa(os.Getpid()) {
+			return unit
 		}
 	}
-	return "", ""
+	return ""
 }
 
 // unitSum tells one text of a unit and its drop-ins from another.
@@ -205,9 +240,13 @@ func (w *worker) restartAgent() {
 		return
 	}
 	ctx := context.Background()
-	changed := unitSum(ctx, w.AgentUnit) != w.AgentUnitText
+	sum := unitSum(ctx, w.AgentUnit)
+	if sum == "" {
+		return // there is none, any more or yet: what will be is up to the switch
+	}
+	changed := sum != w.AgentUnitText
 	active := systemctl(ctx, nil, "is-active", "--quiet", w.AgentUnit) == nil
-	if !changed && active && !w.AgentRestarted {
+	if active && !changed && !w.AgentRestarted {
 		return
 	}
 	w.log.Info("restarting the agent", "unit", w.AgentUnit)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -50,11 +51,39 @@ func listUnits(ctx context.Context) ([]unit, error) {
 	return all, nil
 }
 
+// restarts returns how often systemd has started services again by itself.
+func restarts(ctx context.Context) (map[string]string, error) {
+	if !underSystemd() {
+		return nil, nil
+	}
+	var out bytes.Buffer
+	if err := systemctl(ctx, &out, "show", "--property=Id,NRestarts", "*.service"); err != nil {
+		return nil, err
+	}
+	times := map[string]string{}
+	for properties := range strings.SplitSeq(out.String(), "\n\n") { // one service's
+		var name, n string
+		for line := range strings.Lines(properties) {
+			switch property, value, _ := strings.Cut(strings.TrimSpace(line), "="); property {
+			case "Id":
+				name = value
+			case "NRestarts":
+				n = value
+			}
+		}
+		times[name] = n
+	}
+	return times, nil
+}
+
 // Failing are units that are failing.
 type Failing struct {
 	Failed     []string // that ran before
 	Restarting []string // that ran before: they end and are started again
 	New        []string // that did not run before
+	// Restarts tells of all that ran before how often they were started again since they were last
+	// started on purpose: between two looks they may have ended and run again.
+	Restarts map[string]string
 }
 
 // NewlyFailing returns the units that are failing and were not before the activation a. Those that
@@ -67,6 +96,10 @@ func (h *Host) NewlyFailing(ctx context.Context, a Activation, exempt []string) 
 		return f, err
 	}
 	exempt = append([]string{workerUnit + "*", deadManUnit + "*", a.AgentUnit}, exempt...)
+	if f.Restarts, err = restarts(ctx); err != nil {
+		return f, err
+	}
+	maps.DeleteFunc(f.Restarts, func(name, _ string) bool { return !slices.Contains(a.Ran, name) || matches(exempt, name) })
 	for _, u := range all {
 		switch {
 		case !u.failing() || slices.Contains(a.Failed, u.name) || matches(exempt, u.name):

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -21,7 +22,8 @@ import (
 const activationVariable = "NPCNIX_ACTIVATION"
 
 const (
-	maxTries = 3 // at the way back
+	maxTries   = 3 // at the way back
+	triesPause = time.Second
 	// How long a worker waits for the lock that others hold for a moment only.
 	lockGrace = 2 * time.Second
 	// How long the dead man's switch leaves the agent beyond its time: it should be the first to
@@ -35,14 +37,16 @@ const (
 )
 
 // Work does what the activation in dir asks for, to its end: the switch, the commit or the way
-// back. Where somebody else does so already it returns. It is what the worker's unit runs.
+// back. Where somebody else does so already it returns. When ctx ends, as it does when the machine is
+// shut down, the switch is ended, and the stage stays what it is: who finds it knows that it was cut
+// short. It is what the worker's unit runs.
 func Work(ctx context.Context, dir string, log *slog.Logger) error {
 	unlock, free, err := lockActivation(ctx, dir, lockGrace)
 	if err != nil || !free {
 		return err
 	}
 	defer unlock()
-	return work(dir, log)
+	return work(ctx, dir, log)
 }
 
 // Expire is the dead man's switch: it waits until the activation id is settled, and takes it back
@@ -116,18 +120,19 @@ func takeBack(ctx context.Context, dir, id string, stage Stage, log *slog.Logger
 			return err
 		}
 	}
-	return work(dir, log)
+	return work(ctx, dir, log)
 }
 
 // worker works on one activation while it holds the lock.
 type worker struct {
 	*Activation
+	ctx  context.Context // ends when the worker is to leave everything as it is
 	host *Host
 	dir  string
 	log  *slog.Logger
 }
 
-func work(dir string, log *slog.Logger) error {
+func work(ctx context.Context, dir string, log *slog.Logger) error {
 	a, err := ReadActivation(dir)
 	if err != nil || a == nil {
 		return err
@@ -136,8 +141,8 @@ func work(dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	w := &worker{a, h, dir, log}
-	for {
+	w := &worker{a, ctx, h, dir, log}
+	for ctx.Err() == nil {
 		switch w.Stage {
 		case StageOrdered:
 			err = w.begin()
@@ -149,12 +154,16 @@ func work(dir string, log *slog.Logger) error {
 		case StageRollingBack:
 			err = w.rollBack()
 		default:
+			if w.Stage != StageSwitched {
+				h.disarm(ctx, false) // whoever waits for the end may be gone
+			}
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 	}
+	return ctx.Err()
 }
 
 // begin switches to the new system, or makes it what boots next.
@@ -168,6 +177,8 @@ func (w *worker) begin() error {
 	w.log.Info("switching", "system", w.System, "activation", w.ID)
 	err := w.run(w.System, "test")
 	switch {
+	case w.ctx.Err() != nil:
+		return w.ctx.Err()
 	case err == nil || w.ExitCode == exitUnits:
 		w.restartAgent()
 		if err := w.to(w.dir, StageSwitched); err != nil {
@@ -175,14 +186,28 @@ func (w *worker) begin() error {
 		}
 		w.startDeadMan()
 		return nil
-	case w.ExitCode == exitBusy:
+	case w.lockTaken():
 		w.Busy = true
 		return w.goBack(w.dir, "somebody else was switching all the while: "+err.Error())
 	case w.ExitCode == exitInit:
 		w.Boot, w.Why = true, "its init system does not fit the one that runs"
 		return w.makeBoot()
 	}
+	w.CutShort = signalled(err)
 	return w.goBack(w.dir, failure(w.System, err, w.Tail))
+}
+
+// lockTaken reports whether the last switch did nothing, as somebody else was switching. The exit code
+// alone may be of another cause: switch-to-configuration ends with any errno.
+func (w *worker) lockTaken() bool {
+	return w.ExitCode == exitBusy && slices.ContainsFunc(w.Tail, func(line string) bool { return strings.Contains(line, "acquire lock") })
+}
+
+// signalled reports whether a switch was ended by a signal that is not the worker's own: by the kernel,
+// for want of memory, or by a person.
+func signalled(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && !exit.Exited()
 }
 
 // failure says how a switch failed.
@@ -196,7 +221,9 @@ func failure(system string, err error, tail []string) string {
 
 // makeBoot makes the new system what boots next, and leaves alone what runs.
 func (w *worker) makeBoot() error {
-	if err := w.install(); err != nil {
+	if err := w.install(); w.ctx.Err() != nil {
+		return w.ctx.Err()
+	} else if err != nil {
 		return w.goBack(w.dir, err.Error())
 	}
 	w.log.Info("the system boots next", "system", w.System, "why", w.Why)
@@ -205,30 +232,32 @@ func (w *worker) makeBoot() error {
 
 // commit makes the system, which has proved itself, what boots.
 func (w *worker) commit() error {
-	if err := w.install(); err != nil {
+	if err := w.install(); w.ctx.Err() != nil {
+		return w.ctx.Err()
+	} else if err != nil {
 		return w.goBack(w.dir, err.Error())
 	}
-	if err := w.to(w.dir, StageConfirmed); err != nil {
-		return err
-	}
-	if w.Keep > 0 {
-		w.host.prune(w.Keep, w.System, w.Previous)
-	}
-	return nil
+	return w.to(w.dir, StageConfirmed)
 }
 
 // install puts the system into the profile and has its boot loader entry made the default. To do
 // so again changes nothing.
 func (w *worker) install() error {
-	ctx, cancel := context.WithTimeout(context.Background(), seconds(w.SwitchSecs))
+	ctx, cancel := context.WithTimeout(w.ctx, seconds(w.SwitchSecs))
 	defer cancel()
 	s := System{w.System}
 	profiled, _, err := w.host.Profiled()
 	if err == nil && profiled != s {
-		err = w.host.setProfile(ctx, s)
+		w.Installed = true
+		if err = w.save(w.dir); err == nil {
+			err = w.host.setProfile(ctx, s)
+		}
 	}
 	if err != nil {
 		return err
+	}
+	if w.Keep > 0 {
+		w.host.prune(w.Keep, w.System, w.Previous) // before the boot loader lists them
 	}
 	w.host.dropRoots(func(_, path string) bool { return path == w.System })
 	if err := w.run(w.System, "boot"); err != nil {
@@ -237,78 +266,93 @@ func (w *worker) install() error {
 	return nil
 }
 
-// rollBack brings back the previous system, as it runs and as it boots.
+// rollBack brings back the previous system, as it runs and as it boots. It is tried a few times; a try
+// that was cut short does not count.
 func (w *worker) rollBack() error {
 	killSwitch(w.ID)
-	w.Tries++
-	if w.Tries > maxTries {
-		w.Trouble += "; given up"
+	w.log.Warn("rolling back", "to", w.Previous, "activation", w.ID, "why", w.Reason)
+	tail := w.Tail // the failure's are the ones to tell
+	boots, trouble := w.undo()
+	if w.ctx.Err() != nil {
+		return w.ctx.Err()
+	}
+	w.Tail, w.Trouble = tail, strings.Join(trouble, "; ")
+	running, err := w.host.Current(w.ctx)
+	if err == nil && w.Previous == "" && running.Path == w.System {
+		w.Trouble = "there is no earlier system to go back to"
+		return w.to(w.dir, StageStranded)
+	}
+	if err == nil && boots && (w.Previous == "" || running.Path == w.Previous) {
+		w.restartAgent()
+		return w.to(w.dir, StageRolledBack)
+	}
+	if w.Trouble == "" {
+		w.Trouble = fmt.Sprintf("%s runs after the way back", running.Path)
+	}
+	if w.Tries++; w.Tries >= maxTries {
+		w.log.Error("stranded: the way back failed", "running", running.Path, "trouble", w.Trouble)
 		return w.to(w.dir, StageStranded)
 	}
 	if err := w.save(w.dir); err != nil {
 		return err
 	}
-	w.log.Warn("rolling back", "to", w.Previous, "activation", w.ID, "why", w.Reason)
-	tail := w.Tail // the failure's are the ones to tell
-	trouble := w.undo()
-	w.Tail = tail
-	w.Trouble = strings.Join(trouble, "; ")
-	running, err := w.host.Current(context.Background())
-	switch {
-	case err != nil || w.Previous != "" && running.Path != w.Previous:
-		if w.Trouble == "" {
-			w.Trouble = fmt.Sprintf("%s runs after the way back", running.Path)
-		}
-		w.log.Error("stranded: the way back failed", "running", running.Path, "trouble", w.Trouble)
-		return w.to(w.dir, StageStranded)
-	case w.Previous == "" && running.Path == w.System:
-		w.Trouble = "there is no earlier system to go back to"
-		return w.to(w.dir, StageStranded)
+	select {
+	case <-time.After(triesPause):
+	case <-w.ctx.Done():
 	}
-	w.restartAgent()
-	return w.to(w.dir, StageRolledBack)
+	return nil
 }
 
-// undo takes the steps of the way back and says which went wrong. Each is taken whatever became
-// of the others.
-func (w *worker) undo() (trouble []string) {
+// undo takes the steps of the way back, each whatever became of the others. It reports whether the
+// previous system boots, and what went wrong.
+func (w *worker) undo() (boots bool, trouble []string) {
 	before := System{w.Previous}
 	profiled, _, err := w.host.Profiled()
-	restored := false
-	switch {
-	case err != nil:
-		trouble = append(trouble, err.Error())
-	case profiled.Path == w.System && w.System != w.Previous:
-		if err := w.host.restoreProfile(w.ProfileLink); err != nil {
-			trouble = append(trouble, fmt.Sprintf("the profile still has %s, so it may boot next: %v", w.System, err))
-		}
-		restored = true
+	if err == nil && profiled.Path == w.System && w.System != w.Previous {
+		err = w.host.restoreProfile(w.ProfileLink)
+	}
+	if err != nil {
+		trouble = append(trouble, fmt.Sprintf("the profile may still have %s: %v", w.System, err))
 	}
 	if w.Previous == "" || w.Busy {
-		return trouble
+		return err == nil, trouble
 	}
 	if err := switchable(before); err != nil {
-		return append(trouble, err.Error())
+		return false, append(trouble, err.Error())
 	}
-	actions := []string{"test"}
-	if restored {
-		actions = append(actions, "boot")
-	}
-	if running, err := w.host.Current(context.Background()); w.Boot && err == nil && running == before {
-		actions = actions[1:] // the new system never ran
-	}
-	for _, action := range actions {
-		if err := w.run(w.Previous, action); err != nil {
+	run := func(action string) bool {
+		err := w.run(w.Previous, action)
+		if err != nil {
 			trouble = append(trouble, fmt.Sprintf("%s (%s)", failure(w.Previous, err, w.Tail), action))
 		}
+		return err == nil
 	}
-	return trouble
+	boots = err == nil
+	if w.Boot {
+		// The one cannot be switched to from the other, so neither can the other from the one: where
+		// the new one runs, the machine is restarted.
+		boots = run("boot") && boots
+		running, err := w.host.Current(w.ctx)
+		if err == nil && running == before {
+			return boots, trouble
+		}
+		if boots && w.host.Reboot(w.ctx) == nil {
+			w.log.Warn("restarting the machine, to go back to the system before", "to", w.Previous)
+			<-w.ctx.Done()
+			return boots, trouble
+		}
+	}
+	run("test")
+	if w.Installed && !w.Boot {
+		boots = run("boot") && boots
+	}
+	return boots, trouble
 }
 
 // run runs a system's switch-to-configuration to its end, or to the end of its time. While somebody
 // else switches it waits. ExitCode and Tail are set.
 func (w *worker) run(system, action string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), seconds(w.SwitchSecs))
+	ctx, cancel := context.WithTimeout(w.ctx, seconds(w.SwitchSecs))
 	defer cancel()
 	for {
 		err := w.runOnce(ctx, system, action)
@@ -319,7 +363,7 @@ func (w *worker) run(system, action string) error {
 		} else if err != nil {
 			w.ExitCode = -1
 		}
-		if w.ExitCode != exitBusy {
+		if !w.lockTaken() {
 			return err
 		}
 		w.log.Warn("somebody else is switching; waiting for them", "for", busyPause)
@@ -351,6 +395,9 @@ func (w *worker) runOnce(ctx context.Context, system, action string) error {
 	cmd := exec.Command(switcher(System{system}), action)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), activationVariable+"="+w.ID)
+	if w.Stage == StageRollingBack {
+		cmd.Env = append(cmd.Env, "NIXOS_NO_CHECK=1") // the way back is not to be refused
+	}
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = switchSession()
 	// The kernel takes the end of the thread that forked for the end of the parent.
@@ -363,11 +410,13 @@ func (w *worker) runOnce(ctx context.Context, system, action string) error {
 	go func() { ended <- cmd.Wait() }()
 	log := &lines{emit: func(line string) { w.log.Info(line, "program", "switch-to-configuration "+action) }}
 	err = follow(ctx, log, written, ended)
-	if errors.Is(err, context.DeadlineExceeded) {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		killSwitch(w.ID) // what is in another process group
 		<-ended
-		err = fmt.Errorf("it hung, and was ended after %s", seconds(w.SwitchSecs))
+		if w.ctx.Err() == nil {
+			err = fmt.Errorf("it hung, and was ended after %s", seconds(w.SwitchSecs))
+		}
 	}
 	_, _ = io.Copy(log, written)
 	log.flush()

@@ -22,7 +22,9 @@ type follower struct {
 	hostFlags
 	once  string
 	force bool
-	over  agent.Config // flags and environment; zero where not given
+	// unrecorded: what is applied is an intermediate step, which nobody is to take for the end.
+	unrecorded bool
+	over       agent.Config // flags and environment; zero where not given
 }
 
 func followCommand(c *common) *cobra.Command {
@@ -81,7 +83,7 @@ func installCommand(c *common) *cobra.Command {
 		Use:   "install --remote URL --configuration NAME",
 		Short: "Store this host's settings, then follow once",
 		Long: `Store this host's settings, then follow once. With --initial-configuration that configuration is
-applied, as an intermediate step; the agent it brings applies the final one.`,
+applied, as an intermediate step that writes no record; the agent it brings applies the final one.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
@@ -106,7 +108,7 @@ applied, as an intermediate step; the agent it brings applies the final one.`,
 			if err != nil {
 				return err
 			}
-			f.over.Configuration = initial
+			f.over.Configuration, f.unrecorded = initial, initial != ""
 			return f.run(cmd.Context())
 		},
 	}
@@ -239,9 +241,13 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	if err != nil {
 		return nil, nil, err
 	}
+	var st agent.Store = remote
+	if f.unrecorded {
+		st = unrecorded{remote}
+	}
 	o := agent.Options{
-		Dir: f.dir(), Name: name, Store: remote, Host: host, Machine: host,
-		Reach: func(ctx context.Context, queue bool) error { return reach(ctx, config, queue) },
+		Dir: f.dir(), Name: name, Store: st, Host: host, Machine: host,
+		Reach: reach,
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
 		},
@@ -272,6 +278,11 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	return a, closeWatch, nil
 }
 
+// unrecorded is a store that takes no records.
+type unrecorded struct{ *store.Remote }
+
+func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil }
+
 // reach connects anew to the store and, if asked to, to the queue: with new credentials, names and
 // connections, as one that was made before proves nothing about the system that runs now.
 func reach(ctx context.Context, config agent.Config, queue bool) error {
@@ -279,7 +290,7 @@ func reach(ctx context.Context, config agent.Config, queue bool) error {
 	if err == nil {
 		_, err = remote.Latest(ctx, store.Version{})
 	}
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err != nil {
 		return fmt.Errorf("the store cannot be reached: %w", err)
 	}
 	if !queue || config.QueueURL == "" {

@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"npcnix/events"
+	"npcnix/nix"
+)
+
+// fakeMachine is due for a restart until it was restarted, or for ever.
+type fakeMachine struct {
+	*trace
+	mu      sync.Mutex
+	why     string
+	forever bool
+	err     error
+	failing []nix.Failing // what each look at the units finds, the last for ever
+}
+
+func (m *fakeMachine) NewlyFailing(context.Context, nix.Activation, []string) (nix.Failing, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.add("units")
+	if len(m.failing) == 0 {
+		return nix.Failing{}, nil
+	}
+	now := m.failing[0]
+	if len(m.failing) > 1 {
+		m.failing = m.failing[1:]
+	}
+	return now, nil
+}
+
+func (m *fakeMachine) RebootDue(context.Context) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.why, nil
+}
+
+func (m *fakeMachine) Reboot(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.add("reboot at %s", time.Now().UTC().Format("15"))
+	if m.err == nil && !m.forever {
+		m.why = ""
+	}
+	return m.err
+}
+
+func TestTheMachineIsRestartedInItsWindowAndOnceForASystem(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		reboot  Reboot
+		window  string
+		machine *fakeMachine
+		hours   time.Duration
+		want    []string // hours of the restarts; the clock begins at midnight
+	}{
+		{"never, unless asked to", "", "", &fakeMachine{why: "kernel"}, 48, nil},
+		{"within the hour, without a window", RebootWhenNeeded, "", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 00"}},
+		{"in the window", RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 03"}},
+		{"in a window that goes beyond midnight", RebootWhenNeeded, "23:30-00:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 23"}},
+		{"once for a system, as a restart does not help", RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel", forever: true}, 96, []string{"reboot at 03"}},
+		{"not where nothing is due", RebootWhenNeeded, "", &fakeMachine{}, 48, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(config *Config) { config.Reboot, config.RebootWindow = c.reboot, c.window })
+				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
+				m := c.machine
+				m.trace = r.trace
+				r.opts.Machine = m
+				r.start()
+				time.Sleep(c.hours * time.Hour)
+				r.end()
+				equal(t, "restarts", r.of("reboot"), c.want)
+				if rec := r.store.lastRecord(); rec.RebootDue != (m.why != "") {
+					t.Errorf("record: %+v", rec)
+				}
+			})
+		})
+	}
+}
+
+func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-05:00" })
+		time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
+		m := &fakeMachine{trace: r.trace, why: "kernel", forever: true, err: errors.New("busy")}
+		r.opts.Machine = m
+		r.start()
+		synctest.Wait()
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.host.set(func(h *fakeHost) {
+			h.build = func(ctx context.Context) error { sleep(ctx, 12*time.Hour); return errBuild }
+		})
+		r.queue.in <- []events.Delivery{message("m1")} // from midnight to noon
+		time.Sleep(25 * time.Hour)
+		if got := r.of("reboot"); len(got) != 0 {
+			t.Errorf("restarted outside of the window, or amid attempts: %q", got)
+		}
+		r.store.set(func(s *fakeStore) { s.etag = "v1" })
+		r.queue.in <- []events.Delivery{message("m2")}
+		time.Sleep(54 * time.Hour)
+		r.end()
+		got := r.of("reboot")
+		if len(got) < 2 {
+			t.Errorf("tried %d times: %q", len(got), got)
+		}
+		for _, at := range got {
+			if at != "reboot at 03" && at != "reboot at 04" {
+				t.Errorf("outside of the window: %q", got)
+				break
+			}
+		}
+	})
+}
+
+func TestWindowsAreRead(t *testing.T) {
+	for _, bad := range []string{"3-5", "03:00", "03:00-03:00", "24:00-01:00", "03:60-04:00", "03:00-04:00 UTC", "-1:00-02:00"} {
+		if _, err := parseWindow(bad); err == nil || !strings.Contains(err.Error(), "such as 03:00-05:00") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	w, err := parseWindow("23:00-01:30")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		now  string
+		open bool
+	}{{"22:59", false}, {"23:00", true}, {"00:00", true}, {"01:29", true}, {"01:30", false}} {
+		now, err := time.Parse("15:04", c.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.open(now) != c.open {
+			t.Errorf("open at %s: %v", c.now, !c.open)
+		}
+		if at := w.pick(now); !w.open(at) || at.Before(now) {
+			t.Errorf("at %s it picks %s", c.now, at)
+		}
+	}
+}
+
+func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		reach  func(Config, bool) error
+		why    string
+	}{
+		{"a check that it brings fails", func(c *Config) {
+			c.ConfirmTimeoutSecs = 10
+			c.Checks = []Check{{Name: "own", Command: []string{"/bin/false"}}}
+		}, nil, "check own: "},
+		{"the remote that it brings cannot be reached", func(c *Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, func(c Config, _ bool) error {
+			if c.Remote != testRemote {
+				return errors.New("no such bucket")
+			}
+			return nil
+		}, "from the new system, no such bucket"},
+		{"the queue that it brings cannot be reached", func(c *Config) { c.QueueURL = "https://elsewhere" }, func(c Config, queue bool) error {
+			if queue && c.QueueURL != "" {
+				return errors.New("no such queue")
+			}
+			return nil
+		}, "from the new system, no such queue"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			// Not in a bubble: a check is a process.
+			r := newRig(t)
+			r.opts.Once, r.opts.Queue = OnceAny, nil
+			r.opts.Reach = func(_ context.Context, config Config, queue bool) error {
+				if c.reach == nil {
+					return nil
+				}
+				return c.reach(config, queue)
+			}
+			settings := r.dir.path("declared.json")
+			r.opts.Override = func(config Config) (Config, error) {
+				if _, err := os.Stat(settings); err == nil {
+					c.change(&config)
+					config.ConfirmTimeoutSecs = 1
+				}
+				return config, nil
+			}
+			r.configure(func(c *Config) { c.ConfirmTimeoutSecs = 1 })
+			r.host.activate = func() error { return os.WriteFile(settings, nil, 0o600) }
+			r.start()
+			if err := <-r.done; err == nil || !strings.Contains(err.Error(), c.why) {
+				t.Errorf("error %v, want %q", err, c.why)
+			}
+			if s := r.state(); s.Failure == nil || !s.Failure.RolledBack || s.Applied != nil {
+				t.Errorf("state: %+v", s)
+			}
+			r.stop()
+		})
+	}
+}

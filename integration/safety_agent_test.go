@@ -1,0 +1,143 @@
+package integration
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"npcnix/agent"
+	nspawn "npcnix/integration/machine"
+)
+
+const hooksLog = "/var/lib/machine/hooks"
+
+// buildAgent builds npcnix as another version of itself.
+func buildAgent(t *testing.T, version string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "npcnix-"+version)
+	build := exec.Command("go", "build", "-ldflags", "-X main.version="+version, "-o", path, "npcnix/cmd/npcnix")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		t.Fatalf("build npcnix: %v", err)
+	}
+	return path
+}
+
+// withAgent is a system whose agent's unit is another.
+func withAgent(version, unit string) nspawn.System {
+	return nspawn.System{Version: version, Units: map[string]string{"npcnix.service": unit}}
+}
+
+func TestABrokenAgentIsTakenBackByTheDeadMansSwitch(t *testing.T) {
+	t.Parallel()
+	hangs := strings.Replace(agentUnit("/bin/sleep infinity"), "WatchdogSec=2min\n", "", 1)
+	for name, unit := range map[string]string{
+		"ends at once":       agentUnit("/bin/false"),
+		"hangs in its start": hangs,
+		"hangs once started": strings.Replace(hangs, "Type=notify", "Type=simple", 1),
+		"is not there":       agentUnit("/usr/local/bin/no-such-agent"),
+		"is none at all":     "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuarded(t, nspawn.Options{}, nil)
+			g.set(map[string]any{"confirm_timeout_secs": 3})
+			p := g.publish(withAgent("broken", unit))
+			p.want(agent.StateRolledBack, "not confirmed within 3s of the switch")
+			p.activated(1)
+			p.buried()
+			g.set(nil)
+			g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
+		})
+	}
+}
+
+func TestANewAgentTakesOverFromTheOld(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		o := nspawn.Options{Suite: suite, Binds: map[string]string{"/usr/local/bin/npcnix-two": buildAgent(t, "two")}}
+		g := newGuarded(t, o, map[string]any{"hooks": hooks("")})
+		first := g.record().Agent
+		two := agentUnit("/usr/local/bin/npcnix-two follow --log-level debug")
+
+		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []agent.Check{{Name: "pulse", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
+		p := g.publish(withAgent("in-vain", two))
+		r := p.want(agent.StateRolledBack, "check pulse")
+		p.activated(1)
+		p.hooksRan("pre_activate", "on_failure")
+		if r.Agent != first {
+			t.Errorf("the agent that tells of the way back is %q", r.Agent)
+		}
+
+		g.set(map[string]any{"hooks": hooks("")})
+		p = g.publish(withAgent("taken-over", two))
+		r = p.want(agent.StateApplied)
+		p.activated(1)
+		p.hooksRan("pre_activate", "post_activate")
+		if r.Agent != "two" || r.Attempt != 1 || r.Trigger != agent.TriggerEvent || r.Times.Built.IsZero() {
+			t.Errorf("the new agent's record: %+v", r)
+		}
+		if exe := g.m.Must("readlink", "/proc/"+g.m.Unit("npcnix", "MainPID")+"/exe"); exe != "/usr/local/bin/npcnix-two\n" {
+			t.Errorf("the agent is %s", exe)
+		}
+	})
+}
+
+// hooks tell that they were run, and then run a script.
+func hooks(script string) agent.Hooks {
+	command := []string{"/bin/sh", "-c", "echo $NPCNIX_HOOK $NPCNIX_ACTIVATION_ID $NPCNIX_ETAG >>" + hooksLog + "; " + script + "true"}
+	return agent.Hooks{PreActivate: command, PostActivate: command, OnFailure: command}
+}
+
+// hooksRan checks which hooks were run for the version, all for one activation.
+func (p published) hooksRan(names ...string) {
+	p.t.Helper()
+	var ran []string
+	ids := map[string]bool{}
+	p.m.Await("the hooks to have ended", func() bool { return !strings.Contains(p.m.Read(dataDir+"/state.json"), `"hook"`) })
+	for line := range strings.Lines(p.m.Read(hooksLog)) {
+		if words := strings.Fields(line); len(words) == 3 && words[2] == p.etag {
+			ran = append(ran, words[0])
+			ids[words[1]] = true
+		}
+	}
+	if strings.Join(ran, " ") != strings.Join(names, " ") || len(ids) != 1 {
+		p.t.Errorf("hooks of %s: %v of %d activations, want %v", p.version, ran, len(ids), names)
+	}
+}
+
+func TestAHookIsRunAgainOnlyWhenItWasCutShort(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, nil)
+	// post_activate hangs when it is run for the first time.
+	g.set(map[string]any{"hooks": hooks(`[ $NPCNIX_HOOK = pre_activate ] || [ -e /var/lib/machine/once ] || { touch /var/lib/machine/once; sleep 1000000; }; `)})
+	p := g.publish(nspawn.System{Version: "one"})
+	g.m.Await("the hook", func() bool { return g.m.Exists("/var/lib/machine/once") })
+	g.killAgent()
+	p.want(agent.StateApplied)
+	p.activated(1)
+	p.hooksRan("pre_activate", "post_activate", "post_activate")
+	g.killAgent()
+	g.publish(nspawn.System{Version: "two"}).want(agent.StateApplied)
+	p.hooksRan("pre_activate", "post_activate", "post_activate")
+}
+
+func TestAVetoChangesNothing(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, map[string]any{"retry_delays_secs": []int{1}})
+	g.set(map[string]any{"hooks": agent.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})
+	p := g.publish(nspawn.System{Version: "unwanted"})
+	p.want(agent.StateRejected, "vetoed by the pre_activate hook", "not today")
+	p.activated(0)
+	p.buried()
+}
+
+// killAgent kills the agent's process as a kernel out of memory does.
+func (g *guarded) killAgent() { g.kill("npcnix") }
+
+// kill kills the processes of a unit, if there are any.
+func (g *guarded) kill(unit string) {
+	_, _ = g.m.Run("systemctl", "kill", "--signal=KILL", unit)
+}

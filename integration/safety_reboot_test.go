@@ -1,0 +1,176 @@
+package integration
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"npcnix/agent"
+	nspawn "npcnix/integration/machine"
+	"npcnix/nix"
+)
+
+// once is a script that tells that it was run, and hangs when it is run for the first time.
+const (
+	onceMark = "/var/lib/machine/hung"
+	once     = "[ -e " + onceMark + " ] || { touch " + onceMark + "; sync; sleep 1000000; }\n"
+)
+
+// loss is how a machine goes down.
+type loss struct {
+	name string
+	down func(*guarded)
+}
+
+var losses = []loss{
+	{"power loss", func(g *guarded) { g.m.Kill(); g.m.Boot() }},
+	{"reboot", func(g *guarded) { g.m.Reboot() }},
+}
+
+func TestAMachineThatGoesDownInTheMiddleComesUpAndFinishes(t *testing.T) {
+	t.Parallel()
+	proof := map[string]any{"checks": []agent.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
+	for _, l := range losses {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuarded(t, nspawn.Options{}, map[string]any{"confirm_timeout_secs": 900})
+			for _, c := range []struct {
+				at       nix.Stage
+				system   nspawn.System
+				settings map[string]any
+			}{
+				{nix.StageSwitching, nspawn.System{Version: "switch", After: once}, nil},
+				{nix.StageSwitching, nspawn.System{Version: "early-switch", Before: once}, nil},
+				{nix.StageSwitched, nspawn.System{Version: "proof"}, proof},
+				{nix.StageConfirming, nspawn.System{Version: "commit", Bootloader: once}, nil},
+			} {
+				g.m.Must("rm", "-f", onceMark)
+				g.set(c.settings)
+				p := g.publish(c.system)
+				g.m.Await(fmt.Sprintf("the stage %s of %s", c.at, p.version), func() bool { return g.m.Exists(onceMark) })
+				if a := g.activation(); a.Stage != c.at {
+					t.Errorf("%s hangs in the stage %s", p.version, a.Stage)
+				}
+				l.down(g)
+				p.want(agent.StateApplied)
+				p.activated(2)
+			}
+		})
+	}
+}
+
+func TestAMachineThatGoesDownOnTheWayBackStaysWithTheOldSystem(t *testing.T) {
+	t.Parallel()
+	for _, l := range losses {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuarded(t, nspawn.Options{}, nil)
+			old := nspawn.System{Version: "old", Before: "[ ! -e /run/current-system/bad ] && [ $(cat /run/current-system/version) = old ] || {\n" + once + "}\n"}
+			g.m.Write(onceMark, "")
+			g.publish(old).want(agent.StateApplied)
+			g.m.Must("rm", "-f", onceMark)
+			p := g.publish(nspawn.System{Version: "bad", After: "echo bad luck; exit 1"})
+			g.m.Await("the way back", func() bool { return g.m.Exists(onceMark) })
+			l.down(g)
+			p.want(agent.StateRolledBack, "bad luck")
+			p.activated(1)
+			g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
+		})
+	}
+}
+
+// dbus returns a system whose critical component is of a kind.
+func dbus(version, kind string) nspawn.System {
+	return nspawn.System{Version: version, Inhibitors: map[string]string{"dbus-implementation": kind}}
+}
+
+// booting waits until the version is to be booted next, and the record says so.
+func (p published) booting() {
+	p.t.Helper()
+	p.m.Await("a record that says that a reboot is due", func() bool {
+		r := p.record()
+		return r.Version.ETag == p.etag && r.State == agent.StateActivating && r.RebootDue
+	})
+	if p.m.Version() != p.before {
+		p.t.Errorf("%s runs", p.m.Version())
+	}
+	if to := p.m.Link(nspawn.BootDefault); p.m.Link(nspawn.Profile) != to || to == p.m.Link(nspawn.CurrentSystem) {
+		p.t.Errorf("%s boots next", to)
+	}
+	p.activated(0)
+}
+
+func TestAnInhibitedSwitchIsForTheNextBoot(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
+		g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
+		p := g.publish(dbus("broker", "broker"))
+		p.booting()
+		g.m.Reboot()
+		if r := p.want(agent.StateApplied); r.RebootDue || r.PreviousSystem == r.System {
+			t.Errorf("record: %+v", r)
+		}
+		p.activated(0)
+
+		p = g.publish(dbus("back", "dbus"))
+		p.booting()
+		g.m.Kill()
+		g.m.Boot()
+		p.want(agent.StateApplied)
+	})
+}
+
+func TestAnotherInitIsForTheNextBoot(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, nil)
+	p := g.publish(nspawn.System{Version: "one", Init: "systemd 3"})
+	p.m.Await("a record that says that a reboot is due", func() bool { return p.record().RebootDue })
+	g.m.Reboot()
+	p.want(agent.StateApplied)
+}
+
+func TestABootedSystemThatDoesNotProveItselfIsTakenBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		units map[string]string
+		says  string
+	}{
+		"no network":     {map[string]string{"firewall.service": nspawn.NetworkCut}, "the store cannot be reached"},
+		"a broken agent": {map[string]string{"npcnix.service": agentUnit("/bin/false")}, "not confirmed within"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGuarded(t, nspawn.Options{}, nil)
+			g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
+			g.set(map[string]any{"confirm_timeout_secs": 4})
+			next := dbus("broker", "broker")
+			next.Units = c.units
+			p := g.publish(next)
+			p.booting()
+			p.deleted = true // when nothing was left to do but a restart
+			g.m.Reboot()
+			p.want(agent.StateRolledBack, c.says)
+			g.set(nil)
+			g.publish(dbus("good", "dbus")).want(agent.StateApplied)
+		})
+	}
+}
+
+func TestTheMachineIsRestartedWhenThatIsNeeded(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, nil)
+	g.m.Reboot() // into a system, as a host always is
+	now := time.Now().UTC()
+	window := now.Format("15:04") + "-" + now.Add(90*time.Second).Format("15:04")
+	g.set(map[string]any{"reboot": "when-needed", "reboot_window": window})
+	id := g.m.BootID()
+	p := g.publish(nspawn.System{Version: "one", Kernel: "6.2"})
+	if r := p.final(); r.State != agent.StateApplied || !r.RebootDue {
+		t.Errorf("record: %+v", r)
+	}
+	g.m.WaitUp(id)
+	g.m.Await("a record that says that no reboot is due", func() bool { r := p.record(); return r.Version.ETag == p.etag && !r.RebootDue })
+	p.want(agent.StateApplied)
+	p.activated(1)
+}

@@ -1,0 +1,168 @@
+package integration
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"npcnix/agent"
+	nspawn "npcnix/integration/machine"
+	"npcnix/nix"
+)
+
+// fate is a version, and what is to become of it.
+type fate struct {
+	name     string
+	system   nspawn.System
+	settings map[string]any
+	state    agent.RecordState
+	says     []string // in the record
+}
+
+// meet publishes the versions, one after the other, on one machine, and then a good one, which is to be
+// applied whatever the others have left behind. Those that are rejected are to be found in the
+// dead-letter queue.
+func (g *guarded) meet(t *testing.T, fates []fate) {
+	outer := g.world.t
+	defer func() { g.world.t = outer }()
+	var rejected published
+	for i, f := range fates {
+		if !t.Run(f.name, func(t *testing.T) {
+			g.world.t = t
+			g.set(f.settings)
+			f.system.Version = fmt.Sprintf("%d-%s", i, strings.ReplaceAll(f.name, " ", "-"))
+			p := g.publish(f.system)
+			p.want(f.state, f.says...)
+			p.activated(1)
+			if back := len(p.runsOf(g.before, "test")); f.state == agent.StateRolledBack && back != 1 {
+				t.Errorf("%d ways back: %v", back, g.m.Switches()[p.switched:])
+			}
+			rejected = published{} // whose message the next good version acknowledges
+			if f.state != agent.StateApplied {
+				rejected = p
+			}
+		}) {
+			t.FailNow()
+		}
+	}
+	g.world.t = t
+	if rejected.guarded != nil {
+		rejected.buried()
+	}
+	g.set(nil)
+	g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
+}
+
+func TestASwitchThatFailsIsTakenBack(t *testing.T) {
+	t.Parallel()
+	eachSuite(t, func(t *testing.T, suite string) {
+		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
+		g.meet(t, []fate{
+			{name: "exit 1", system: nspawn.System{Before: "echo no such luck; exit 1"},
+				state: agent.StateRolledBack, says: []string{"exit status 1", "no such luck"}},
+			{name: "exit 1 at its end", system: nspawn.System{After: "echo bad luck; exit 1"},
+				state: agent.StateRolledBack, says: []string{"exit status 1", "bad luck"}},
+			{name: "boot loader", system: nspawn.System{Bootloader: "echo disk is full; exit 1"},
+				state: agent.StateRolledBack, says: []string{"make it what boots", "disk is full"}},
+		})
+	})
+}
+
+func TestASwitchThatHangsIsTakenBack(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, map[string]any{"activation_timeout_secs": 10})
+	g.meet(t, []fate{
+		{name: "hangs", system: nspawn.System{After: "echo going nowhere; sleep 1000000"},
+			state: agent.StateRolledBack, says: []string{"it hung", "going nowhere"}},
+		{name: "hangs before its beginning", system: nspawn.System{Before: "setsid sleep 1000000"},
+			state: agent.StateRolledBack, says: []string{"it hung"}},
+	})
+	if out := g.m.Must("sh", "-c", "grep -lsa ^sleep.1000000 /proc/[0-9]*/cmdline || true"); out != "" {
+		t.Errorf("processes of the switches are left: %s", out)
+	}
+}
+
+// Exit code 4 says that a unit is failing. Whether that is the version's doing is for the proof to see.
+func TestUnitsThatFailCountWhenTheyRanBefore(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, nil)
+	sick := daemonUnit("/bin/false")
+	g.units["sick.service"] = sick
+	fragile := daemonUnit("/bin/sh -c 'sleep 0.1; exit 7'")
+	g.meet(t, []fate{
+		{name: "a new unit fails", state: agent.StateApplied},
+		{name: "a unit fails that failed before", system: nspawn.System{Units: map[string]string{"sick.service": sick + "# again\n"}},
+			state: agent.StateApplied},
+		{name: "a unit fails that ran before", system: nspawn.System{Units: map[string]string{"web.service": daemonUnit("/bin/false")}},
+			state: agent.StateRolledBack, says: []string{"units failed that ran before: web.service"}},
+		{name: "a unit fails a moment after", system: nspawn.System{Units: map[string]string{"web.service": fragile}}, settings: map[string]any{"settle_secs": 2},
+			state: agent.StateRolledBack, says: []string{"units failed that ran before: web.service"}},
+		{name: "a unit is started again and again", system: nspawn.System{Units: map[string]string{"web.service": daemonUnit("/bin/sh -c 'sleep 1; exit 7'", "Restart=always", "RestartSec=50ms")}},
+			settings: map[string]any{"confirm_timeout_secs": 8, "settle_secs": 2},
+			state:    agent.StateRolledBack, says: []string{"units are restarted again and again that ran before: web.service"}},
+	})
+	four := 0
+	for _, s := range g.m.Switches() {
+		if s.Action == "test" && s.Status == "4" {
+			four++
+		}
+	}
+	if four < 3 {
+		t.Errorf("exit code 4 was met %d times: %v", four, g.m.Switches())
+	}
+}
+
+func TestUnitsThatAreExemptMayFail(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, map[string]any{"exempt_units": []string{"gues?.service"}})
+	g.units["guest.service"] = daemonUnit("/bin/sleep infinity")
+	g.publish(nspawn.System{Version: "one"}).want(agent.StateApplied)
+	p := g.publish(nspawn.System{Version: "two", Units: map[string]string{"guest.service": daemonUnit("/bin/false")}})
+	p.want(agent.StateApplied)
+	p.activated(1)
+}
+
+func TestAFailedCheckTakesTheSystemBack(t *testing.T) {
+	t.Parallel()
+	ill := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(ill.Close)
+	well := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(well.Close)
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := closed.Addr().String()
+	_ = closed.Close()
+	checks := func(all ...agent.Check) map[string]any {
+		return map[string]any{"checks": all, "confirm_timeout_secs": 3}
+	}
+	g := newGuarded(t, nspawn.Options{}, nil)
+	g.meet(t, []fate{
+		{name: "http", settings: checks(agent.Check{Name: "shop", HTTP: ill.URL}), state: agent.StateRolledBack, says: []string{"check shop", "404"}},
+		{name: "tcp", settings: checks(agent.Check{Name: "door", TCP: nobody}), state: agent.StateRolledBack, says: []string{"check door", "refused"}},
+		{name: "command", settings: checks(agent.Check{Name: "pulse", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
+			state: agent.StateRolledBack, says: []string{"check pulse", "exit status 3", "none"}},
+		{name: "one that hangs", settings: checks(agent.Check{Name: "sloth", Command: []string{"/bin/sleep", "infinity"}, TimeoutSecs: 1}),
+			state: agent.StateRolledBack, says: []string{"check sloth", "not done in its time"}},
+		{name: "all pass", state: agent.StateApplied, settings: map[string]any{"checks": []agent.Check{
+			{HTTP: well.URL}, {TCP: strings.TrimPrefix(well.URL, "http://")}, {Command: []string{"/usr/bin/grep", "-q", "all-pass", "/run/current-system/version"}},
+		}}},
+	})
+}
+
+func TestAHostThatIsCutOffComesBack(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, nil)
+	g.meet(t, []fate{{
+		name: "no network", system: nspawn.System{Units: map[string]string{"firewall.service": nspawn.NetworkCut}},
+		settings: map[string]any{"confirm_timeout_secs": 4},
+		state:    agent.StateRolledBack, says: []string{"the store cannot be reached"},
+	}})
+	if a := g.activation(); a.Stage != nix.StageConfirmed {
+		t.Errorf("the last activation is %s", a.Stage)
+	}
+}
