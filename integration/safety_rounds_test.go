@@ -22,7 +22,7 @@ import (
 
 // Rounds are shared by so many machines.
 const (
-	roundMachines = 3
+	roundMachines = 6
 	agentRounds   = 120 // kills of the agent
 	workerRounds  = 40  // of npcnix-activate
 	machineRounds = 48  // of the whole machine

@@ -70,6 +70,37 @@ func TestTheReadmesOfTheTerraformModulesNameTheirInputsAndOutputs(t *testing.T) 
 	}
 }
 
+var required = regexp.MustCompile(`(?ms)^variable "(\w+)" \{\n(.*?)^\}`)
+
+// A required input that is null, say of an output that is not set, is refused where it comes in, and not
+// where somebody uses it.
+func TestTheRequiredInputsOfTheTerraformModulesPassNoNull(t *testing.T) {
+	files, err := filepath.Glob("../terraform/*/*.tf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, variable := range required.FindAllStringSubmatch(string(text), -1) {
+			settings := strings.Join(strings.Fields(variable[2]), " ")
+			if strings.Contains(settings, " default = ") {
+				continue
+			}
+			found++
+			if !strings.Contains(settings, " nullable = false") {
+				t.Errorf("%s: %s is required, and may be null", file, variable[1])
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("found %d required inputs", found)
+	}
+}
+
 // terraformFolders finds each folder that is a root or a module of its own: those with *.tf files,
 // less the helpers of tests.
 func terraformFolders(t *testing.T, tree string) []string {

@@ -11,6 +11,7 @@ variable "remote" {
     topic_arn   = optional(string)
     kms_key_arn = optional(string)
   })
+  nullable = false
 }
 
 variable "name_prefix" {

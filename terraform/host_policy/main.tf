@@ -1,6 +1,9 @@
 # What one host may do, and no more. It needs no s3:ListBucket: it names the two objects it uses.
 
 locals {
+  # The hash keeps the hosts of two stores apart whose remotes and hosts have the same names.
+  name = "npcnix-${var.remote.name}@${var.host}-${substr(sha256("${var.remote.url}/${var.host}"), 0, 8)}"
+
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
@@ -35,7 +38,7 @@ locals {
 }
 
 resource "aws_iam_policy" "host" {
-  name        = "npcnix-${var.remote.name}@${var.host}"
+  name        = local.name
   description = "What host ${var.host} needs to follow ${var.remote.url}"
   policy      = local.policy
   tags        = merge(var.tags, { "npcnix:host" = var.host, "npcnix:remote" = var.remote.url })

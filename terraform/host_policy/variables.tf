@@ -11,19 +11,21 @@ variable "remote" {
     topic_arn   = optional(string)
     kms_key_arn = optional(string)
   })
+  nullable = false
 }
 
 variable "host" {
   description = "The host's name, as npcnix --host has it."
   type        = string
+  nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", var.host))
     error_message = "\"${var.host}\" is not a host name. Use letters, digits, dots, underscores and dashes, with a letter or digit at both ends."
   }
   validation {
-    condition     = length("npcnix-${var.remote.name}@${var.host}") <= 128
-    error_message = "The host name \"${var.host}\" is too long for an IAM policy of remote \"${var.remote.name}\". Shorten it to ${120 - length(var.remote.name)} characters."
+    condition     = length("npcnix-${var.remote.name}@${var.host}") + 9 <= 128
+    error_message = "The host name \"${var.host}\" is too long for an IAM policy of remote \"${var.remote.name}\". Shorten it to ${111 - length(var.remote.name)} characters."
   }
 }
 

@@ -1,13 +1,15 @@
 # One host's way of hearing of publishes: a queue subscribed to the remote's topic, a dead-letter queue
 # that is the alarm, and the policy of exactly this host.
 
+data "aws_region" "current" {}
+
 locals {
-  # A queue's name has no dots. Where they were replaced, or where the remote's own dash makes it unclear
-  # which part is the host, a hash keeps one host's queue from being another's.
+  # SQS gives the queue that there is to whoever makes one of its name, so the hash of the remote's URL and
+  # the host keeps one host's queue from being another's, in this store or the next. A name has no dots.
   plain            = "npcnix-${var.remote.name}-${var.host}"
-  clear            = !strcontains(local.plain, ".") && !strcontains(var.remote.name, "-")
-  name             = local.clear ? local.plain : "${replace(local.plain, ".", "-")}-${substr(sha256("${var.remote.name}/${var.host}"), 0, 8)}"
+  name             = "${replace(local.plain, ".", "-")}-${substr(sha256("${var.remote.url}/${var.host}"), 0, 8)}"
   dead_letter_name = "${local.name}-dead"
+  longest          = length(local.plain) + 9 + 5 # of dead_letter_name, known at plan though the URL may not be
 
   retention_secs = 14 * 24 * 60 * 60 # SQS's limit
   tags           = merge(var.tags, { "npcnix:host" = var.host, "npcnix:remote" = var.remote.url })
@@ -22,8 +24,12 @@ resource "aws_sqs_queue" "dead_letter" {
 
   lifecycle {
     precondition {
-      condition     = length(local.dead_letter_name) <= 80
-      error_message = "The host name \"${var.host}\" is too long: its dead-letter queue would be \"${local.dead_letter_name}\", and a queue's name has at most 80 characters. Shorten the host's name, or the remote's, by ${length(local.dead_letter_name) - 80}."
+      condition     = local.longest <= 80
+      error_message = "The host name \"${var.host}\" is too long: its dead-letter queue would be \"${replace(local.plain, ".", "-")}-<hash>-dead\" of ${local.longest} characters, and a queue's name has at most 80. Shorten the host's name, or the remote's, by ${local.longest - 80}."
+    }
+    precondition {
+      condition     = var.remote.region == data.aws_region.current.id
+      error_message = "The remote \"${var.remote.name}\" is in ${var.remote.region}, but the provider works in ${data.aws_region.current.id}. Pass this module a provider for ${var.remote.region}, or leave the queue away (queue = false in module instance): the host then polls."
     }
   }
 }

@@ -36,6 +36,16 @@ output "lease_secs" {
   value       = var.lease_secs
 }
 
+output "max_receive_count" {
+  description = "How often a message is received before it becomes a dead letter."
+  value       = var.max_receive_count
+}
+
+output "alarm_names" {
+  description = "The names of the CloudWatch alarms. Empty without."
+  value       = [for alarm in aws_cloudwatch_metric_alarm.queue : alarm.alarm_name]
+}
+
 output "policy_arn" {
   description = "The ARN of the host's IAM policy, to attach to its role."
   value       = module.policy.policy_arn

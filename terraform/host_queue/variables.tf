@@ -11,6 +11,7 @@ variable "remote" {
     topic_arn   = optional(string)
     kms_key_arn = optional(string)
   })
+  nullable = false
 
   validation {
     condition     = var.remote.events
@@ -21,6 +22,7 @@ variable "remote" {
 variable "host" {
   description = "The host's name, as npcnix --host has it."
   type        = string
+  nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", var.host))

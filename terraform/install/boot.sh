@@ -3,8 +3,9 @@
 #
 # NixOS AMIs run user data at every boot (the service amazon-init), by bash, with HOME and a
 # PATH of a few programs, neither -e nor -u. What user data says was true when the host was
-# made; since then npcnix may have brought it elsewhere. So this does nothing where npcnix has
-# applied anything yet, and otherwise tries until it has, for half an hour at each boot.
+# made; since then npcnix may have brought it elsewhere. So where npcnix has applied anything yet,
+# this takes over what user data itself has changed since, and nothing else; and otherwise tries
+# until it has, for half an hour at each boot.
 #
 # Set before it:
 #   remote_url, configuration                required
@@ -25,6 +26,8 @@ npcnix_boot() (
   PATH=$PATH:/run/current-system/sw/bin # where NixOS has swapon and its kin
   data_dir=${NPCNIX_DATA_DIR:-/var/lib/npcnix}
   post_pending=$data_dir/post-install-pending
+  settings_file=$data_dir/user-data-settings # what user data said when it last had effect
+  settings=$(printf '%s=%s\n' remote "$remote_url" remote-region "${remote_region:-}" queue-url "${queue_url:-}" host "${host:-}")
   swap_file=${npcnix_swap_file:-/npcnix-install-swapfile}
 
   journal=(systemd-cat --identifier=npcnix-install) # it becomes the command, so the status is the command's
@@ -37,6 +40,36 @@ npcnix_boot() (
   applied() {
     grep -Eqs '"applied"[[:space:]]*:[[:space:]]*\{' "$data_dir/state.json" "$data_dir/state.json.damaged" ||
       grep -Eqs '"last_etag"[[:space:]]*:[[:space:]]*"[^"]' "$data_dir/config.json"
+  }
+
+  keep_settings() {
+    if ! { printf '%s\n' "$settings" >"$settings_file.new" && sync "$settings_file.new" && mv -f "$settings_file.new" "$settings_file"; }; then
+      log "the settings of user data could not be written to $settings_file"
+      return 1
+    fi
+  }
+
+  # take_over_settings sets those that user data has other than it had, and leaves the rest as it
+  # is: they may have been set by hand. It ends with 1 if it could not, 2 if it has set any.
+  take_over_settings() {
+    local old line changed=()
+    if [[ ! -e $settings_file ]]; then
+      keep_settings
+      return 0
+    fi
+    old=$'\n'$(<"$settings_file")$'\n'
+    while IFS= read -r line; do
+      [[ $old == *$'\n'"$line"$'\n'* ]] && continue
+      changed+=("$line")
+      if ! "${journal[@]}" npcnix config set "${line%%=*}" "${line#*=}" </dev/null >&2; then
+        log "user data has changed, but $line could not be set; the next boot tries again"
+        return 1
+      fi
+    done <<<"$settings"
+    ((${#changed[@]} > 0)) || return 0
+    keep_settings || return 1
+    log "user data has changed; took over ${changed[*]}"
+    return 2
   }
 
   remove_swap() {
@@ -99,9 +132,11 @@ npcnix_boot() (
 
   remove_swap # of a boot that was cut short
   if applied; then
+    take_over_settings
+    taken=$?
     if [[ ! -e $post_pending ]]; then
-      log "npcnix is installed already; nothing to do"
-      exit 0
+      ((taken != 0)) || log "npcnix is installed already; nothing to do"
+      exit $((taken == 1))
     fi
   else
     if [[ -n ${pre_install_script:-} ]]; then
@@ -120,6 +155,7 @@ npcnix_boot() (
       mkdir -p "$data_dir" && : >"$post_pending" && sync "$post_pending"
     fi
     try_until_installed || exit
+    keep_settings
   fi
   if [[ -n ${post_install_script:-} ]]; then
     (eval "$post_install_script")

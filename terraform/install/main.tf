@@ -11,6 +11,7 @@ locals {
   install_script = join("\n", concat(
     [for name, value in local.quoted : "${name}=${value}"],
     ["npcnix_swap_mb=${var.swap_mb}", "npcnix_min_memory_mb=${var.min_memory_mb}"],
-    [file("${path.module}/boot.sh")],
+    # Without its lines of comment, so that an edit of one does not stop and start a fleet.
+    [replace(file("${path.module}/boot.sh"), "/(?m)^[ \\t]*#.*\\n/", "")],
   ))
 }

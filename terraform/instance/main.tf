@@ -84,8 +84,9 @@ resource "aws_instance" "host" {
   }
 
   lifecycle {
-    # The image is for the first boot. A newer one must not cost a host that runs.
-    ignore_changes = [ami]
+    # Image and subnet are for the first boot. Another one, such as a data source may find, must not cost a
+    # host that runs.
+    ignore_changes = [ami, subnet_id]
 
     precondition {
       condition     = local.long_bytes <= local.limit

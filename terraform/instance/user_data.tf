@@ -9,7 +9,8 @@ locals {
     "#!/usr/bin/env bash",
     "# shellcheck disable=SC2016 # keys and scripts stand in single quotes",
     "npcnix_root_ssh_keys='${replace(local.keys, "'", local.quote)}'",
-    file("${path.module}/root-keys.sh"),
+    # Without its lines of comment, so that an edit of one does not stop and start a fleet.
+    replace(file("${path.module}/root-keys.sh"), "/(?m)^[ \\t]*#.*\\n/", ""),
   ]
   install = var.install == null ? [] : [
     "pre_install_script='${replace(var.pre_install_script, "'", local.quote)}'",

@@ -35,6 +35,11 @@ variable "queue" {
   description = "Whether the host has a queue that tells it of publishes; without one it polls. Null: if the remote has events."
   type        = bool
   default     = null
+
+  validation {
+    condition     = !coalesce(var.queue, false) || var.remote.events
+    error_message = "The remote \"${var.remote.name}\" has no events, so nothing would ever come into a queue. Set events = true in module store_s3, or leave queue away: the host then polls."
+  }
 }
 
 variable "lease_secs" {
@@ -94,7 +99,7 @@ variable "post_install_script" {
 }
 
 variable "user_data_replace_on_change" {
-  description = "Whether a change of the scripts, keys or settings replaces the instance. If not, it is stopped and started, and only root's keys take effect."
+  description = "Whether a change of the scripts, keys or settings replaces the instance. If not, it is stopped and started, and only root's keys and another remote, region, queue or host name take effect."
   type        = bool
   default     = false
   nullable    = false

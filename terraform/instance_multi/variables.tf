@@ -84,7 +84,7 @@ variable "post_install_script" {
 }
 
 variable "user_data_replace_on_change" {
-  description = "Whether a change of the scripts, keys or settings replaces the instance. If not, it is stopped and started, and only root's keys take effect."
+  description = "Whether a change of the scripts, keys or settings replaces the instance. If not, it is stopped and started, and only root's keys and another remote, region, queue or host name take effect."
   type        = bool
   default     = false
   nullable    = false

@@ -13,11 +13,13 @@ variable "store" {
       topic_arn = optional(string)
     }))
   })
+  nullable = false
 }
 
 variable "name" {
   description = "The remote's name, without \".npcnix\"; one of the store's remotes."
   type        = string
+  nullable    = false
 
   validation {
     condition     = contains(keys(var.store.remotes), var.name)
@@ -33,5 +35,9 @@ variable "topic" {
   validation {
     condition     = var.topic == null ? true : can(regex("^arn:[^:]+:sns:[^:]+:[0-9]+:[A-Za-z0-9_-]+$", var.topic.arn))
     error_message = "The topic's ARN is not that of a standard SNS topic. S3 publishes to standard topics only: give one like arn:aws:sns:eu-central-1:123456789012:my-topic."
+  }
+  validation {
+    condition     = var.topic == null ? true : try(split(":", var.topic.arn)[3] == var.store.region, true)
+    error_message = "The topic is in ${try(split(":", var.topic.arn)[3], "another region")}, but the store's bucket in ${var.store.region}, and hosts have their queues where the bucket is. Give a topic of ${var.store.region}."
   }
 }

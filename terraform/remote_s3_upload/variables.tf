@@ -23,7 +23,7 @@ variable "flake_dir" {
 }
 
 variable "include" {
-  description = "Of the directories at the top of the flake publish only these; files at the top always are. Empty: all."
+  description = "Of the directories at the top of the flake publish only these, each of which has to exist and hold a file; files at the top always are. Empty: all."
   type        = list(string)
   default     = []
   nullable    = false
@@ -31,6 +31,14 @@ variable "include" {
   validation {
     condition     = alltrue([for d in var.include : can(regex("^[^/]+$", d)) && d != "." && d != ".."])
     error_message = "Each of include must be the name of a directory at the top of flake_dir, without slashes."
+  }
+  validation {
+    # Terraform knows directories by their files alone.
+    condition = alltrue([
+      for d in var.include : contains([".", ".."], d) ? true :
+      length(fileset(var.flake_dir, "${replace(d, "/([*?\\[\\]{}\\\\])/", "\\$1")}/**")) > 0
+    ])
+    error_message = "Not each of include (${join(", ", var.include)}) is a directory of \"${var.flake_dir}\" with a file in it. Correct the names, or leave out those that there are not."
   }
 }
 

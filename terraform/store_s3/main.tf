@@ -12,8 +12,11 @@ locals {
   partition = split(":", var.bucket.arn)[1]
   account   = one(data.aws_caller_identity.current[*].account_id)
 
-  keys   = { for name in var.remotes : name => "${var.prefix}/${name}.npcnix" }
-  topics = var.events ? { for name in var.remotes : name => replace("npcnix-${var.bucket.id}-${var.prefix}-${name}", "/[^A-Za-z0-9_-]/", "-") } : {}
+  # A topic's name has dashes for what it cannot have; the hash tells the bucket a.b from a-b.
+  keys = { for name in var.remotes : name => "${var.prefix}/${name}.npcnix" }
+  topics = var.events ? { for name, key in local.keys :
+    name => "${replace("npcnix-${var.bucket.id}-${var.prefix}-${name}", "/[^A-Za-z0-9_-]/", "-")}-${substr(sha256("s3://${var.bucket.id}/${key}"), 0, 8)}"
+  } : {}
 }
 
 resource "aws_sns_topic" "remote" {

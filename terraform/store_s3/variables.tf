@@ -1,11 +1,18 @@
 variable "bucket" {
   description = "The bucket that holds the remotes: an aws_s3_bucket, or an object with its id, arn and region."
   type        = object({ id = string, arn = string, region = string })
+  nullable    = false
+
+  validation {
+    condition     = try(var.bucket.arn == "arn:${split(":", var.bucket.arn)[1]}:s3:::${var.bucket.id}", false)
+    error_message = "The bucket's ARN \"${var.bucket.arn}\" is not that of the bucket \"${var.bucket.id}\". Give an aws_s3_bucket, or its own ARN: arn:aws:s3:::${var.bucket.id} (of another partition, its word for aws)."
+  }
 }
 
 variable "prefix" {
   description = "Where in the bucket the remotes are, without slashes at its ends: \"npcnix/remotes\"."
   type        = string
+  nullable    = false
 
   validation {
     condition     = !startswith(var.prefix, "/") && !endswith(var.prefix, "/")
@@ -20,6 +27,7 @@ variable "prefix" {
 variable "remotes" {
   description = "The names of all remotes that the store will hold, without \".npcnix\"."
   type        = set(string)
+  nullable    = false
 
   validation {
     condition     = alltrue([for name in var.remotes : can(regex("^[a-z0-9._-]{1,64}$", name))])
@@ -35,8 +43,8 @@ variable "remotes" {
     error_message = "These remotes overlap, as the key of the second begins with the whole key of the first: ${join("; ", flatten([for one in var.remotes : [for other in var.remotes : "\"${one}\" and \"${other}\"" if one != other && startswith(other, "${one}.npcnix")]]))}. Rename one of each pair."
   }
   validation {
-    condition     = length(var.remotes) == length(distinct([for name in var.remotes : replace(name, ".", "-")]))
-    error_message = "These remotes would share a topic, as a topic's name has dashes for dots: ${join("; ", [for same in values({ for name in var.remotes : replace(name, ".", "-") => name... }) : join(" and ", [for name in same : "\"${name}\""]) if length(same) > 1])}. Rename one of each pair."
+    condition     = length(var.remotes) > 0 || !var.events || !var.manage_notification
+    error_message = "There are no remotes, so the bucket's notification would be written empty, and whatever it has now lost. Name a remote, or set manage_notification = false or events = false."
   }
 }
 

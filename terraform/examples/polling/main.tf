@@ -8,6 +8,14 @@ resource "aws_s3_bucket" "store" {
   bucket = var.bucket
 }
 
+resource "aws_s3_bucket_public_access_block" "store" {
+  bucket                  = aws_s3_bucket.store.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
 module "store" {
   source = "../../store_s3"
 

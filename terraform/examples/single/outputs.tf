@@ -4,13 +4,13 @@ output "remote" {
 }
 
 output "queue_url" {
-  description = "The host's queue."
-  value       = module.host.host_queue.queue_url
+  description = "The host's queue; null where it polls."
+  value       = try(module.host.host_queue.queue_url, null)
 }
 
 output "dead_letters" {
-  description = "The queue of what the host rejected."
-  value       = module.host.host_queue.dead_letter_queue_url
+  description = "The queue of what the host rejected; null where it polls."
+  value       = try(module.host.host_queue.dead_letter_queue_url, null)
 }
 
 output "instance_id" {

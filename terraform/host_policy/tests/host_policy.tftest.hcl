@@ -54,8 +54,8 @@ run "a_polling_host_reads_its_remote_and_writes_its_record" {
     error_message = "The policy allows more or less than that."
   }
   assert {
-    condition     = output.policy_json == aws_iam_policy.host.policy && aws_iam_policy.host.name == "npcnix-dev@web1"
-    error_message = "The policy's text is not given out, or its name is not that of remote and host."
+    condition     = output.policy_json == aws_iam_policy.host.policy && aws_iam_policy.host.name == "npcnix-dev@web1-${substr(sha256("s3://my-fleet/npcnix/remotes/dev.npcnix/web1"), 0, 8)}"
+    error_message = "The policy's text is not given out, or its name is not that of remote and host, with a hash of the URL and the host."
   }
   assert {
     condition     = aws_iam_policy.host.tags == tomap({ team = "blue", "npcnix:host" = "web1", "npcnix:remote" = "s3://my-fleet/npcnix/remotes/dev.npcnix" })
@@ -122,7 +122,7 @@ run "a_name_that_a_policy_would_read_as_a_pattern_is_refused" {
 run "a_name_too_long_for_a_policy_is_refused" {
   command = plan
   variables {
-    host = join("", [for i in range(118) : "a"])
+    host = join("", [for i in range(109) : "a"])
   }
   expect_failures = [var.host]
 }

@@ -28,8 +28,8 @@ run "a_host_has_a_queue_dead_letters_and_a_subscription" {
   }
 
   assert {
-    condition     = [aws_sqs_queue.host.name, output.queue_name, aws_sqs_queue.dead_letter.name] == ["npcnix-dev-web1", "npcnix-dev-web1", "npcnix-dev-web1-dead"]
-    error_message = "The queues are not named for remote and host."
+    condition     = [aws_sqs_queue.host.name, output.queue_name, aws_sqs_queue.dead_letter.name] == [for end in ["", "", "-dead"] : "npcnix-dev-web1-${substr(sha256("s3://my-fleet/npcnix/remotes/dev.npcnix/web1"), 0, 8)}${end}"]
+    error_message = "The queues are not named for remote and host, with a hash of the URL and the host."
   }
   assert {
     condition     = [aws_sqs_queue.host.receive_wait_time_seconds, aws_sqs_queue.host.visibility_timeout_seconds, aws_sqs_queue.host.message_retention_seconds, aws_sqs_queue.dead_letter.message_retention_seconds] == [20, 120, 1209600, 1209600]
@@ -48,7 +48,7 @@ run "a_host_has_a_queue_dead_letters_and_a_subscription" {
     error_message = "A queue's tags are not the given ones, the host and the remote's URL."
   }
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.queue) == 0 && output.host == "web1"
+    condition     = length(aws_cloudwatch_metric_alarm.queue) == 0 && length(output.alarm_names) == 0 && output.host == "web1"
     error_message = "There are alarms that nobody asked for."
   }
 }
@@ -172,8 +172,8 @@ run "lease_count_key_and_alarms_as_given" {
   }
   assert {
     condition = { for name, alarm in aws_cloudwatch_metric_alarm.queue : name => [alarm.alarm_name, alarm.namespace, alarm.metric_name, alarm.dimensions.QueueName, alarm.comparison_operator, alarm.threshold] } == {
-      dead-letters   = ["npcnix-dev-web1-dead-letters", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "npcnix-dev-web1-dead", "GreaterThanThreshold", 0]
-      oldest-message = ["npcnix-dev-web1-oldest-message", "AWS/SQS", "ApproximateAgeOfOldestMessage", "npcnix-dev-web1", "GreaterThanThreshold", 900]
+      dead-letters   = ["${output.queue_name}-dead-letters", "AWS/SQS", "ApproximateNumberOfMessagesVisible", "${output.queue_name}-dead", "GreaterThanThreshold", 0]
+      oldest-message = ["${output.queue_name}-oldest-message", "AWS/SQS", "ApproximateAgeOfOldestMessage", output.queue_name, "GreaterThanThreshold", 900]
     }
     error_message = "The alarms are not: dead letters above 0, the oldest message above 900 s."
   }
@@ -190,21 +190,21 @@ run "dots_become_dashes_and_a_hash" {
   }
 
   assert {
-    condition     = aws_sqs_queue.host.name == "npcnix-dev-web1-example-${substr(sha256("dev/web1.example"), 0, 8)}" && aws_sqs_queue.dead_letter.name == "${aws_sqs_queue.host.name}-dead"
+    condition     = aws_sqs_queue.host.name == "npcnix-dev-web1-example-${substr(sha256("s3://my-fleet/npcnix/remotes/dev.npcnix/web1.example"), 0, 8)}" && aws_sqs_queue.dead_letter.name == "${aws_sqs_queue.host.name}-dead"
     error_message = "The queue of web1.example is not told from that of web1-example."
   }
 }
 
-run "a_remote_with_a_dash_gets_a_hash" {
+run "a_remote_with_a_dash_is_told_from_a_host_with_one" {
   command = plan
   variables {
     host = "web1"
     remote = {
       name      = "dev-eu"
-      filename  = "dev.npcnix"
+      filename  = "dev-eu.npcnix"
       bucket    = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
-      key       = "npcnix/remotes/dev.npcnix"
-      url       = "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      key       = "npcnix/remotes/dev-eu.npcnix"
+      url       = "s3://my-fleet/npcnix/remotes/dev-eu.npcnix"
       region    = "eu-central-1"
       events    = true
       topic_arn = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-fleet-npcnix-remotes-dev"
@@ -212,7 +212,7 @@ run "a_remote_with_a_dash_gets_a_hash" {
   }
 
   assert {
-    condition     = aws_sqs_queue.host.name == "npcnix-dev-eu-web1-${substr(sha256("dev-eu/web1"), 0, 8)}"
+    condition     = aws_sqs_queue.host.name == "npcnix-dev-eu-web1-${substr(sha256("s3://my-fleet/npcnix/remotes/dev-eu.npcnix/web1"), 0, 8)}"
     error_message = "Host web1 of dev-eu is not told from host eu-web1 of dev."
   }
 }
@@ -238,7 +238,47 @@ run "a_queue_for_a_remote_without_events_is_refused" {
 run "a_host_name_too_long_for_a_queue_is_refused" {
   command = plan
   variables {
-    host = join("", [for i in range(65) : "a"]) # one more than fits
+    host = join("", [for i in range(56) : "a"]) # one more than fits
+  }
+  expect_failures = [aws_sqs_queue.dead_letter]
+}
+
+run "the_longest_host_name_fits" {
+  command = plan
+  variables {
+    host = join("", [for i in range(55) : "a"])
+  }
+  assert {
+    condition     = length(aws_sqs_queue.dead_letter.name) == 80
+    error_message = "A name is refused that SQS takes."
+  }
+}
+
+run "two_stores_with_the_same_names_share_no_queue" {
+  command = plan
+  variables {
+    remote = {
+      name      = "dev"
+      filename  = "dev.npcnix"
+      bucket    = { id = "my-other-fleet", arn = "arn:aws:s3:::my-other-fleet" }
+      key       = "npcnix/remotes/dev.npcnix"
+      url       = "s3://my-other-fleet/npcnix/remotes/dev.npcnix"
+      region    = "eu-central-1"
+      events    = true
+      topic_arn = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-other-fleet-npcnix-remotes-dev"
+    }
+  }
+  assert {
+    condition     = startswith(output.queue_name, "npcnix-dev-web1-") && output.queue_name != run.a_host_has_a_queue_dead_letters_and_a_subscription.queue_name
+    error_message = "Host web1 of another bucket's dev has the same queue."
+  }
+}
+
+run "a_provider_of_another_region_is_refused" {
+  command = plan
+  override_data {
+    target = data.aws_region.current
+    values = { id = "us-east-1" }
   }
   expect_failures = [aws_sqs_queue.dead_letter]
 }

@@ -6,8 +6,12 @@ run "defaults" {
     error_message = "The assignments come before the script."
   }
   assert {
-    condition     = endswith(output.install_script, file("./boot.sh"))
-    error_message = "The script is boot.sh as it stands."
+    condition     = endswith(output.install_script, join("\n", [for line in split("\n", file("./boot.sh")) : line if !startswith(trimspace(line), "#")]))
+    error_message = "The script is boot.sh as it stands, without its lines of comment."
+  }
+  assert {
+    condition     = length(regexall("(?m)^\\s*#", output.install_script)) == 0 && strcontains(output.install_script, "\nnpcnix_boot() (\n")
+    error_message = "An edit of a comment would change the user data of a fleet."
   }
   assert {
     condition     = strcontains(output.install_script, "\nnpcnix_swap_mb=2048\nnpcnix_min_memory_mb=2048\n")

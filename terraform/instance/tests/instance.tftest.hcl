@@ -100,6 +100,10 @@ run "a_host_that_follows_by_events" {
     error_message = "User data is a script, and lets nobody in as root."
   }
   assert {
+    condition     = length(regexall("(?m)^\\s*#", output.user_data)) == 2 && strcontains(output.user_data, "\nnpcnix_root_keys() (\n")
+    error_message = "Two lines of comment stand at its head: an edit of any other would change it."
+  }
+  assert {
     condition = alltrue([for line in [
       "remote_url='s3://acme/npcnix/remotes/dev.npcnix'",
       "remote_region='eu-central-1'",
@@ -111,6 +115,29 @@ run "a_host_that_follows_by_events" {
       "npcnix_boot",
     ] : contains(split("\n", output.user_data), line)])
     error_message = "The script has remote, region, queue, configuration and host name."
+  }
+}
+
+run "lease_and_alarms_arrive_at_the_queue" {
+  command = plan
+
+  variables {
+    lease_secs        = 300
+    max_receive_count = 20
+    alarms            = { actions = ["arn:aws:sns:eu-central-1:123456789012:pager"] }
+  }
+
+  assert {
+    condition     = module.host_queue[0].lease_secs == 300
+    error_message = "The queue has another lease than the one given."
+  }
+  assert {
+    condition     = module.host_queue[0].max_receive_count == 20
+    error_message = "The queue has another count of receives than the one given."
+  }
+  assert {
+    condition     = toset(module.host_queue[0].alarm_names) == toset([for end in ["dead-letters", "oldest-message"] : "${module.host_queue[0].queue_name}-${end}"])
+    error_message = "The queue has no alarms."
   }
 }
 
@@ -247,6 +274,25 @@ run "a_polling_remote_gives_no_queue" {
     condition     = length(module.host_queue) == 0 && length(module.host_policy) == 1
     error_message = "A remote without events gives the host no queue."
   }
+}
+
+run "a_queue_for_a_polling_remote_is_refused" {
+  command = plan
+
+  variables {
+    queue = true
+    remote = {
+      name     = "dev"
+      filename = "dev.npcnix"
+      bucket   = { id = "acme", arn = "arn:aws:s3:::acme" }
+      key      = "npcnix/remotes/dev.npcnix"
+      url      = "s3://acme/npcnix/remotes/dev.npcnix"
+      region   = "eu-central-1"
+      events   = false
+    }
+  }
+
+  expect_failures = [var.queue]
 }
 
 run "user_data_that_is_too_long_is_refused" {

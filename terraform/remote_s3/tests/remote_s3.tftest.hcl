@@ -102,6 +102,14 @@ run "a_name_that_the_store_does_not_hold_is_refused" {
   expect_failures = [var.name]
 }
 
+run "a_topic_of_another_region_is_refused" {
+  command = plan
+  variables {
+    topic = { arn = "arn:aws:sns:us-east-1:123456789012:mine" }
+  }
+  expect_failures = [var.topic]
+}
+
 run "a_fifo_topic_is_refused" {
   command = plan
   variables {

@@ -43,6 +43,16 @@ run "a_directory_without_a_flake_is_refused" {
   expect_failures = [var.flake_dir]
 }
 
+run "a_directory_that_there_is_not_is_refused" {
+  command = plan
+
+  variables {
+    include = ["hosts", "host"]
+  }
+
+  expect_failures = [var.include]
+}
+
 run "include_takes_names_and_no_paths" {
   command = plan
 

@@ -27,8 +27,8 @@ run "each_remote_has_a_topic_and_the_bucket_one_notification" {
   }
 
   assert {
-    condition     = { for name, topic in aws_sns_topic.remote : name => topic.name } == { dev = "npcnix-my-fleet-npcnix-remotes-dev", prod = "npcnix-my-fleet-npcnix-remotes-prod" }
-    error_message = "The topics are not one per remote, named for bucket, prefix and remote."
+    condition     = { for name, topic in aws_sns_topic.remote : name => topic.name } == { for name in ["dev", "prod"] : name => "npcnix-my-fleet-npcnix-remotes-${name}-${substr(sha256("s3://my.fleet/npcnix/remotes/${name}.npcnix"), 0, 8)}" }
+    error_message = "The topics are not one per remote, named for bucket, prefix and remote, with a hash of its URL."
   }
   assert {
     condition     = alltrue([for topic in aws_sns_topic.remote : topic.fifo_topic == false && topic.kms_master_key_id == null])
@@ -198,6 +198,32 @@ run "a_bucket_made_in_the_same_apply_can_be_planned" {
   }
 }
 
+run "names_that_differ_in_a_dot_have_topics_of_their_own" {
+  command = plan
+  variables {
+    remotes = ["a.b", "a-b"]
+  }
+
+  assert {
+    condition     = length(distinct([for topic in aws_sns_topic.remote : topic.name])) == 2
+    error_message = "Two remotes share a topic."
+  }
+}
+
+run "a_bucket_of_another_partition_and_no_remotes_in_a_notification_that_is_not_ours_are_fine" {
+  command = plan
+  variables {
+    bucket              = { id = "my.fleet", arn = "arn:aws-cn:s3:::my.fleet", region = "eu-central-1" }
+    remotes             = []
+    manage_notification = false
+  }
+
+  assert {
+    condition     = length(output.remotes) == 0 && length(aws_s3_bucket_notification.store) == 0
+    error_message = "Something was made."
+  }
+}
+
 # Bad input.
 
 run "a_bucket_of_another_region_is_refused" {
@@ -226,13 +252,21 @@ run "a_trailing_slash_and_names_of_which_one_key_begins_another_are_refused" {
   expect_failures = [var.prefix, var.remotes]
 }
 
-run "a_prefix_that_a_policy_would_read_as_a_pattern_and_names_that_would_share_a_topic_are_refused" {
+run "a_prefix_that_a_policy_would_read_as_a_pattern_and_a_notification_without_entries_are_refused" {
   command = plan
   variables {
     prefix  = "npcnix/*"
-    remotes = ["a.b", "a-b"]
+    remotes = []
   }
   expect_failures = [var.prefix, var.remotes]
+}
+
+run "an_arn_of_another_bucket_is_refused" {
+  command = plan
+  variables {
+    bucket = { id = "my.fleet", arn = "arn:aws:s3:::my-fleet", region = "eu-central-1" }
+  }
+  expect_failures = [var.bucket]
 }
 
 run "an_empty_prefix_and_more_remotes_than_s3_notifies_of_are_refused" {

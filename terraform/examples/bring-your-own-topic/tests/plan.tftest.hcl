@@ -26,4 +26,8 @@ run "it_plans" {
     condition     = length(module.store.topic_arns) == 0 && length(module.store.notification_topics) == 0
     error_message = "The store makes topics, though there is one already."
   }
+  assert {
+    condition     = alltrue([for b in [aws_s3_bucket_public_access_block.store] : b.block_public_acls && b.block_public_policy && b.ignore_public_acls && b.restrict_public_buckets])
+    error_message = "The bucket may be made public."
+  }
 }

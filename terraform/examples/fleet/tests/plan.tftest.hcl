@@ -32,4 +32,8 @@ run "it_plans" {
     condition     = output.hosts["prod/web2"].configuration == "web2-prod" && output.hosts["prod/web2"].host == "web2.prod"
     error_message = "A host is not told its own configuration and name."
   }
+  assert {
+    condition     = alltrue([for b in [aws_s3_bucket_public_access_block.store] : b.block_public_acls && b.block_public_policy && b.ignore_public_acls && b.restrict_public_buckets])
+    error_message = "The bucket may be made public."
+  }
 }

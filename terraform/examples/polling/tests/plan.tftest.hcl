@@ -32,4 +32,8 @@ run "it_plans" {
     condition     = module.host.host_queue == null && length(module.store.topic_arns) == 0
     error_message = "A host that polls has a queue, or the store a topic."
   }
+  assert {
+    condition     = alltrue([for b in [aws_s3_bucket_public_access_block.store] : b.block_public_acls && b.block_public_policy && b.ignore_public_acls && b.restrict_public_buckets])
+    error_message = "The bucket may be made public."
+  }
 }

@@ -32,4 +32,8 @@ run "it_plans" {
     condition     = module.host.host_queue.host == "web1"
     error_message = "The host has no queue."
   }
+  assert {
+    condition     = alltrue([for b in [aws_s3_bucket_public_access_block.store] : b.block_public_acls && b.block_public_policy && b.ignore_public_acls && b.restrict_public_buckets])
+    error_message = "The bucket may be made public."
+  }
 }
