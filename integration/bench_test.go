@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ type fleet struct {
 	dataDir   string // that the hosts' data directories are made in; empty for the usual place
 }
 
-func newFleet(b *testing.B, hosts int) *fleet {
+func newFleet(b testing.TB, hosts int) *fleet {
 	b.Helper()
 	cloud, err := awsfake.Start("")
 	if err != nil {
@@ -101,6 +102,7 @@ type watchedHost struct {
 	hold <-chan struct{} // when not nil, builds wait for it to be closed
 
 	mu         sync.Mutex
+	fails      bool // to build
 	builds     int
 	reconciles int       // each asks once what an earlier agent has left
 	built      time.Time // when the latest build was called for
@@ -113,7 +115,11 @@ func (h *watchedHost) Build(ctx context.Context, _, configuration string) (nix.S
 	h.builds++
 	h.built = now
 	system := nix.System{Path: fmt.Sprintf("/nix/store/%s-%d", configuration, h.builds)}
+	fails := h.fails
 	h.mu.Unlock()
+	if fails {
+		return nix.System{}, errors.New("it does not build")
+	}
 	if h.hold != nil {
 		select {
 		case <-h.hold:
@@ -211,7 +217,7 @@ func (f *fleet) follow(name string, h agent.Host) {
 }
 
 // credentials lets the SDK in this process find those of an AWS, and nothing of this machine.
-func (f *fleet) credentials(b *testing.B) {
+func (f *fleet) credentials(b testing.TB) {
 	for _, e := range os.Environ() {
 		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, "AWS_") {
 			b.Setenv(name, "")
