@@ -18,7 +18,7 @@ lint:
 	go mod tidy -diff
 
 test: deps lint build ## everything that must hold, on real parts
-	CGO_ENABLED=1 go test -race -parallel 6 -timeout 18m ./... # most of the time they wait for others
+	CGO_ENABLED=1 go test -race -parallel 6 -timeout 45m ./... # most of the time they wait for others
 
 demo: build ## three hosts, reconfigured by a publish, before your eyes
 	@./integration/deps.sh nix
