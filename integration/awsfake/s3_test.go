@@ -151,7 +151,7 @@ func TestWhatIsNotImplementedIsRefused(t *testing.T) {
 		{"PUT", "/" + bucket + "?notification", "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>", "", "NotImplemented"},
 		{"PUT", "/" + bucket + "?notification", "nonsense", "", "MalformedXML"},
 		{"POST", "/", "Action=CreatePlatformApplication&Version=2010-03-31", form, "InvalidAction"},
-		{"POST", "/", "Action=GetCallerIdentity&Version=2011-06-15", form, "InvalidAction"},
+		{"POST", "/", "Action=AssumeRole&Version=2011-06-15", form, "InvalidAction"},
 		{"POST", "/", "Action=CreateTopic&Version=2010-03-31&Name=a.fifo", form, "InvalidParameter"},
 		{"POST", "/", "Action=Subscribe&Version=2010-03-31&Protocol=email&Endpoint=a", form, "InvalidParameter"},
 		{"POST", "/", "Action=SetSubscriptionAttributes&Version=2010-03-31&AttributeName=FilterPolicy&AttributeValue={}", form, "InvalidParameter"},
