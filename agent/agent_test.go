@@ -524,6 +524,7 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 				time.Sleep(time.Minute)
 				r.end()
 				equal(t, "trace", r.of("fetch", "build", "activate"), c.trace)
+				equal(t, "drift", r.of("record drifted"), nil)
 				rec := r.store.lastRecord()
 				if rec.State != c.state || rec.Version.ETag != "v2" || rec.RebootDue != (c.state == StateActivating) {
 					t.Errorf("record: %+v", rec)

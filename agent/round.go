@@ -148,6 +148,7 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		r.times.Activated = time.Now()
 		r.previous = nix.System{Path: act.Previous}
 		r.setApplied(in.Target, act.System)
+		r.previous = r.running // what is decided next is about what runs now
 		r.state.Hook = hookAfter(r, HookPostActivate, act, nil)
 		if err := a.save(r); err != nil {
 			return err
