@@ -2,7 +2,6 @@ package integration
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,97 +11,6 @@ import (
 
 	"npcnix/nix/nixtest"
 )
-
-// root is a folder with a Terraform configuration.
-type root struct {
-	t         *testing.T
-	dir       string
-	terraform string
-	env       []string
-}
-
-// newRoot writes main.tf, in which MODULES stands for the folder of the modules, and prepares it. A
-// machine without terraform, or without the providers, skips the test.
-func newRoot(t *testing.T, main string) *root {
-	t.Helper()
-	r := &root{t: t, dir: t.TempDir(), terraform: need(t, "terraform"), env: append(os.Environ(), "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1")}
-	modules, err := filepath.Abs("../terraform")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if modules, err = filepath.Rel(mustEvalSymlinks(t, r.dir), mustEvalSymlinks(t, modules)); err != nil {
-		t.Fatal(err)
-	}
-	r.dir = mustEvalSymlinks(t, r.dir)
-	r.write("main.tf", strings.ReplaceAll(main, "MODULES", modules))
-	if status, out := r.run("init", "-input=false"); status != 0 {
-		if strings.Contains(out, "Failed to query available provider packages") && os.Getenv("NPCNIX_REQUIRE_ALL") == "" {
-			t.Skipf("terraform's AWS provider cannot be had; name a mirror of it in TF_CLI_CONFIG_FILE:\n%s", out)
-		}
-		t.Fatalf("terraform init:\n%s", out)
-	}
-	return r
-}
-
-func mustEvalSymlinks(t *testing.T, path string) string {
-	t.Helper()
-	path, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func (r *root) write(name, content string) {
-	r.t.Helper()
-	if err := os.MkdirAll(filepath.Dir(filepath.Join(r.dir, name)), 0o755); err != nil {
-		r.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o644); err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// run runs terraform; it returns the status and what was said, in one line.
-func (r *root) run(command string, args ...string) (int, string) {
-	r.t.Helper()
-	cmd := exec.Command(r.terraform, append([]string{command, "-no-color"}, args...)...)
-	cmd.Dir, cmd.Env = r.dir, r.env
-	out, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		r.t.Fatal(err)
-	}
-	plain := strings.NewReplacer("│", "", "╷", "", "╵", "").Replace(string(out))
-	return cmd.ProcessState.ExitCode(), strings.Join(strings.Fields(plain), " ")
-}
-
-// outputs plans, and returns the outputs that are known then.
-func (r *root) outputs() map[string]string {
-	r.t.Helper()
-	if status, out := r.run("plan", "-input=false", "-out=plan"); status != 0 {
-		r.t.Fatalf("terraform plan: %s", out)
-	}
-	cmd := exec.Command(r.terraform, "show", "-json", "plan")
-	cmd.Dir, cmd.Env = r.dir, r.env
-	data, err := cmd.Output()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	var plan struct {
-		Planned struct {
-			Outputs map[string]struct{ Value string } `json:"outputs"`
-		} `json:"planned_values"`
-	}
-	if err := json.Unmarshal(data, &plan); err != nil {
-		r.t.Fatal(err)
-	}
-	outputs := map[string]string{}
-	for name, o := range plan.Planned.Outputs {
-		outputs[name] = o.Value
-	}
-	return outputs
-}
 
 func shellcheck(t *testing.T, file string) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -74,4 +75,56 @@ func tryTerraform(t *testing.T, dir string, env []string, args ...string) (strin
 // lacksProvider tells, from what init printed, whether all that failed was to get a provider.
 func lacksProvider(out string) bool {
 	return strings.Contains(out, "Failed to query available provider packages") || strings.Contains(out, "Failed to install provider")
+}
+
+// root is a folder with a Terraform configuration of a test's own.
+type root struct {
+	t   *testing.T
+	dir string
+	env []string // added to the test's own
+}
+
+// newRoot writes main.tf, in which MODULES stands for the folder of the modules, and prepares it.
+func newRoot(t *testing.T, main string) *root {
+	t.Helper()
+	r := &root{t: t, dir: filepath.Join(terraformTree(t), "root")}
+	r.write("main.tf", strings.ReplaceAll(main, "MODULES", ".."))
+	terraform(t, r.dir, nil, "init")
+	return r
+}
+
+func (r *root) write(name, content string) {
+	r.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(r.dir, name)), 0o755); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// run runs terraform, which may fail; it returns what was said, in one line.
+func (r *root) run(args ...string) (string, error) {
+	r.t.Helper()
+	out, err := tryTerraform(r.t, r.dir, r.env, args...)
+	return strings.Join(strings.Fields(strings.NewReplacer("│", "", "╷", "", "╵", "").Replace(out)), " "), err
+}
+
+// outputs plans, and returns the outputs that are known then.
+func (r *root) outputs() map[string]string {
+	r.t.Helper()
+	terraform(r.t, r.dir, r.env, "plan", "-out=plan")
+	var plan struct {
+		Planned struct {
+			Outputs map[string]struct{ Value string } `json:"outputs"`
+		} `json:"planned_values"`
+	}
+	if err := json.Unmarshal([]byte(terraform(r.t, r.dir, r.env, "show", "-json", "plan")), &plan); err != nil {
+		r.t.Fatal(err)
+	}
+	outputs := map[string]string{}
+	for name, o := range plan.Planned.Outputs {
+		outputs[name] = o.Value
+	}
+	return outputs
 }

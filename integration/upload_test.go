@@ -64,14 +64,14 @@ func TestUploadPublishesWhenAndOnlyWhenTheFlakeChanged(t *testing.T) {
 	apply := func(what string, publishes bool) {
 		t.Helper()
 		before := was()
-		status, out := r.run("apply", "-auto-approve", "-input=false")
-		if status != 0 {
+		out, err := r.run("apply", "-auto-approve")
+		if err != nil {
 			t.Fatalf("%s: %s", what, out)
 		}
 		if got := was().After(before); got != publishes {
 			t.Fatalf("%s: published: %v, want %v; %s", what, got, publishes, out)
 		}
-		if status, out := r.run("plan", "-input=false", "-detailed-exitcode"); status != 0 {
+		if out, err := r.run("plan", "-detailed-exitcode"); err != nil {
 			t.Fatalf("%s: a second plan is not empty: %s", what, out)
 		}
 	}
@@ -108,14 +108,14 @@ func TestUploadThatFailsFailsTheApplyAndIsTriedAgain(t *testing.T) {
 	r.write("flake/flake.nix", "{ }\n")
 	r.write("published", "in the way")
 	for range 2 {
-		if status, out := r.run("apply", "-auto-approve", "-input=false"); status == 0 || !strings.Contains(out, "not a directory") {
-			t.Fatalf("status %d, said %s", status, out)
+		if out, err := r.run("apply", "-auto-approve"); err == nil || !strings.Contains(out, "not a directory") {
+			t.Fatalf("%v, said %s", err, out)
 		}
 	}
 	if err := os.Remove(filepath.Dir(published)); err != nil {
 		t.Fatal(err)
 	}
-	if status, out := r.run("apply", "-auto-approve", "-input=false"); status != 0 {
+	if out, err := r.run("apply", "-auto-approve"); err != nil {
 		t.Fatal(out)
 	}
 	if _, err := os.Stat(published); err != nil {
@@ -133,8 +133,8 @@ func TestUploadRefusesWhatItCannotRead(t *testing.T) {
 		"TF_VAR_flake_dir=nowhere": `flake_dir "nowhere" has no flake.nix: name the directory of the flake`,
 	} {
 		r.env = append(r.env, setting)
-		if status, out := r.run("plan", "-input=false"); status == 0 || !strings.Contains(out, says) {
-			t.Errorf("%s: status %d, said %s", setting, status, out)
+		if out, err := r.run("plan"); err == nil || !strings.Contains(out, says) {
+			t.Errorf("%s: %v, said %s", setting, err, out)
 		}
 	}
 }

@@ -16,6 +16,7 @@ func each(t *testing.T, o Options, test func(t *testing.T, m *Machine)) {
 	for _, suite := range []string{"trixie", "bookworm"} {
 		t.Run(suite, func(t *testing.T) {
 			t.Parallel()
+			o := o // one for each suite
 			o.Suite = suite
 			test(t, Boot(t, o))
 		})
