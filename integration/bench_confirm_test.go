@@ -2,8 +2,9 @@ package integration
 
 import (
 	"bytes"
-	"context"
-	"sync"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,58 +12,36 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
+	"npcnix/agent"
 	"npcnix/integration/awsfake"
-	"npcnix/nix"
+	nspawn "npcnix/integration/machine"
 )
 
-// confirmedHost is a host that knows when its activation was confirmed.
-type confirmedHost struct {
-	watchedHost
-	mu sync.Mutex
-	at time.Time
-}
-
-func (h *confirmedHost) Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error) {
-	a, err := h.watchedHost.Activate(ctx, s, o)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.at = time.Now()
-	return a, err
-}
-
-func (h *confirmedHost) confirmed() time.Time {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.at
-}
-
-// BenchmarkConfirm measures the way from a confirmed activation to the deletion of its message: the
-// agent's memory on disk, the record in the store, and the message. It is compared with nothing but a
-// PUT of such a record and a delete of a message, one after the other, in the same cloud.
+// BenchmarkConfirm measures, on a real machine, the way from a confirmed activation, which is the last
+// thing that activation.json says, to the deletion of its message: the worker's end, which the agent
+// notices, the agent's memory on disk, the record in the store, and the message. It is compared with
+// nothing but a PUT of such a record and a delete of a message, one after the other, in the same cloud.
 func BenchmarkConfirm(b *testing.B) {
-	const publishes = 50
-	f := newFleet(b, 1)
-	f.credentials(b)
-	host := f.hosts[0]
-	h := &confirmedHost{}
-	f.publish()
-	f.follow(host, h)
-	f.awaitCount(awsfake.Deleted, 1)
-	f.awaitParked()
-
+	const publishes = 30
+	g := newGuarded(b, nspawn.Options{}, nil)
 	var acknowledged, bare []time.Duration
+	n := 0
 	for b.Loop() {
 		for range publishes {
-			begun := time.Now()
-			f.publish()
-			f.await("the message is deleted", func(e awsfake.Entry) bool {
-				if e.What != awsfake.Deleted || e.Queue != host || e.At.Before(begun) {
-					return false
-				}
-				acknowledged = append(acknowledged, e.At.Sub(h.confirmed()))
-				return true
+			n++
+			p := g.publish(nspawn.System{
+				Version: strconv.Itoa(n),
+				Units:   map[string]string{"web.service": daemonUnit(fmt.Sprintf("/bin/sleep %d", 1000000+n))},
 			})
-			bare = append(bare, f.putAndDelete())
+			deleted := g.awaitEntry("the message of "+p.version+" deleted", func(e awsfake.Entry) bool {
+				return e.What == awsfake.Deleted && e.MessageID == p.message
+			})
+			p.want(agent.StateApplied)
+			seconds, err := strconv.ParseFloat(strings.TrimSpace(g.m.Must("stat", "--format=%.9Y", dataDir+"/activation.json")), 64)
+			g.must(err)
+			confirmed := time.Unix(0, int64(seconds*1e9))
+			acknowledged = append(acknowledged, deleted.At.Sub(confirmed))
+			bare = append(bare, g.putAndDelete())
 		}
 	}
 	quiet(b)
@@ -75,19 +54,19 @@ func BenchmarkConfirm(b *testing.B) {
 }
 
 // putAndDelete puts an object of a record's size, and deletes a message, of a queue of its own.
-func (f *fleet) putAndDelete() time.Duration {
-	f.t.Helper()
-	ctx := f.t.Context()
-	q, err := f.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("bare")})
-	f.must(err)
-	_, err = f.sqs.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: q.QueueUrl, MessageBody: aws.String(notification())})
-	f.must(err)
-	got, err := f.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: q.QueueUrl, WaitTimeSeconds: 20})
-	f.must(err)
+func (w *world) putAndDelete() time.Duration {
+	w.t.Helper()
+	ctx := w.t.Context()
+	q, err := w.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: aws.String("bare")})
+	w.must(err)
+	_, err = w.sqs.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: q.QueueUrl, MessageBody: aws.String(notification())})
+	w.must(err)
+	got, err := w.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: q.QueueUrl, WaitTimeSeconds: 20})
+	w.must(err)
 	begun := time.Now()
-	_, err = f.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String("bare.json"), Body: bytes.NewReader(make([]byte, 900))})
-	f.must(err)
-	_, err = f.sqs.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: q.QueueUrl, ReceiptHandle: got.Messages[0].ReceiptHandle})
-	f.must(err)
+	_, err = w.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(bucket), Key: aws.String("bare.json"), Body: bytes.NewReader(make([]byte, 900))})
+	w.must(err)
+	_, err = w.sqs.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: q.QueueUrl, ReceiptHandle: got.Messages[0].ReceiptHandle})
+	w.must(err)
 	return time.Since(begun)
 }

@@ -349,7 +349,7 @@ func (h *Host) ask(ctx context.Context, id string, change func(*Activation) erro
 	return change(a)
 }
 
-// await waits until an activation has left a stage, or no worker is at it (any more).
+// await waits until an activation is settled, or no worker is at it (any more).
 func (h *Host) await(ctx context.Context, stage Stage) error {
 	defer h.followSwitch()()
 	tick := time.NewTicker(look)
@@ -360,6 +360,9 @@ func (h *Host) await(ctx context.Context, stage Stage) error {
 		a, err := ReadActivation(h.opts.Dir)
 		if err != nil || a == nil {
 			return err
+		}
+		if a.Stage.Settled() {
+			return nil // the worker may still be tidying up
 		}
 		working, err := beingWorkedOn(h.opts.Dir)
 		if err != nil {
