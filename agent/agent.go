@@ -59,6 +59,8 @@ type Host interface {
 	// ctx ends it returns, and the activation goes on for Resume to take up. An
 	// *nix.ActivateError says that it was taken back.
 	Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error)
+	// TakeBack takes back what is only to boot next, if there is such a thing.
+	TakeBack(ctx context.Context) error
 	// Resume brings an activation to its end that an earlier process began, if there is one.
 	Resume(ctx context.Context, o nix.Order) (a nix.Activation, found bool, err error)
 }
@@ -234,6 +236,9 @@ func (a *Agent) reconcile(ctx context.Context, r *round) outcome {
 	if decision != Apply {
 		return a.leave(r, decision, why)
 	}
+	if err := a.takeBack(ctx, r); err != nil {
+		return a.hindered(ctx, r, err)
+	}
 	if err := a.begin(r); err != nil {
 		return a.hindered(ctx, r, err)
 	}
@@ -361,8 +366,9 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 // order is what an activation for an intent, which may be nil, is to heed.
 func (a *Agent) order(before Config, in *Intent) nix.Order {
 	o := before.Order(Verifier{})
+	remote := before.Remote
 	if in != nil {
-		o.ID = in.Activation
+		o.ID, remote = in.Activation, in.Remote
 	}
 	// The system may bring settings of its own: it is by these that the host lives on.
 	o.Verify = func(ctx context.Context, act nix.Activation) error {
@@ -371,11 +377,11 @@ func (a *Agent) order(before Config, in *Intent) nix.Order {
 			return fmt.Errorf("the settings cannot be used any more: %w", err)
 		}
 		v := Verifier{Host: a.Host, Machine: a.Machine, Config: c, Log: a.Log}
-		if in != nil && a.Reach != nil {
-			queue := in.Queue || c.QueueURL != before.QueueURL
+		if a.Reach != nil {
+			queue := in != nil && in.Queue || c.QueueURL != before.QueueURL
 			v.Reach = func(ctx context.Context) error {
 				err := a.Reach(ctx, c, queue)
-				if errors.Is(err, store.ErrNotFound) && c.Remote == in.Remote {
+				if errors.Is(err, store.ErrNotFound) && c.Remote == remote {
 					return nil // it is gone by now, and that was an answer
 				}
 				return err

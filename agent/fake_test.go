@@ -234,6 +234,16 @@ func (h *fakeHost) end(err error) (nix.Activation, error) {
 	return *h.left, &nix.ActivateError{Activation: *h.left}
 }
 
+func (h *fakeHost) TakeBack(context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.left != nil && h.left.Stage == nix.StageBooting {
+		h.add("take back %s", h.left.System)
+		h.left.Stage, h.left.CutShort = nix.StageRolledBack, true
+	}
+	return nil
+}
+
 func (h *fakeHost) Resume(ctx context.Context, o nix.Order) (nix.Activation, bool, error) {
 	h.mu.Lock()
 	left := h.left

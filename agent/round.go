@@ -269,6 +269,21 @@ func (a *Agent) leave(r *round, d Decision, why string) outcome {
 	}
 }
 
+// takeBack takes back what is only to boot next, as something else is wanted by now: it would boot even
+// if nothing came of that.
+func (a *Agent) takeBack(ctx context.Context, r *round) error {
+	if r.bootsNext == "" {
+		return nil
+	}
+	a.Log.Info("taking back the system that was to boot next", "system", r.bootsNext)
+	if err := a.Host.TakeBack(ctx); err != nil {
+		return hindrance{byMachine, err}
+	}
+	r.bootsNext = ""
+	a.lookForReboot(ctx, r)
+	return nil
+}
+
 // begin makes the intent durable.
 func (a *Agent) begin(r *round) error {
 	r.attempt = 1

@@ -138,6 +138,8 @@ func (h *watchedHost) Activate(_ context.Context, s nix.System, _ nix.Order) (ni
 }
 
 // Resume is called once in each reconcile.
+func (h *watchedHost) TakeBack(context.Context) error { return nil }
+
 func (h *watchedHost) Resume(context.Context, nix.Order) (nix.Activation, bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -62,6 +62,8 @@ type ActivateError struct{ Activation }
 
 func (e *ActivateError) Error() string {
 	switch {
+	case e.ByHand != "":
+		return fmt.Sprintf("%s; meanwhile somebody has switched to %s, which is left alone", e.Reason, e.ByHand)
 	case e.Stage == StageStranded:
 		return fmt.Sprintf("%s; the way back to the previous system failed: %s", e.Reason, e.Trouble)
 	case e.Trouble != "":
@@ -91,7 +93,7 @@ func (h *Host) Activate(ctx context.Context, s System, o Order) (Activation, err
 	if err := switchable(s); err != nil {
 		return Activation{}, fmt.Errorf("activate: %w", err)
 	}
-	if err := h.unplan(ctx, o); err != nil {
+	if err := h.TakeBack(ctx); err != nil {
 		return Activation{}, fmt.Errorf("activate: %w", blamed(ctx, err))
 	}
 	a, err := h.order(ctx, s, o)
@@ -101,8 +103,9 @@ func (h *Host) Activate(ctx context.Context, s System, o Order) (Activation, err
 	return h.drive(ctx, a, o)
 }
 
-// unplan takes back a system that is only to boot next, as another is wanted by now.
-func (h *Host) unplan(ctx context.Context, o Order) error {
+// TakeBack takes back a system that is only to boot next, where there is one, as another is wanted by
+// now. Nothing is held against it.
+func (h *Host) TakeBack(ctx context.Context) error {
 	left, err := ReadActivation(h.opts.Dir)
 	if err != nil || left == nil || left.Stage != StageBooting {
 		return nil // order reports what cannot be read
@@ -114,13 +117,14 @@ func (h *Host) unplan(ctx context.Context, o Order) error {
 	if !free {
 		return errors.New("another activation is under way")
 	}
+	left.CutShort = true
 	err = left.goBack(h.opts.Dir, "another system is wanted by now")
 	unlock()
 	if err != nil {
 		return err
 	}
 	var back *ActivateError
-	if _, err = h.drive(ctx, left, o); errors.As(err, &back) && !back.Stranded() {
+	if _, err = h.drive(ctx, left, Order{}); errors.As(err, &back) && !back.Stranded() {
 		return nil
 	}
 	return err
@@ -129,6 +133,7 @@ func (h *Host) unplan(ctx context.Context, o Order) error {
 // Resume takes up the activation that an earlier process left, if there is one, and brings it to
 // its end as Activate does. found tells whether there is.
 func (h *Host) Resume(ctx context.Context, o Order) (a Activation, found bool, err error) {
+	h.noteUnit(ctx)
 	left, err := ReadActivation(h.opts.Dir)
 	if errors.Is(err, ErrActivation) {
 		// Nobody can bring it to an end. What runs is for the caller to see.
@@ -167,14 +172,18 @@ func (h *Host) order(ctx context.Context, s System, o Order) (*Activation, error
 	switch left, err := ReadActivation(h.opts.Dir); {
 	case err != nil:
 		return nil, err
-	case left != nil && !left.Stage.Settled() && left.Stage != StageBooting:
+	case left != nil && !left.Stage.Settled():
 		return nil, fmt.Errorf("an activation of %s is not settled yet (%s)", left.System, left.Stage)
 	}
 	previous, err := h.Current(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if boots, _, err := h.Profiled(); err == nil && previous == s && boots != (System{}) {
+	boots, _, err := h.Profiled()
+	if err != nil {
+		return nil, err
+	}
+	if previous == s && boots != (System{}) {
 		previous = boots // s runs, but was not confirmed: that is no way back
 	}
 	link, err := h.fallback(ctx)
@@ -183,7 +192,7 @@ func (h *Host) order(ctx context.Context, s System, o Order) (*Activation, error
 	}
 	a := &Activation{
 		ID: o.ID, Stage: StageOrdered, System: s.Path, Previous: previous.Path,
-		Profile: h.opts.Profile, ProfileLink: link, CurrentSystem: h.opts.CurrentSystem, BootID: bootID(),
+		Profile: h.opts.Profile, ProfileSystem: boots.Path, ProfileLink: link, CurrentSystem: h.opts.CurrentSystem, BootID: bootID(),
 		Ordered:    time.Now().UTC(),
 		SwitchSecs: o.switchTimeout().Seconds(), ConfirmSecs: o.confirmTimeout().Seconds(), Keep: o.Keep,
 	}
@@ -225,7 +234,12 @@ func (h *Host) drive(ctx context.Context, a *Activation, o Order) (Activation, e
 			h.disarm(ctx, true)
 			return *a, nil
 		case StageSwitched:
-			err = h.prove(ctx, a, o)
+			if underSystemd() {
+				err = h.keepArmed(ctx, a)
+			}
+			if err == nil {
+				err = h.prove(ctx, a, o)
+			}
 		default:
 			// Work for a worker, unless one is at it.
 			if working, err := beingWorkedOn(dir); err != nil {
@@ -299,9 +313,14 @@ func (h *Host) afterRestart(ctx context.Context, a *Activation) error {
 			return err
 		}
 		return h.arm(ctx, a)
+	case running.Path == a.System && a.Stage == StageSwitched:
+		if a.Restarts++; a.Restarts >= maxTries {
+			return a.goBack(h.opts.Dir, fmt.Sprintf("the machine was restarted %d times before the new system had proved itself", a.Restarts))
+		}
+		return a.save(h.opts.Dir)
 	case running.Path == a.System:
 		return a.save(h.opts.Dir)
-	case running.Path == a.Previous && a.Stage != StageBooting && !h.profileHas(a.System):
+	case running.Path == a.Previous && a.Stage != StageBooting && !a.Installed && !h.profileHas(a.System):
 		// Nothing of it is left: the machine has booted the previous system.
 		if a.Stage != StageRollingBack { // which has a reason of its own
 			a.CutShort = true

@@ -1,6 +1,7 @@
 package nix
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,12 +21,15 @@ import (
 // stage is on disk before what it names begins.
 //
 //	ordered → switching → switched → confirming → confirmed
-//	              │           │           │
-//	              └───────────┴───────────┴──→ rolling-back → rolled-back
+//	   │          │   │       ↑   │           │
+//	   │          │   └→ booting  │           │
+//	   │          │         │     │           │
+//	   └──────────┴─────────┴─────┴───────────┴──→ rolling-back → rolled-back, or stranded
 //
 // The new system is switched to with the action "test", which changes everything but what boots
 // next. Only when it has proved itself is it put into the profile and made what boots: until then
-// a loss of power brings back the old system, by any boot loader.
+// a loss of power brings back the old system, by any boot loader. Not so a system that cannot be
+// switched to: it is made what boots next (booting), and proves itself after a restart (switched).
 //
 // Three kinds of processes share the work, none of which needs the others to be alive:
 //   - the agent orders, waits, verifies, and asks for the commit or for the way back;
@@ -47,11 +51,13 @@ type Activation struct {
 	Why  string `json:"why"` // it can only be booted
 
 	Profile       string `json:"profile"`
-	ProfileLink   string `json:"profile_link"` // what the profile is to point to on the way back; "" for no profile
+	ProfileSystem string `json:"profile_system"` // that the profile had; "" where there was none
+	ProfileLink   string `json:"profile_link"`   // what the profile is to point to on the way back; "" for no profile
 	CurrentSystem string `json:"current_system"`
 	// BootID is that of the boot during which it was ordered, or booted into: another one means
 	// that the machine was restarted since.
-	BootID string `json:"boot_id"`
+	BootID   string `json:"boot_id"`
+	Restarts int    `json:"restarts"` // of the machine, into the new system, before that had proved itself
 
 	Ordered     time.Time `json:"ordered"`
 	SwitchSecs  float64   `json:"switch_secs"`  // that a switch may take
@@ -65,7 +71,8 @@ type Activation struct {
 	Trouble  string   `json:"trouble"`   // what did not go well on the way back
 	CutShort bool     `json:"cut_short"` // by a kill or a restart: no fault of the system's
 	Busy     bool     `json:"busy"`      // nothing was done, as somebody else was switching all the while
-	Tries    int      `json:"tries"`     // at the way back, that have failed
+	Tries    int      `json:"tries"`     // at the way back, that have failed, or had the machine restarted
+	ByHand   string   `json:"by_hand"`   // what somebody has switched to meanwhile; it is left alone
 	// Installed: the profile and the boot loader were, or are about to be, changed.
 	Installed bool `json:"installed"`
 
@@ -211,13 +218,19 @@ func beingWorkedOn(dir string) (bool, error) {
 	return !free, nil
 }
 
-// bootID tells one boot of the machine from another (random(4)).
+// bootID tells one boot of the machine from another: by the kernel's (random(4)), and by when process
+// 1 was started (proc_pid_stat(5)), as a container's kernel is not booted with it.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "" // as of a machine that is never restarted
 	}
-	return strings.TrimSpace(string(id))
+	stat, _ := os.ReadFile("/proc/1/stat")
+	begun := ""
+	if fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(fields) > 19 {
+		begun = "-" + fields[19]
+	}
+	return strings.TrimSpace(string(id)) + begun
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -10,12 +10,13 @@ import (
 	"time"
 )
 
-// prune deletes the profile's generations but for the latest, and for those of the systems named, of
-// the one that runs and of the one that was booted. What it cannot delete costs disk space only.
-func (h *Host) prune(keep int, systems ...string) {
+// prune deletes the profile's generations but for the latest, for the one that an activation may have to
+// go back to, and for those of its systems, of the one that runs and of the one that was booted. What it
+// cannot delete costs disk space only.
+func (h *Host) prune(a *Activation) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	doomed, err := h.surplus(ctx, keep, systems)
+	doomed, err := h.surplus(a)
 	if err == nil && len(doomed) > 0 {
 		out := &lines{emit: h.logged("nix-env")}
 		err = run(ctx, nil, out, "nix-env", append([]string{"--profile", h.opts.Profile, "--delete-generations"}, doomed...)...)
@@ -26,7 +27,8 @@ func (h *Host) prune(keep int, systems ...string) {
 }
 
 // surplus returns the numbers of the generations that are to go.
-func (h *Host) surplus(ctx context.Context, keep int, systems []string) ([]string, error) {
+func (h *Host) surplus(a *Activation) ([]string, error) {
+	systems := []string{a.System, a.Previous}
 	entries, err := os.ReadDir(filepath.Dir(h.opts.Profile))
 	if err != nil {
 		return nil, fmt.Errorf("list generations: %w", err)
@@ -51,8 +53,8 @@ func (h *Host) surplus(ctx context.Context, keep int, systems []string) ([]strin
 	}
 	slices.Sort(numbers)
 	var doomed []string
-	for _, n := range numbers[:max(0, len(numbers)-keep)] {
-		if n != current && !slices.Contains(systems, targets[n]) {
+	for _, n := range numbers[:max(0, len(numbers)-a.Keep)] {
+		if n != current && n != h.generation(a.ProfileLink) && !slices.Contains(systems, targets[n]) {
 			doomed = append(doomed, strconv.Itoa(n))
 		}
 	}

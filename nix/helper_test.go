@@ -143,10 +143,7 @@ func eachNix(t *testing.T, test func(*testing.T)) {
 		t.Fatal(err)
 	}
 	t.Run("installed nix", func(t *testing.T) {
-		if _, err := exec.LookPath("nix"); err != nil {
-			skip(t, "nix is not on PATH: apt-get install nix-bin")
-		}
-		nixEnvironment(t)
+		installedNix(t)
 		test(t)
 	})
 	t.Run("newer nix", func(t *testing.T) {

@@ -145,12 +145,18 @@ in
       before = [ "npcnix.service" ];
       restartIfChanged = false;
       stopIfChanged = false;
-      inherit path environment;
+      inherit path;
+      environment = environment // cfg.extraEnvironment;
+      startLimitIntervalSec = 0;
       serviceConfig = hardening // {
         Type = "oneshot";
         RemainAfterExit = true;
         ExecStart = commandLine ([ "activation" "rearm" ] ++ logging);
+        Restart = "on-failure";
+        RestartSec = "5s";
         StateDirectory = "npcnix";
+      } // lib.optionalAttrs (cfg.environmentFile != null) {
+        EnvironmentFile = "-${toString cfg.environmentFile}"; # the switch is armed without it too
       };
     };
 

@@ -7,12 +7,12 @@
 //   - An activation does neither. It is done by processes of its own, is on disk at every stage, and
 //     ends with the new system confirmed or with the previous one brought back, whoever dies
 //     meanwhile; see [Activation].
-//   - A system that was not confirmed is not what boots next.
+//   - A system that was not confirmed is not what boots next, but for one that cannot be switched to.
 //   - Errors tell apart what is wrong with the flake from what is wrong with the machine
 //     ([ErrMachine]), and carry the end of the log.
 //   - nix 2.8 and later serve alike, and nothing besides nix and nix-env need be on PATH.
 //
-// A Host keeps nothing in memory: all it knows it reads from the profile, from the link to the
+// A Host keeps nothing in memory that matters: all it knows it reads from the profile, from the link to the
 // current system and from its data directory. Whoever builds and activates sees to it that only one
 // does so at a time.
 package nix
@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 var (
@@ -95,6 +96,10 @@ func (o *Options) validate() error {
 type Host struct {
 	opts    Options
 	logRead int64 // of switch.log, in bytes
+	unit    struct {
+		once      sync.Once
+		name, sum string // of this process's own unit; "" where it is none's
+	}
 }
 
 // New returns the host that opts describe. Nothing is touched yet.

@@ -111,10 +111,14 @@ func (h *Host) fallback(ctx context.Context) (string, error) {
 	return link, nil
 }
 
-// restoreProfile points the profile back to what fallback returned.
-func (h *Host) restoreProfile(link string) error {
+// restoreProfile points the profile back to what fallback returned. A generation that is gone by now is
+// made again, of the system that ran.
+func (h *Host) restoreProfile(ctx context.Context, link string, ran System) error {
 	if link == "" {
 		return os.Remove(h.opts.Profile)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(h.opts.Profile), link)); err != nil && ran != (System{}) {
+		return h.setProfile(ctx, ran)
 	}
 	return renameio.Symlink(link, h.opts.Profile)
 }
@@ -125,15 +129,18 @@ func (h *Host) profileHas(system string) bool {
 	return err != nil || profiled.Path == system
 }
 
-// holdPrevious keeps the system that runs from the garbage collector, where the profile does not:
-// the way back must be there, offline.
+// previousRoot is the root that holdPrevious makes.
+func (h *Host) previousRoot() string { return filepath.Join(h.roots(), "previous") }
+
+// holdPrevious keeps the system that runs from the garbage collector, also when its generation is
+// deleted: the way back must be there, offline.
 func (h *Host) holdPrevious(ctx context.Context, s System) {
-	if s == (System{}) || h.profileHas(s.Path) {
+	if s == (System{}) {
 		return
 	}
 	err := os.MkdirAll(h.roots(), 0o755)
 	if err == nil {
-		err = run(ctx, nil, &lines{}, "nix-store", "--realise", s.Path, "--add-root", filepath.Join(h.roots(), "previous"), "--indirect")
+		err = run(ctx, nil, &lines{}, "nix-store", "--realise", s.Path, "--add-root", h.previousRoot(), "--indirect")
 	}
 	if err != nil {
 		h.opts.Log.Warn("the system that runs is not held against garbage collection; it may be gone should it be needed", "system", s.Path, "error", err)

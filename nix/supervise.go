@@ -75,8 +75,17 @@ func (h *Host) arm(ctx context.Context, a *Activation) error {
 	if a.Stage == StageOrdered {
 		options = append(options, fmt.Sprintf("--on-active=%.0fs", patience.Seconds()), "--timer-property=AccuracySec=1s")
 	}
-	options = append(options, "--property=Restart=on-failure", "--property=RestartSec=1s")
+	options = append(options, "--property=Restart=on-failure", "--property=RestartSec=1s", "--property=StartLimitIntervalSec=0")
 	return h.systemdRun(ctx, "arm the dead man's switch", name, h.worker("expire", a.ID, "0s"), options...)
+}
+
+// keepArmed arms the dead man's switch if it is not there, as when it was lost with a reboot.
+func (h *Host) keepArmed(ctx context.Context, a *Activation) error {
+	name := h.unitName(deadManUnit)
+	if underSystemd() && systemctl(ctx, nil, "is-active", "--quiet", name+".timer", name+".service") == nil {
+		return nil // at least one of them is
+	}
+	return h.arm(ctx, a)
 }
 
 // startDeadMan starts what the timer would start later. Without systemd it runs already.
@@ -104,19 +113,26 @@ func (h *Host) disarm(ctx context.Context, fired bool) {
 }
 
 // Rearm arms the dead man's switch for an activation that a restart of the machine has interrupted.
-// A unit of the new system runs it at boot, so that it is there even if the agent is not.
+// A unit of the new system runs it at boot, so that it is there even if the agent is not. The first
+// switch to a system with this unit starts it too, and then there is nothing to be done.
 func (h *Host) Rearm(ctx context.Context) error {
 	a, err := ReadActivation(h.opts.Dir)
-	if err != nil || a == nil || a.Stage.Settled() || a.BootID == bootID() {
-		return err // there was no restart since: the first switch to a system with this unit starts it
+	if err != nil || a == nil {
+		return err
+	}
+	if working, err := beingWorkedOn(h.opts.Dir); err != nil || working {
+		return err
 	}
 	if err := h.afterRestart(ctx, a); err != nil {
 		return err
 	}
-	if a.Stage == StageRollingBack {
+	switch {
+	case a.Stage.Settled() || a.Stage == StageBooting:
+		return nil
+	case a.Stage == StageRollingBack:
 		return h.startWorker(ctx, a)
 	}
-	return h.arm(ctx, a)
+	return h.keepArmed(ctx, a)
 }
 
 // systemdRun starts a transient unit.
@@ -195,14 +211,31 @@ func (h *Host) agentUnit(ctx context.Context) (name, sum string) {
 	}
 	name = agentService
 	if h.opts.Dir != defaultDir {
-		if name = ownUnit(ctx); name == "" {
+		h.noteUnit(ctx)
+		if name = h.unit.name; name == "" {
 			return "", ""
 		}
 	}
 	if systemctl(ctx, nil, "is-active", "--quiet", name) != nil {
 		return "", ""
 	}
+	if h.noteUnit(ctx); h.unit.name == name {
+		return name, h.unit.sum
+	}
 	return name, unitSum(ctx, name)
+}
+
+// noteUnit takes note of what the agent's unit was made of when this process began: its own unit may
+// have been changed since, by a switch that somebody has made by hand, and left it running.
+func (h *Host) noteUnit(ctx context.Context) {
+	h.unit.once.Do(func() {
+		if !underSystemd() {
+			return
+		}
+		if h.unit.name = ownUnit(ctx); h.unit.name != "" {
+			h.unit.sum = unitSum(ctx, h.unit.name)
+		}
+	})
 }
 
 // ownUnit is the service whose main process this is; "" where there is none.
@@ -251,6 +284,9 @@ func (w *worker) restartAgent() {
 	}
 	w.log.Info("restarting the agent", "unit", w.AgentUnit)
 	w.AgentRestarted = true
+	if err := w.save(w.dir); err != nil { // else the way back would not know that it is to restart it
+		w.log.Warn("it cannot be noted down that the agent is restarted", "error", err)
+	}
 	if err := systemctl(ctx, nil, "restart", "--no-block", w.AgentUnit); err != nil {
 		w.log.Warn("the agent cannot be restarted; without one, the activation will be taken back", "error", err)
 	}

@@ -24,16 +24,19 @@ const activationVariable = "NPCNIX_ACTIVATION"
 const (
 	maxTries   = 3 // at the way back
 	triesPause = time.Second
+	// rebootGrace is how long an orderly restart of the machine may take to end the worker.
+	rebootGrace = 10 * time.Minute
 	// How long a worker waits for the lock that others hold for a moment only.
 	lockGrace = 2 * time.Second
 	// How long the dead man's switch leaves the agent beyond its time: it should be the first to
 	// act, as it knows why.
 	expireGrace = 2 * time.Second
 	// Exit codes of switch-to-configuration (nixpkgs, switch-to-configuration-ng/src/main.rs).
-	exitUnits = 4   // the system was activated, and some unit is failing: which, is for Verify to see
-	exitBusy  = 11  // EAGAIN: somebody else holds its lock, and nothing was done
-	exitInit  = 100 // the init systems do not fit: it can only be booted
-	busyPause = 2 * time.Second
+	exitActivation = 2   // a part of the activation script failed, and all of it ran
+	exitUnits      = 4   // the system was activated, and some unit is failing: which, is for Verify to see
+	exitBusy       = 11  // EAGAIN: somebody else holds its lock, and nothing was done
+	exitInit       = 100 // the init systems do not fit: it can only be booted
+	busyPause      = 2 * time.Second
 )
 
 // Work does what the activation in dir asks for, to its end: the switch, the commit or the way
@@ -157,6 +160,9 @@ func work(ctx context.Context, dir string, log *slog.Logger) error {
 			if w.Stage != StageSwitched {
 				h.disarm(ctx, false) // whoever waits for the end may be gone
 			}
+			if w.Stage == StageConfirmed || w.Stage == StageRolledBack {
+				_ = os.Remove(h.previousRoot()) // one that stays costs disk space only
+			}
 			return nil
 		}
 		if err != nil {
@@ -232,12 +238,28 @@ func (w *worker) makeBoot() error {
 
 // commit makes the system, which has proved itself, what boots.
 func (w *worker) commit() error {
+	if why := w.overtaken(); why != "" {
+		return w.goBack(w.dir, why)
+	}
 	if err := w.install(); w.ctx.Err() != nil {
 		return w.ctx.Err()
 	} else if err != nil {
 		return w.goBack(w.dir, err.Error())
 	}
 	return w.to(w.dir, StageConfirmed)
+}
+
+// overtaken says what somebody else has changed while the system proved itself; "" if nothing.
+func (w *worker) overtaken() string {
+	running, err := w.host.Current(w.ctx)
+	if err == nil && running.Path != w.System {
+		return fmt.Sprintf("%s ran when %s had proved itself", running.Path, w.System)
+	}
+	profiled, _, err := w.host.Profiled()
+	if err == nil && profiled != (System{}) && profiled.Path != w.System && profiled.Path != w.ProfileSystem {
+		return fmt.Sprintf("somebody has put %s into the profile while %s proved itself", profiled.Path, w.System)
+	}
+	return ""
 }
 
 // install puts the system into the profile and has its boot loader entry made the default. To do
@@ -247,17 +269,18 @@ func (w *worker) install() error {
 	defer cancel()
 	s := System{w.System}
 	profiled, _, err := w.host.Profiled()
-	if err == nil && profiled != s {
+	if err == nil {
 		w.Installed = true
-		if err = w.save(w.dir); err == nil {
-			err = w.host.setProfile(ctx, s)
-		}
+		err = w.save(w.dir)
+	}
+	if err == nil && profiled != s {
+		err = w.host.setProfile(ctx, s)
 	}
 	if err != nil {
 		return err
 	}
 	if w.Keep > 0 {
-		w.host.prune(w.Keep, w.System, w.Previous) // before the boot loader lists them
+		w.host.prune(w.Activation) // before the boot loader lists them
 	}
 	w.host.dropRoots(func(_, path string) bool { return path == w.System })
 	if err := w.run(w.System, "boot"); err != nil {
@@ -272,7 +295,7 @@ func (w *worker) rollBack() error {
 	killSwitch(w.ID)
 	w.log.Warn("rolling back", "to", w.Previous, "activation", w.ID, "why", w.Reason)
 	tail := w.Tail // the failure's are the ones to tell
-	boots, trouble := w.undo()
+	back, trouble := w.undo()
 	if w.ctx.Err() != nil {
 		return w.ctx.Err()
 	}
@@ -282,7 +305,7 @@ func (w *worker) rollBack() error {
 		w.Trouble = "there is no earlier system to go back to"
 		return w.to(w.dir, StageStranded)
 	}
-	if err == nil && boots && (w.Previous == "" || running.Path == w.Previous) {
+	if err == nil && back {
 		w.restartAgent()
 		return w.to(w.dir, StageRolledBack)
 	}
@@ -304,49 +327,109 @@ func (w *worker) rollBack() error {
 }
 
 // undo takes the steps of the way back, each whatever became of the others. It reports whether the
-// previous system boots, and what went wrong.
-func (w *worker) undo() (boots bool, trouble []string) {
+// host is back, and what went wrong. What somebody has switched to by hand, or made what boots, is
+// left alone.
+func (w *worker) undo() (back bool, trouble []string) {
+	fails := func(err error) bool {
+		if err != nil {
+			trouble = append(trouble, err.Error())
+		}
+		return err != nil
+	}
 	before := System{w.Previous}
 	profiled, _, err := w.host.Profiled()
 	if err == nil && profiled.Path == w.System && w.System != w.Previous {
-		err = w.host.restoreProfile(w.ProfileLink)
+		w.Installed = true // which it may have been before, and so the boot loader's
+		if err = w.save(w.dir); err == nil {
+			err = w.host.restoreProfile(w.ctx, w.ProfileLink, before)
+		}
+		if err == nil {
+			profiled, _, err = w.host.Profiled()
+		}
 	}
 	if err != nil {
-		trouble = append(trouble, fmt.Sprintf("the profile may still have %s: %v", w.System, err))
+		fails(fmt.Errorf("the profile may still have %s: %w", w.System, err))
 	}
+	boots := err == nil
 	if w.Previous == "" || w.Busy {
-		return err == nil, trouble
+		return boots, trouble
 	}
-	if err := switchable(before); err != nil {
-		return false, append(trouble, err.Error())
+	running, err := w.host.Current(w.ctx)
+	if fails(err) || fails(switchable(before)) {
+		return false, trouble
 	}
-	run := func(action string) bool {
-		err := w.run(w.Previous, action)
-		if err != nil {
-			trouble = append(trouble, fmt.Sprintf("%s (%s)", failure(w.Previous, err, w.Tail), action))
+
+	// What boots is what the profile has again: boot loaders know nothing but its generations.
+	theirs := profiled != System{} && !slices.Contains([]string{w.System, w.ProfileSystem, w.Previous}, profiled.Path)
+	boot := func() bool {
+		if !w.Installed || theirs {
+			return true
 		}
-		return err == nil
-	}
-	boots = err == nil
-	if w.Boot {
-		// The one cannot be switched to from the other, so neither can the other from the one: where
-		// the new one runs, the machine is restarted.
-		boots = run("boot") && boots
-		running, err := w.host.Current(w.ctx)
-		if err == nil && running == before {
-			return boots, trouble
+		s := before
+		if profiled != (System{}) {
+			s = profiled
 		}
-		if boots && w.host.Reboot(w.ctx) == nil {
-			w.log.Warn("restarting the machine, to go back to the system before", "to", w.Previous)
-			<-w.ctx.Done()
-			return boots, trouble
+		if fails(switchable(s)) {
+			return false
+		}
+		return !fails(w.tried(s.Path, "boot"))
+	}
+	w.ByHand = ""
+	switch {
+	case running.Path != "" && running.Path != w.System && running != before:
+		if running != profiled || theirs { // else it has booted
+			w.ByHand = running.Path
+		}
+		return boot() && boots, trouble
+	case w.Boot && running == before:
+		return boot() && boots, trouble
+	case w.Boot:
+		// The one cannot be switched to from the other, so neither can the other from the one.
+		if boots = boot() && boots; boots && underSystemd() {
+			fails(w.restartMachine())
+			return false, trouble // it was not
 		}
 	}
-	run("test")
-	if w.Installed && !w.Boot {
-		boots = run("boot") && boots
+	err = w.tried(w.Previous, "test")
+	fails(err)
+	// As NixOS has it: 2, a part of the activation failed, and 4, a unit did. The system runs.
+	back = err == nil || w.ExitCode == exitActivation || w.ExitCode == exitUnits
+	running, err = w.host.Current(w.ctx)
+	back = !fails(err) && back && running == before
+	if !w.Boot {
+		boots = boot() && boots
 	}
-	return boots, trouble
+	return back && boots, trouble
+}
+
+// restartMachine restarts the machine, into the previous system, and returns only if that does not come
+// about. The restart counts as a try before it is made: one that leads to the new system is made a few
+// times at the most.
+func (w *worker) restartMachine() error {
+	if w.Tries++; w.Tries > maxTries {
+		return fmt.Errorf("the machine boots %s in spite of all", w.System)
+	}
+	if err := w.save(w.dir); err != nil {
+		return err
+	}
+	w.log.Warn("restarting the machine, to go back to the system before", "to", w.Previous)
+	if err := w.host.Reboot(w.ctx); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(rebootGrace):
+		return fmt.Errorf("the machine was to be restarted, and was not within %s", rebootGrace)
+	case <-w.ctx.Done():
+		return w.ctx.Err()
+	}
+}
+
+// tried runs a system's switch-to-configuration, for an error that says all.
+func (w *worker) tried(system, action string) error {
+	if err := w.run(system, action); err != nil {
+		return fmt.Errorf("%s (%s)", failure(system, err, w.Tail), action)
+	}
+	return nil
 }
 
 // run runs a system's switch-to-configuration to its end, or to the end of its time. While somebody
