@@ -79,9 +79,21 @@ func TestANewAgentTakesOverFromTheOld(t *testing.T) {
 		if r.Agent != "two" || r.Attempt != 1 || r.Trigger != agent.TriggerEvent || r.Times.Built.IsZero() {
 			t.Errorf("the new agent's record: %+v", r)
 		}
-		if exe := g.m.Must("readlink", "/proc/"+g.m.Unit("npcnix", "MainPID")+"/exe"); exe != "/usr/local/bin/npcnix-two\n" {
-			t.Errorf("the agent is %s", exe)
+		is := func(program string) {
+			t.Helper()
+			if exe := g.m.Must("readlink", "/proc/"+g.m.Unit("npcnix", "MainPID")+"/exe"); exe != program+"\n" {
+				t.Errorf("the agent is %s", exe)
+			}
 		}
+		is("/usr/local/bin/npcnix-two")
+
+		// A switch by hand leaves the agent alone, and so the next activation has to see to it.
+		g.m.Install(g.system(nspawn.System{Version: "by-hand"}))
+		is("/usr/local/bin/npcnix-two")
+		p = g.publish(nspawn.System{Version: "and-back"})
+		p.want(agent.StateApplied)
+		p.activated(1)
+		is(agentBinary)
 	})
 }
 

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -154,6 +155,47 @@ func TestABootedSystemThatDoesNotProveItselfIsTakenBack(t *testing.T) {
 			g.set(nil)
 			g.publish(dbus("good", "dbus")).want(agent.StateApplied)
 		})
+	}
+}
+
+// What npcnix-rearm has armed is lost: the agent sees to it before it has the system prove itself.
+func TestTheAgentArmsTheDeadMansSwitchThatWasLost(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, nil)
+	g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
+	g.set(map[string]any{"checks": []agent.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "confirm_timeout_secs": 10})
+	next := dbus("broker", "broker")
+	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback.timer npcnix-rollback.service\n[Install]", 1)}
+	p := g.publish(next)
+	p.booting()
+	g.m.Reboot()
+	p.want(agent.StateApplied)
+}
+
+// The boot loader says that it has been set, and has not.
+func TestAMachineIsNotRestartedForEverToGoBack(t *testing.T) {
+	t.Parallel()
+	g := newGuarded(t, nspawn.Options{}, nil)
+	old := dbus("daemon", "dbus")
+	old.Bootloader = "[ ! -e /var/lib/machine/stuck ] || mkdir -p /boot/default.new\n" // so that /boot/default stays
+	g.publish(old).want(agent.StateApplied)
+	g.set(map[string]any{"confirm_timeout_secs": 4})
+	next := dbus("broker", "broker")
+	next.Units = map[string]string{"firewall.service": nspawn.NetworkCut}
+	p := g.publish(next)
+	p.booting()
+	g.m.Must("touch", "/var/lib/machine/stuck")
+	g.m.Reboot()
+	g.m.Await("the end of the way back", func() bool { return g.activation().Stage == nix.StageStranded })
+	if a := g.activation(); !strings.Contains(a.Trouble, "in spite of all") || a.Tries < 3 {
+		t.Errorf("%+v", a)
+	}
+	if boots := strings.Count(g.m.Must("journalctl", "--no-pager", "--list-boots", "--quiet"), "\n"); boots != 5 {
+		t.Errorf("booted %d times, want 5: at first, into the new system, and three times to go back", boots)
+	}
+	g.m.Must("rm", "-rf", "/var/lib/machine/stuck", "/boot/default.new", nspawn.NetworkDown)
+	if r := p.final(); r.State != agent.StateRejected || !strings.Contains(r.Error, "the way back to the previous system failed") {
+		t.Errorf("record: %+v", r)
 	}
 }
 
