@@ -51,7 +51,7 @@ type Activation struct {
 	Why  string `json:"why"` // it can only be booted
 
 	Profile       string `json:"profile"`
-	ProfileSystem string `json:"profile_system"` // that the profile had; "" where there was none
+	ProfileSystem string `json:"profile_system"` // that the profile had; "" where there was none, or an older npcnix ordered
 	ProfileLink   string `json:"profile_link"`   // what the profile is to point to on the way back; "" for no profile
 	CurrentSystem string `json:"current_system"`
 	// BootID is that of the boot during which it was ordered, or booted into: another one means

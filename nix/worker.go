@@ -256,7 +256,7 @@ func (w *worker) overtaken() string {
 		return fmt.Sprintf("%s ran when %s had proved itself", running.Path, w.System)
 	}
 	profiled, _, err := w.host.Profiled()
-	if err == nil && profiled != (System{}) && profiled.Path != w.System && profiled.Path != w.ProfileSystem {
+	if err == nil && w.ProfileSystem != "" && !slices.Contains([]string{"", w.System, w.ProfileSystem}, profiled.Path) {
 		return fmt.Sprintf("somebody has put %s into the profile while %s proved itself", profiled.Path, w.System)
 	}
 	return ""
@@ -360,7 +360,7 @@ func (w *worker) undo() (back bool, trouble []string) {
 	}
 
 	// What boots is what the profile has again: boot loaders know nothing but its generations.
-	theirs := profiled != System{} && !slices.Contains([]string{w.System, w.ProfileSystem, w.Previous}, profiled.Path)
+	theirs := !slices.Contains([]string{"", w.System, w.ProfileSystem, w.Previous}, profiled.Path)
 	boot := func() bool {
 		if !w.Installed || theirs {
 			return true
