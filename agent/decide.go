@@ -34,6 +34,13 @@ type Known struct {
 	Force        bool // apply what is unchanged, backing off or rejected
 }
 
+// drifted reports whether something else runs than what was applied, and by somebody else's doing.
+func (s State) drifted(running nix.System) bool {
+	a := s.Applied
+	booting := s.Intent != nil && s.Intent.Stage == StageBooting
+	return a != nil && !s.Unsettled && !booting && running.Path != "" && a.System != "" && running.Path != a.System
+}
+
 // Decide says what to do about the target want, and why, in words for a log. It is pure:
 // everything it knows is in its arguments.
 func Decide(have Known, want Target, now time.Time) (Decision, string) {
@@ -49,7 +56,7 @@ func Decide(have Known, want Target, now time.Time) (Decision, string) {
 	}
 	if a := have.Applied; a != nil && a.Same(want) && !have.Unsettled && !booting {
 		switch {
-		case have.Running.Path == "" || a.System == "" || have.Running.Path == a.System:
+		case !have.drifted(have.Running):
 			return Unchanged, "already applied"
 		case !have.CorrectDrift:
 			return Drifted, fmt.Sprintf("switched by hand since it was applied: %s runs; left alone", have.Running.Path)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"npcnix/nix"
 )
 
 // Reboot says whether the agent restarts the machine when that is due.
@@ -108,6 +110,10 @@ func (a *Agent) planRestart(r *round, system string) {
 		a.restart = restart{}
 		return
 	}
+	if r.state.drifted(r.running) {
+		a.restart = restart{} // somebody is at work on it
+		return
+	}
 	if r.state.Restarted == system {
 		a.reporter.counted("restart for "+system, "a restart of the machine is due although it was restarted for this system; a person is needed", "why", r.reboot, "system", system)
 		a.restart = restart{}
@@ -148,6 +154,13 @@ func (a *Agent) restartMachine(ctx context.Context) {
 	}
 	defer unlock()
 	state, err := a.Dir.ReadState()
+	if err == nil {
+		var running nix.System
+		if running, err = a.Host.Current(ctx); err == nil && state.drifted(running) {
+			a.restart = restart{} // switched by hand since the last round
+			return
+		}
+	}
 	if err == nil && state.Restarted == a.restart.system {
 		a.restart = restart{} // it is on its way
 		return

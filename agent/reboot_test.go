@@ -89,6 +89,37 @@ func TestTheMachineIsRestartedInItsWindowAndOnceForASystem(t *testing.T) {
 	}
 }
 
+func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
+	for name, at := range map[string]time.Duration{
+		"long before":                        time.Hour,
+		"between the last look and its time": 3 * time.Hour,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-03:01" })
+				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
+				r.opts.Machine = &fakeMachine{trace: r.trace, why: "kernel"}
+				r.start()
+				time.Sleep(at)
+				r.host.set(func(h *fakeHost) { h.running = "/nix/store/hand" })
+				time.Sleep(24 * time.Hour)
+				equal(t, "restarts", r.of("reboot"), nil)
+				if rec := r.store.lastRecord(); rec.State != StateDrifted || !rec.RebootDue {
+					t.Errorf("record: %+v", rec)
+				}
+				if p := r.pulse(); p.RebootDue == "" || !p.RebootAt.IsZero() {
+					t.Errorf("pulse: due for %q, at %s", p.RebootDue, p.RebootAt)
+				}
+				r.host.set(func(h *fakeHost) { h.system = "/nix/store/sys-2" })
+				r.store.set(func(s *fakeStore) { s.etag = "v2" })
+				time.Sleep(25 * time.Hour)
+				r.end()
+				equal(t, "restarts after the next publish", r.of("reboot"), []string{"reboot at 03"})
+			})
+		})
+	}
+}
+
 func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-05:00" })
