@@ -39,7 +39,11 @@ type Verifier struct {
 // are reached from it anew, every check passes, and no unit is failing that ran before. What does not
 // hold yet is looked at again until ctx ends.
 func (v Verifier) Verify(ctx context.Context, act nix.Activation) error {
-	running, err := v.Host.Current(ctx)
+	var running nix.System
+	err := until(ctx, func() (err error) {
+		running, err = v.Host.Current(ctx)
+		return err
+	})
 	switch {
 	case err != nil:
 		return err
@@ -91,8 +95,12 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 	over := false
 	var before nix.Failing
 	var restless []string // started again when they were looked at last
+	var last error        // of the last look
 	for {
 		now, err := v.Machine.NewlyFailing(ctx, act, v.Config.ExemptUnits)
+		if err == nil || ctx.Err() == nil {
+			last = err // not that of the end of ctx
+		}
 		if err == nil {
 			if again := restarted(before, now); len(again) > 0 {
 				restless, over = again, false
@@ -101,8 +109,6 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 			before = now
 		}
 		switch {
-		case err != nil && ctx.Err() == nil:
-			return err
 		case err == nil && over && len(now.Failed) > 0:
 			return fmt.Errorf("units failed that ran before: %s", strings.Join(now.Failed, " "))
 		case err == nil && over:
@@ -116,6 +122,9 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 			over = true
 		case <-tick.C:
 		case <-ctx.Done():
+			if last != nil {
+				return fmt.Errorf("units could not be looked at: %w", last)
+			}
 			if len(restless) > 0 {
 				return fmt.Errorf("units are restarted again and again that ran before: %s", strings.Join(restless, " "))
 			}

@@ -1,0 +1,66 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"npcnix/nix"
+)
+
+// unsure answers with an error as long as it lasts, since the proof began.
+type unsure struct {
+	Host
+	Machine
+	current, units time.Duration
+	begun          time.Time
+}
+
+var errUnsure = errors.New("cannot fork")
+
+func (u *unsure) Current(ctx context.Context) (nix.System, error) {
+	if time.Since(u.begun) < u.current {
+		return nix.System{}, errUnsure
+	}
+	return u.Host.Current(ctx)
+}
+
+func (u *unsure) NewlyFailing(ctx context.Context, act nix.Activation, exempt []string) (nix.Failing, error) {
+	if time.Since(u.begun) < u.units {
+		return nix.Failing{}, errUnsure
+	}
+	return u.Machine.NewlyFailing(ctx, act, exempt)
+}
+
+func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		current, units time.Duration // that it cannot be told what runs, and what fails
+		failing        []nix.Failing
+		why            string // "": it has proved itself
+	}{
+		{"at once", 0, 0, nil, ""},
+		{"what runs cannot be told for a while", 20 * time.Second, 0, nil, ""},
+		{"nor ever", time.Hour, 0, nil, "cannot fork"},
+		{"units cannot be looked at for a while", 0, 20 * time.Second, nil, ""},
+		{"nor ever", 0, time.Hour, nil, "units could not be looked at: cannot fork"},
+		{"a unit failed that could not be looked at", 0, 20 * time.Second, []nix.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				u := &unsure{&fakeHost{trace: &trace{}, running: "/s"}, &fakeMachine{trace: &trace{}, failing: c.failing}, c.current, c.units, time.Now()}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				v := Verifier{Host: u, Machine: u, Config: DefaultConfig(), Log: slog.New(slog.DiscardHandler)}
+				err := v.Verify(ctx, nix.Activation{System: "/s", Ran: []string{"web.service"}})
+				if (err == nil) != (c.why == "") || err != nil && !strings.Contains(err.Error(), c.why) {
+					t.Errorf("error %v, want %q", err, c.why)
+				}
+			})
+		})
+	}
+}
