@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"npcnix/nix"
 )
 
 // Check is one of the operator's own proofs that a system works: a command that ends with 0, an URL
@@ -113,16 +114,13 @@ func runCommand(ctx context.Context, command, env []string) (tail []string, err 
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), env...)
-	var out bytes.Buffer
+	var out nix.Tail
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	err = cmd.Run()
-	if text := strings.TrimSpace(strings.ToValidUTF8(out.String(), "\uFFFD")); text != "" {
-		tail = strings.Split(text, "\n")
-		tail = tail[max(0, len(tail)-20):]
-	}
+	tail = out.Lines()
 	switch {
 	case err == nil || errors.Is(err, exec.ErrWaitDelay):
 		return tail, nil

@@ -72,7 +72,7 @@ func newHook(r *round, name string, act nix.Activation, failure error) *Hook {
 		"NPCNIX_ETAG":            target.ETag,
 	}
 	if failure != nil {
-		env["NPCNIX_ERROR"] = failure.Error()
+		env["NPCNIX_ERROR"] = bounded(failure.Error(), maxError)
 	}
 	return &Hook{Name: name, Env: env}
 }

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -65,6 +67,11 @@ const (
 
 	recordTimeout = 10 * time.Second // for one attempt at writing a record
 
+	// Of the texts in a record, in bytes, which JSON may make six times as many. One of more than
+	// 1 MiB is not read by package store.
+	maxError = 8 << 10
+	maxTail  = 64 << 10
+
 	defaultRecordRefreshSecs = 3600
 )
 
@@ -79,6 +86,24 @@ func (c Config) recordRefreshSecs() int64 {
 func (r Record) says(o Record) bool {
 	return r.Remote == o.Remote && r.Configuration == o.Configuration && r.Version.ETag == o.Version.ETag &&
 		r.State == o.State && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error && r.RebootDue == o.RebootDue
+}
+
+// bounded returns at most the first n bytes of s, and says where it was cut.
+func bounded(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+// boundedTail returns the last lines, of at most n bytes in all.
+func boundedTail(lines []string, n int) []string {
+	for i, line := range slices.Backward(lines) {
+		if n -= len(line); n < 0 {
+			return lines[i+1:]
+		}
+	}
+	return lines
 }
 
 // recorder writes a host's records, one at a time, the latest always last, without ever

@@ -452,7 +452,7 @@ func (a *Agent) report(r *round, s RecordState) {
 		rec.System, rec.PreviousSystem = applied.System, applied.Previous
 		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
 	case (s == StateFailed || s == StateRejected || s == StateRolledBack) && f != nil:
-		rec.Attempt, rec.Error, rec.LogTail = f.Attempts, f.Error, f.Tail
+		rec.Attempt, rec.Error, rec.LogTail = f.Attempts, bounded(f.Error, maxError), boundedTail(f.Tail, maxTail)
 	}
 	a.recorder.put(rec)
 }

@@ -67,6 +67,18 @@ func (l *lines) flush() {
 	}
 }
 
+// Tail keeps the last lines of a program's output, as an error of this package does: few, none of them
+// long, and without escape sequences.
+type Tail struct{ lines lines }
+
+func (t *Tail) Write(p []byte) (int, error) { return t.lines.Write(p) }
+
+// Lines returns them when the program has ended.
+func (t *Tail) Lines() []string {
+	t.lines.flush()
+	return t.lines.tail
+}
+
 // reason returns nix's own last word on why it failed, "" where it left none.
 //
 // The last error is the one to look at, as nix prints causes after their effects; except that
