@@ -174,6 +174,10 @@ func (c *Config) validate() error {
 			return fmt.Errorf("%s is %d: it must be from 0 to %d", name, secs, maxSeconds)
 		}
 	}
+	// As a proof does not end before: every version would be rolled back.
+	if settle, confirm := c.settleSecs(), c.confirmTimeoutSecs(); settle >= confirm {
+		return fmt.Errorf("settle_secs is %d, but a new system has %d seconds to prove itself: make settle_secs smaller, or confirm_timeout_secs larger", settle, confirm)
+	}
 	if limit := int64(maxLease / time.Second); c.LeaseSecs > limit {
 		return fmt.Errorf("lease_secs is %d: SQS allows at most %d", c.LeaseSecs, limit)
 	}

@@ -315,7 +315,8 @@ func TestDeclaredSettingsComeBeforeConfigJSON(t *testing.T) {
 	if have.Checks[0].HTTP == "" || have.Configuration != "web1" {
 		t.Errorf("config.json's were changed: %+v", have)
 	}
-	for _, bad := range []string{`{`, `[]`, `{"remote": 1}`, `{"reboot": "often"}`, `{"checks": [{}]}`, `{"reboot_window": "3-5"}`, `{"exempt_units": ["["]}`, `{"settle_secs": -1}`} {
+	for _, bad := range []string{`{`, `[]`, `{"remote": 1}`, `{"reboot": "often"}`, `{"checks": [{}]}`, `{"reboot_window": "3-5"}`, `{"exempt_units": ["["]}`, `{"settle_secs": -1}`,
+		`{"settle_secs": 300}`, `{"confirm_timeout_secs": 5}`, `{"confirm_timeout_secs": 60, "settle_secs": 61}`} {
 		if _, err := have.With([]byte(bad)); err == nil {
 			t.Errorf("%s is taken", bad)
 		}

@@ -219,11 +219,11 @@ func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
 			r.opts.Override = func(config Config) (Config, error) {
 				if _, err := os.Stat(settings); err == nil {
 					c.change(&config)
-					config.ConfirmTimeoutSecs = 1
+					config.ConfirmTimeoutSecs, config.SettleSecs = 1, new(int64)
 				}
 				return config, nil
 			}
-			r.configure(func(c *Config) { c.ConfirmTimeoutSecs = 1 })
+			r.configure(func(c *Config) { c.ConfirmTimeoutSecs, c.SettleSecs = 1, new(int64) })
 			r.host.activate = func() error { return os.WriteFile(settings, nil, 0o600) }
 			r.start()
 			if err := <-r.done; err == nil || !strings.Contains(err.Error(), c.why) {

@@ -15,9 +15,17 @@ import (
 )
 
 const (
-	defaultSettleSecs = 5
-	unitLook          = time.Second // between looks at units
+	defaultSettleSecs  = 5
+	defaultConfirmSecs = 300         // as of package nix
+	unitLook           = time.Second // between looks at units
 )
+
+func (c Config) confirmTimeoutSecs() int64 {
+	if c.ConfirmTimeoutSecs != 0 {
+		return c.ConfirmTimeoutSecs
+	}
+	return defaultConfirmSecs
+}
 
 func (c Config) settleSecs() int64 {
 	if c.SettleSecs != nil {
@@ -128,7 +136,10 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 			if len(restless) > 0 {
 				return fmt.Errorf("units are restarted again and again that ran before: %s", strings.Join(restless, " "))
 			}
-			return errors.New("units could not be looked at in time")
+			if len(before.Failed) > 0 {
+				return fmt.Errorf("units did not settle in the time of the proof; failed that ran before: %s", strings.Join(before.Failed, " "))
+			}
+			return errors.New("units did not settle in the time of the proof: make confirm_timeout_secs larger, or settle_secs smaller")
 		}
 	}
 }

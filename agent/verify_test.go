@@ -39,21 +39,24 @@ func (u *unsure) NewlyFailing(ctx context.Context, act nix.Activation, exempt []
 func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 	for _, c := range []struct {
 		name           string
+		confirm        time.Duration
 		current, units time.Duration // that it cannot be told what runs, and what fails
 		failing        []nix.Failing
 		why            string // "": it has proved itself
 	}{
-		{"at once", 0, 0, nil, ""},
-		{"what runs cannot be told for a while", 20 * time.Second, 0, nil, ""},
-		{"nor ever", time.Hour, 0, nil, "cannot fork"},
-		{"units cannot be looked at for a while", 0, 20 * time.Second, nil, ""},
-		{"nor ever", 0, time.Hour, nil, "units could not be looked at: cannot fork"},
-		{"a unit failed that could not be looked at", 0, 20 * time.Second, []nix.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
+		{"at once", time.Minute, 0, 0, nil, ""},
+		{"what runs cannot be told for a while", time.Minute, 20 * time.Second, 0, nil, ""},
+		{"nor ever", time.Minute, time.Hour, 0, nil, "cannot fork"},
+		{"units cannot be looked at for a while", time.Minute, 0, 20 * time.Second, nil, ""},
+		{"nor ever", time.Minute, 0, time.Hour, nil, "units could not be looked at: cannot fork"},
+		{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []nix.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
+		{"there is no time for units to settle", 3 * time.Second, 0, 0, nil, "units did not settle in the time of the proof: make confirm_timeout_secs larger"},
+		{"nor for those that failed", 3 * time.Second, 0, 0, []nix.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time of the proof; failed that ran before: web.service"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := &unsure{&fakeHost{trace: &trace{}, running: "/s"}, &fakeMachine{trace: &trace{}, failing: c.failing}, c.current, c.units, time.Now()}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), c.confirm)
 				defer cancel()
 				v := Verifier{Host: u, Machine: u, Config: DefaultConfig(), Log: slog.New(slog.DiscardHandler)}
 				err := v.Verify(ctx, nix.Activation{System: "/s", Ran: []string{"web.service"}})

@@ -102,7 +102,7 @@ in
     confirmTimeoutSecs = setting "confirmTimeoutSecs" secs
       "Seconds that a new system has to prove itself. It is rolled back when it has not by then.";
     settleSecs = setting "settleSecs" secsOrNone
-      "Seconds that units are watched after a switch, for those that fail a little later.";
+      "Seconds that units are watched after a switch, for those that fail a little later. They must be fewer than `confirmTimeoutSecs`.";
     exemptUnits = example [ "backup.service" "mount-*.service" ] (setting "exemptUnits" (types.listOf (types.strMatching ".+"))
       "Names and patterns of units that may fail in a switch without it being rolled back.");
     checks = example [{ name = "web"; http = "http://127.0.0.1:8080/health"; }] (setting "checks" (types.listOf check)
