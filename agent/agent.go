@@ -331,12 +331,8 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 		a.Log.Info("the built system runs already; nothing to activate", "system", s.Path)
 		return nil
 	}
-	switch c, err := a.loadConfig(); {
-	case err != nil: // reported by the next round
-	case c.Paused.Active(time.Now()):
-		return errPaused
-	case c.Remote != r.target.Remote || c.Configuration != r.target.Configuration:
-		return errNewer
+	if err := a.stillWanted(r); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -344,6 +340,9 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	in := r.state.Intent
 	in.System, in.Times, in.Queue = s.Path, r.times, a.inbox.view().reached
 	if err := a.preActivate(ctx, r); err != nil {
+		return err
+	}
+	if err := a.stillWanted(r); err != nil { // the hook may have taken minutes, or have paused the host
 		return err
 	}
 	in.Stage = StageActivating
@@ -360,6 +359,19 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 		return rebootDue{done.Why}
 	}
 	r.times.Activated = time.Now()
+	return nil
+}
+
+// stillWanted returns an error where the operator paused the host, or asked for something else, since
+// the round began.
+func (a *Agent) stillWanted(r *round) error {
+	switch c, err := a.loadConfig(); {
+	case err != nil: // reported by the next round
+	case c.Paused.Active(time.Now()):
+		return errPaused
+	case c.Remote != r.target.Remote || c.Configuration != r.target.Configuration:
+		return errNewer
+	}
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -424,6 +425,42 @@ func TestAPauseDuringABuildKeepsItFromBeingActivated(t *testing.T) {
 			t.Errorf("state: %+v", s)
 		}
 	})
+}
+
+func TestAChangeDuringThePreActivateHookKeepsTheSystemFromBeingActivated(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		ends   string // Run's error
+	}{
+		{"a pause", func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} }, "paused"},
+		{"another remote", func(c *Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" }, ErrReconnect.Error()},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			// Not in a bubble: a hook is a process.
+			r := newRig(t)
+			r.opts.Once, r.opts.Queue = OnceAny, nil
+			// The hook puts the settings in place that are to be.
+			r.configure(c.change)
+			changed := r.dir.path("changed.json")
+			if err := os.Rename(r.dir.ConfigPath(), changed); err != nil {
+				t.Fatal(err)
+			}
+			r.configure(func(config *Config) {
+				config.Remote, config.Configuration = testRemote, "web1"
+				config.Hooks.PreActivate = []string{"/bin/mv", changed, r.dir.ConfigPath()}
+			})
+			r.start()
+			if err := <-r.done; err == nil || !strings.Contains(err.Error(), c.ends) {
+				t.Errorf("Run: %v, want %q", err, c.ends)
+			}
+			r.stop()
+			equal(t, "activations", r.of("activate"), nil)
+			if s := r.state(); s.Applied != nil || s.Failure != nil {
+				t.Errorf("state: %+v", s)
+			}
+		})
+	}
 }
 
 func TestStoppingDuringABuildGivesTheMessageBackAndForgetsTheIntent(t *testing.T) {

@@ -141,7 +141,16 @@ func (a *Agent) restartTimer(out outcome) (<-chan time.Time, func()) {
 
 // restartMachine restarts the machine, if that is still the time for it, and nothing else is under way.
 func (a *Agent) restartMachine(ctx context.Context) {
-	if w, err := parseWindow(a.restart.window); err != nil || !w.open(time.Now()) {
+	c, err := a.loadConfig()
+	if err != nil {
+		c = a.config // reported by the next round
+	}
+	if c.Reboot != RebootWhenNeeded || c.Paused.Active(time.Now()) {
+		a.restart = restart{}
+		return
+	}
+	a.restart.window = c.RebootWindow
+	if w, err := parseWindow(c.RebootWindow); err != nil || !w.open(time.Now()) {
 		a.restart.at = w.pick(time.Now()) // a build took its time, or the clock was set
 		return
 	}

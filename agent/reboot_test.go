@@ -120,6 +120,33 @@ func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
 	}
 }
 
+func TestTheSettingsOfTheMomentSayWhetherTheMachineIsRestarted(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		want   []string
+	}{
+		{"as they were", func(*Config) {}, []string{"reboot at 03"}},
+		{"paused meanwhile", func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} }, nil},
+		{"never meanwhile", func(c *Config) { c.Reboot = RebootNever }, nil},
+		{"another window meanwhile", func(c *Config) { c.RebootWindow = "05:00-06:00" }, []string{"reboot at 05"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-03:01" })
+				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
+				r.opts.Machine = &fakeMachine{trace: r.trace, why: "kernel"}
+				r.start()
+				time.Sleep(3 * time.Hour)
+				r.configure(c.change) // of which no round is told
+				time.Sleep(20 * time.Hour)
+				r.end()
+				equal(t, "restarts", r.of("reboot"), c.want)
+			})
+		})
+	}
+}
+
 func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-05:00" })
