@@ -99,6 +99,8 @@ type Options struct {
 	// Reach connects anew to the store and, if asked to, to the queue of the settings, as a process
 	// that was just started would. Nil: what runs is not asked to prove that it can.
 	Reach func(ctx context.Context, c Config, queue bool) error
+	// BootID tells one boot of the machine from another. Nil: as Linux does.
+	BootID func() string
 
 	// Ours tells notices about this host's remote from others. Nil: all are.
 	Ours func(events.Notice) bool
@@ -140,6 +142,9 @@ func (o *Options) validate() error {
 	}
 	if o.Override == nil {
 		o.Override = func(c Config) (Config, error) { return c, nil }
+	}
+	if o.BootID == nil {
+		o.BootID = bootID
 	}
 	if o.Status == nil {
 		o.Status = func(string) {}

@@ -2,9 +2,10 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"time"
 
 	"npcnix/nix"
@@ -78,6 +79,20 @@ func (w window) open(now time.Time) bool {
 	return !opens.After(now)
 }
 
+// bootID tells one boot of the machine from another (random(4)).
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // as of a machine that is never restarted
+	}
+	return strings.TrimSpace(string(id))
+}
+
+// restartedFor reports whether the machine was restarted for the system, and has come up since.
+func (s State) restartedFor(system, boot string) bool {
+	return s.Restarted == system && (boot == "" || s.RestartedIn != boot)
+}
+
 // A restart is what the agent means to do about one that is due.
 type restart struct {
 	at     time.Time // zero: nothing
@@ -97,6 +112,7 @@ func (a *Agent) lookForReboot(ctx context.Context, r *round) {
 			a.reporter.failed("reboot", "it cannot be told whether a restart is due", err)
 			return
 		}
+		a.reporter.worked("reboot", "it can be told again whether a restart is due")
 		r.reboot = why
 	}
 	a.planRestart(r, system)
@@ -110,11 +126,11 @@ func (a *Agent) planRestart(r *round, system string) {
 		a.restart = restart{}
 		return
 	}
-	if r.state.drifted(r.running) {
-		a.restart = restart{} // somebody is at work on it
+	if system == "" || r.state.drifted(r.running) {
+		a.restart = restart{} // it cannot be told what for, or somebody is at work on it
 		return
 	}
-	if r.state.Restarted == system {
+	if r.state.restartedFor(system, a.BootID()) {
 		a.reporter.counted("restart for "+system, "a restart of the machine is due although it was restarted for this system; a person is needed", "why", r.reboot, "system", system)
 		a.restart = restart{}
 		return
@@ -141,6 +157,7 @@ func (a *Agent) restartTimer(out outcome) (<-chan time.Time, func()) {
 
 // restartMachine restarts the machine, if that is still the time for it, and nothing else is under way.
 func (a *Agent) restartMachine(ctx context.Context) {
+	defer func() { a.pulse.update(func(now *Pulse) { now.RebootAt = a.restart.at }) }()
 	c, err := a.loadConfig()
 	if err != nil {
 		c = a.config // reported by the next round
@@ -170,23 +187,23 @@ func (a *Agent) restartMachine(ctx context.Context) {
 			return
 		}
 	}
-	if err == nil && state.Restarted == a.restart.system {
-		a.restart = restart{} // it is on its way
+	if err == nil && state.restartedFor(a.restart.system, a.BootID()) {
+		a.restart = restart{}
 		return
 	}
 	if err == nil {
-		state.Restarted = a.restart.system
+		// On disk before it is asked for, and counts only once it has come.
+		state.Restarted, state.RestartedIn = a.restart.system, a.BootID()
 		err = a.Dir.saveState(state)
 	}
 	if err == nil {
 		a.Log.Warn("restarting the machine", "system", a.restart.system)
 		a.status("restarting the machine")
-		if err = a.Machine.Reboot(ctx); err != nil {
-			state.Restarted = ""
-			err = errors.Join(err, a.Dir.saveState(state))
-		}
+		err = a.Machine.Reboot(ctx)
 	}
 	if err != nil {
 		a.reporter.failed("restart", "the machine cannot be restarted; it will be tried again", err)
+		return
 	}
+	a.reporter.worked("restart", "the machine can be restarted again")
 }

@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +23,9 @@ type fakeMachine struct {
 	why     string
 	forever bool
 	err     error
+	dueErr  error
+	lost    int // restarts that are asked for and do not come
+	boots   int
 	failing []nix.Failing // what each look at the units finds, the last for ever
 }
 
@@ -41,17 +46,30 @@ func (m *fakeMachine) NewlyFailing(context.Context, nix.Activation, []string) (n
 func (m *fakeMachine) RebootDue(context.Context) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.why, nil
+	return m.why, m.dueErr
+}
+
+func (m *fakeMachine) bootID() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return fmt.Sprintf("boot-%d", m.boots)
 }
 
 func (m *fakeMachine) Reboot(context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.add("reboot at %s", time.Now().UTC().Format("15"))
-	if m.err == nil && !m.forever {
+	switch {
+	case m.err != nil:
+		return m.err
+	case m.lost > 0:
+		m.lost--
+		return nil
+	case !m.forever:
 		m.why = ""
 	}
-	return m.err
+	m.boots++
+	return nil
 }
 
 func TestTheMachineIsRestartedInItsWindowAndOnceForASystem(t *testing.T) {
@@ -76,7 +94,7 @@ func TestTheMachineIsRestartedInItsWindowAndOnceForASystem(t *testing.T) {
 				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
 				m := c.machine
 				m.trace = r.trace
-				r.opts.Machine = m
+				r.opts.Machine, r.opts.BootID = m, m.bootID
 				r.start()
 				time.Sleep(c.hours * time.Hour)
 				r.end()
@@ -98,7 +116,8 @@ func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-03:01" })
 				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
-				r.opts.Machine = &fakeMachine{trace: r.trace, why: "kernel"}
+				m := &fakeMachine{trace: r.trace, why: "kernel"}
+				r.opts.Machine, r.opts.BootID = m, m.bootID
 				r.start()
 				time.Sleep(at)
 				r.host.set(func(h *fakeHost) { h.running = "/nix/store/hand" })
@@ -135,7 +154,8 @@ func TestTheSettingsOfTheMomentSayWhetherTheMachineIsRestarted(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-03:01" })
 				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
-				r.opts.Machine = &fakeMachine{trace: r.trace, why: "kernel"}
+				m := &fakeMachine{trace: r.trace, why: "kernel"}
+				r.opts.Machine, r.opts.BootID = m, m.bootID
 				r.start()
 				time.Sleep(3 * time.Hour)
 				r.configure(c.change) // of which no round is told
@@ -147,12 +167,48 @@ func TestTheSettingsOfTheMomentSayWhetherTheMachineIsRestarted(t *testing.T) {
 	}
 }
 
+func TestARestartCountsOnceItHasCome(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		lost       int
+		system, in string // as state.json has it; the boot is boot-0
+		want       []time.Duration
+	}{
+		{"asked for and come", 0, "", "", []time.Duration{0}},
+		{"asked for twice in vain", 2, "", "", []time.Duration{0, rebootAgain, 2 * rebootAgain}},
+		{"the agent was killed before it could ask", 0, "/nix/store/sys-1", "boot-0", []time.Duration{0}},
+		{"it came, and does not help", 0, "/nix/store/sys-1", "boot-1", nil},
+		{"an older npcnix asked", 0, "/nix/store/sys-1", "", nil},
+		{"it was for another system", 0, "/nix/store/sys-0", "boot-1", []time.Duration{0}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(c *Config) { c.Reboot = RebootWhenNeeded })
+				m := &fakeMachine{trace: r.trace, why: "kernel", forever: true, lost: c.lost}
+				r.opts.Machine, r.opts.BootID = m, m.bootID
+				if err := r.dir.saveState(State{Restarted: c.system, RestartedIn: c.in}); err != nil {
+					t.Fatal(err)
+				}
+				r.start()
+				time.Sleep(48 * time.Hour)
+				r.end()
+				if got := r.when("reboot"); !slices.Equal(got, c.want) {
+					t.Errorf("asked for at %v, want %v", got, c.want)
+				}
+				if n := r.logs.count("a person is needed"); n != 1 {
+					t.Errorf("said %d times that a person is needed", n)
+				}
+			})
+		})
+	}
+}
+
 func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-05:00" })
 		time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
 		m := &fakeMachine{trace: r.trace, why: "kernel", forever: true, err: errors.New("busy")}
-		r.opts.Machine = m
+		r.opts.Machine, r.opts.BootID = m, m.bootID
 		r.start()
 		synctest.Wait()
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
@@ -164,8 +220,13 @@ func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *tes
 		if got := r.of("reboot"); len(got) != 0 {
 			t.Errorf("restarted outside of the window, or amid attempts: %q", got)
 		}
+		missed := r.pulse().RebootAt
 		r.store.set(func(s *fakeStore) { s.etag = "v1" })
 		r.queue.in <- []events.Delivery{message("m2")}
+		time.Sleep(5 * time.Second)
+		if at := r.pulse().RebootAt; !missed.Before(time.Now()) || at.Before(time.Now()) {
+			t.Errorf("at %s it is said to be planned for %s, and before that for %s", time.Now(), at, missed)
+		}
 		time.Sleep(54 * time.Hour)
 		r.end()
 		got := r.of("reboot")

@@ -45,8 +45,10 @@ type State struct {
 	// Unsettled: an activation failed since Applied and could not be taken back, so that what
 	// runs may be neither the applied system nor somebody's choice.
 	Unsettled bool `json:"unsettled,omitempty"`
-	// Restarted is the system that the machine was last restarted for.
-	Restarted string `json:"restarted_for,omitempty"`
+	// Restarted is the system that a restart of the machine was last asked for, and RestartedIn the
+	// boot during which it was. An older npcnix wrote no boot.
+	Restarted   string `json:"restarted_for,omitempty"`
+	RestartedIn string `json:"restarted_in_boot,omitempty"`
 
 	rest unknown
 }
