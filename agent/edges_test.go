@@ -469,3 +469,71 @@ func TestAMessageIsHeldWhileSomethingHindersTheWork(t *testing.T) {
 		}
 	})
 }
+
+func TestAFaultThatWasOverIsSaidAgainHoursLater(t *testing.T) {
+	// A fault lasts while on is set.
+	for _, c := range []struct {
+		name   string
+		says   string
+		broken func(r *rig, m *fakeMachine, on bool)
+	}{
+		{"whether a restart is due", "it cannot be told whether a restart is due", func(r *rig, m *fakeMachine, on bool) {
+			m.set(func() { m.dueErr = map[bool]error{true: errors.New("no systemd")}[on] })
+		}},
+		{"a restart", "the machine cannot be restarted", func(r *rig, m *fakeMachine, on bool) {
+			m.set(func() {
+				m.why, m.lost = "kernel", 1000
+				m.err = map[bool]error{true: errors.New("no systemd")}[on]
+			})
+		}},
+		{"deleting what is for others", "messages cannot be deleted", func(r *rig, m *fakeMachine, on bool) {
+			r.queue.setAckErr(on)
+			other := message("other")
+			other.Notices[0].Key = "other"
+			r.queue.in <- []events.Delivery{other}
+		}},
+		{"settling", "messages cannot be settled", func(r *rig, m *fakeMachine, on bool) {
+			r.queue.setAckErr(on)
+			r.queue.in <- []events.Delivery{message("m1")}
+		}},
+		{"state.json", "state.json cannot be written", func(r *rig, m *fakeMachine, on bool) {
+			state := r.dir.path("state.json")
+			if !on {
+				if err := os.Remove(state); err != nil {
+					r.t.Error(err)
+				}
+			}
+			// While a system is activated a directory takes the file's place.
+			r.host.set(func(h *fakeHost) {
+				h.system += "1"
+				h.activate = func() error {
+					if !on {
+						return nil
+					}
+					return errors.Join(os.Remove(state), os.Mkdir(state, 0o755))
+				}
+			})
+			r.store.set(func(s *fakeStore) { s.etag += "1" })
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, func(c *Config) { c.Reboot = RebootWhenNeeded })
+				m := &fakeMachine{trace: r.trace}
+				r.opts.Machine, r.opts.BootID = m, m.bootID
+				r.start()
+				time.Sleep(time.Hour)
+				for range 2 {
+					for _, on := range []bool{true, false} {
+						c.broken(r, m, on)
+						time.Sleep(3 * time.Hour)
+					}
+				}
+				r.end()
+				if n := r.logs.count(c.says); n != 2 {
+					t.Errorf("said %d times of 2", n)
+				}
+			})
+		})
+	}
+}

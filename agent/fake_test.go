@@ -266,13 +266,23 @@ type fakeQueue struct {
 	*trace
 	in  chan []events.Delivery
 	mu  sync.Mutex
-	err error
+	err error // of Receive
+	ack error // of Ack
 }
 
 func (q *fakeQueue) setErr(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.err = err
+}
+
+func (q *fakeQueue) setAckErr(on bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ack = nil
+	if on {
+		q.ack = errors.New("forbidden")
+	}
 }
 
 func (q *fakeQueue) Receive(ctx context.Context) ([]events.Delivery, error) {
@@ -319,7 +329,9 @@ func (q *fakeQueue) Ack(ctx context.Context, ds []events.Delivery) error {
 		return ctx.Err()
 	}
 	q.add("ack %s", ids(ds))
-	return nil
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ack
 }
 
 func message(id string) events.Delivery {

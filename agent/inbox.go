@@ -211,6 +211,8 @@ func (in *inbox) accept(ctx context.Context, ds []events.Delivery) {
 	if len(others) > 0 {
 		if err := in.queue.Ack(ctx, others); err != nil && ctx.Err() == nil {
 			in.log.failed("ack", "messages cannot be deleted; they will come back", err)
+		} else if err == nil {
+			in.log.worked("ack", "messages can be deleted again")
 		}
 	}
 }

@@ -29,6 +29,12 @@ type fakeMachine struct {
 	failing []nix.Failing // what each look at the units finds, the last for ever
 }
 
+func (m *fakeMachine) set(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
 func (m *fakeMachine) NewlyFailing(context.Context, nix.Activation, []string) (nix.Failing, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

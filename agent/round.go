@@ -178,6 +178,7 @@ func (a *Agent) save(r *round) error {
 	if err := a.Dir.saveState(r.state); err != nil {
 		return hindrance{byMachine, err}
 	}
+	a.reporter.worked("state", "state.json can be written again")
 	return nil
 }
 

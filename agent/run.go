@@ -223,7 +223,14 @@ func (a *Agent) settle(ctx context.Context, out outcome) {
 		// would bring them to the dead-letter queue. Stopped: given back when Run ends.
 		return
 	}
-	if err := a.inbox.settle(how); err != nil {
+	err := a.inbox.settle(func(ds []events.Delivery) error {
+		err := how(ds)
+		if err == nil && out.kind != outcomeRejected {
+			a.reporter.worked("settle", "messages can be settled again")
+		}
+		return err
+	})
+	if err != nil {
 		a.reporter.failed("settle", "messages cannot be settled; they will be delivered again, which does no harm", err)
 	}
 }
