@@ -94,6 +94,10 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 			s.Agent.Hindered = "503"
 		}, []string{"store:         fails, since 1m 30s: 503", "record:        fails, since 1m 30s: forbidden"}, []string{"hindered"}},
 		{"the machine cannot do the work", func(s *hostStatus) { s.Agent.Hindered = "the disk is full" }, []string{"hindered:      the disk is full"}, nil},
+		{"the machine cannot do the work, before the store was asked", func(s *hostStatus) {
+			s.Agent.Hindered = "the disk is full"
+			delete(s.Agent.Parts, "store")
+		}, []string{"hindered:      the disk is full"}, nil},
 		{"the agent has ended", func(s *hostStatus) { s.Agent.Running = false },
 			[]string{"agent:         does not run; what follows is from the last one. `systemctl start npcnix`, or `npcnix follow`, starts one", "last event:    1m 5s ago"},
 			[]string{"receiving", "next look"}},

@@ -147,7 +147,7 @@ func (s hostStatus) agent(l *lines, now time.Time) {
 			l.add(part.label, "no answer yet")
 		}
 	}
-	if a.Hindered != "" && a.Parts["store"].Works {
+	if h, tried := a.Parts["store"]; a.Hindered != "" && (!tried || h.Works) {
 		l.add("hindered", "%s", a.Hindered)
 	}
 	l.add("last event", "%s", or(ago(a.LastEvent, now), "none"))
