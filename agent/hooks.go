@@ -8,10 +8,12 @@ import (
 )
 
 // Hooks are the operator's commands, a program and its arguments each, that are run at an
-// activation: once, or again where they were cut short, with the same NPCNIX_ACTIVATION_ID.
+// activation: once for an attempt. Those after it are run again where they were cut short, with the
+// same NPCNIX_ACTIVATION_ID.
 type Hooks struct {
 	// PreActivate vetoes the activation by ending with another status than 0. The attempt failed
-	// then, and is made again as others are.
+	// then, and is made again as others are. Where it is cut short the attempt ends with it, and the
+	// next has another id.
 	PreActivate []string `json:"pre_activate,omitempty"`
 	// PostActivate is run when the new system was confirmed.
 	PostActivate []string `json:"post_activate,omitempty"`
@@ -27,7 +29,8 @@ const (
 	defaultHookTimeout = 5 * time.Minute
 )
 
-// Hook is a run of a hook that is due. It is on disk from before it begins until it has ended.
+// Hook is a run of a hook that is due. One after an activation is on disk from before it begins until it
+// has ended; a pre_activate hook never is.
 type Hook struct {
 	Name string            `json:"name"`
 	Env  map[string]string `json:"env"`
