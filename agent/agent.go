@@ -99,7 +99,7 @@ type Options struct {
 	// Reach connects anew to the store and, if asked to, to the queue of the settings, as a process
 	// that was just started would. Nil: what runs is not asked to prove that it can.
 	Reach func(ctx context.Context, c Config, queue bool) error
-	// BootID tells one boot of the machine from another. Nil: as Linux does.
+	// BootID tells one boot of the machine from another. Nil: [nix.BootID].
 	BootID func() string
 
 	// Ours tells notices about this host's remote from others. Nil: all are.
@@ -144,7 +144,7 @@ func (o *Options) validate() error {
 		o.Override = func(c Config) (Config, error) { return c, nil }
 	}
 	if o.BootID == nil {
-		o.BootID = bootID
+		o.BootID = nix.BootID
 	}
 	if o.Status == nil {
 		o.Status = func(string) {}

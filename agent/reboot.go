@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strings"
 	"time"
 
 	"npcnix/nix"
@@ -77,15 +75,6 @@ func (w window) pick(now time.Time) time.Time {
 func (w window) open(now time.Time) bool {
 	opens, _ := w.next(now)
 	return !opens.After(now)
-}
-
-// bootID tells one boot of the machine from another (random(4)).
-func bootID() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "" // as of a machine that is never restarted
-	}
-	return strings.TrimSpace(string(id))
 }
 
 // restartedFor reports whether the machine was restarted for the system, and has come up since.

@@ -192,7 +192,7 @@ func (h *Host) order(ctx context.Context, s System, o Order) (*Activation, error
 	}
 	a := &Activation{
 		ID: o.ID, Stage: StageOrdered, System: s.Path, Previous: previous.Path,
-		Profile: h.opts.Profile, ProfileSystem: boots.Path, ProfileLink: link, CurrentSystem: h.opts.CurrentSystem, BootID: bootID(),
+		Profile: h.opts.Profile, ProfileSystem: boots.Path, ProfileLink: link, CurrentSystem: h.opts.CurrentSystem, BootID: BootID(),
 		Ordered:    time.Now().UTC(),
 		SwitchSecs: o.switchTimeout().Seconds(), ConfirmSecs: o.confirmTimeout().Seconds(), Keep: o.Keep,
 	}
@@ -284,7 +284,7 @@ func (h *Host) drive(ctx context.Context, a *Activation, o Order) (Activation, e
 // afterRestart takes note of a restart of the machine since the activation was ordered: whatever
 // worked on it is gone, and what runs is what the boot loader chose.
 func (h *Host) afterRestart(ctx context.Context, a *Activation) error {
-	if a.BootID == bootID() || a.Stage.Settled() {
+	if a.BootID == BootID() || a.Stage.Settled() {
 		return nil
 	}
 	unlock, free, err := lockActivation(ctx, h.opts.Dir, lockGrace)
@@ -295,7 +295,7 @@ func (h *Host) afterRestart(ctx context.Context, a *Activation) error {
 	switch now, err := ReadActivation(h.opts.Dir); { // which others may have changed before
 	case err != nil:
 		return err
-	case now == nil || now.ID != a.ID || now.BootID == bootID():
+	case now == nil || now.ID != a.ID || now.BootID == BootID():
 		return nil
 	default:
 		*a = *now
@@ -304,7 +304,7 @@ func (h *Host) afterRestart(ctx context.Context, a *Activation) error {
 	if err != nil {
 		return err
 	}
-	a.BootID = bootID()
+	a.BootID = BootID()
 	switch {
 	case running.Path == a.System && a.Stage == StageBooting:
 		// Units of another boot say nothing about this one.

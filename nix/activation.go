@@ -218,9 +218,9 @@ func beingWorkedOn(dir string) (bool, error) {
 	return !free, nil
 }
 
-// bootID tells one boot of the machine from another: by the kernel's (random(4)), and by when process
+// BootID tells one boot of the machine from another: by the kernel's (random(4)), and by when process
 // 1 was started (proc_pid_stat(5)), as a container's kernel is not booted with it.
-func bootID() string {
+func BootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "" // as of a machine that is never restarted
