@@ -55,6 +55,16 @@ func TestWaitOnAWSFake(t *testing.T) {
 			t.Errorf("said more than once:\n%s", g.stderr)
 		}
 	})
+	t.Run("queues that never answer end it within --timeout", func(t *testing.T) {
+		f := newWatched(t, w, 1)
+		f.push("one")
+		f.world.topic = w.topic
+		url, _ := f.queue("wait-hang-"+nixtest.Salt(), 3)
+		f.tag(url, map[string]string{"npcnix:host": "host0000"})
+		cloud.Fault(awsfake.Call{Service: "sqs", AccessKey: "hang"}, awsfake.Effect{Hang: true})
+		g := f.gate([]string{"AWS_ACCESS_KEY_ID=hang"}, "wait", "--remote", f.remote, "--topic-arn", f.topic, "--timeout", "1s")
+		g.ends(1, "was not found out within 1s (--timeout)")
+	})
 }
 
 func newCloud(t *testing.T) *awsfake.Cloud {

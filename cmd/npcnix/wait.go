@@ -37,7 +37,7 @@ func (w *waitFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&w.topicARN, "topic-arn", "", "wait for the hosts whose queues are subscribed to this topic, as the queues' tag "+fleet.HostTag+" says")
 	flags.StringVar(&w.minOK, "min-ok", "", "how many hosts must run it, as N or N% (default: all)")
 	flags.BoolVar(&w.keepGoing, "keep-going", false, "when a host failed, still wait for the answers of the rest")
-	flags.DurationVar(&w.timeout, "timeout", 15*time.Minute, "how long to wait")
+	flags.DurationVar(&w.timeout, "timeout", 15*time.Minute, "how long to wait; finding out whom to wait for may take as long before")
 	flags.DurationVar(&w.interval, "interval", time.Second, "time between two looks")
 	flags.BoolVar(&w.byQueue, "by-queue", false, "judge by the queues alone, for hosts that may not write records (with --topic-arn)")
 	flags.DurationVar(&w.settle, "settle", 3*time.Minute, "with --by-queue: how long a queue must stay empty")
@@ -144,8 +144,18 @@ func waitCommand(c *common) *cobra.Command {
 	return cmd
 }
 
-// prepare finds out whom to wait for.
+// prepare finds out whom to wait for. It may take as long as the wait itself.
 func (w *waitFlags) prepare(ctx context.Context, c *common, cmd *cobra.Command, r *store.Remote) (*fleet.Gate, error) {
+	limited, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	gate, err := w.makeGate(limited, c, cmd, r)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		err = fmt.Errorf("whom to wait for was not found out within %s (--timeout): %w", w.timeout, err)
+	}
+	return gate, err
+}
+
+func (w *waitFlags) makeGate(ctx context.Context, c *common, cmd *cobra.Command, r *store.Remote) (*fleet.Gate, error) {
 	o := fleet.Options{
 		Store: r, Hosts: w.hosts, KeepGoing: w.keepGoing, Timeout: w.timeout, Interval: w.interval,
 		ByQueue: w.byQueue, Settle: w.settle, Views: w.views(c),

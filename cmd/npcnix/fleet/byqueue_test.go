@@ -203,6 +203,39 @@ func TestATopicThatIsMissingOrForbiddenIsSaid(t *testing.T) {
 	}
 }
 
+func TestQueuesThatNeverAnswerAreGivenUp(t *testing.T) {
+	cloud := startCloud(t)
+	w := newTopic(t, cloud.URL())
+	w.queue("web1", "web1")
+	for name, value := range map[string]string{
+		"AWS_ENDPOINT_URL": cloud.URL(), "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": awsfake.Region,
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+	} {
+		t.Setenv(name, value)
+	}
+	q, err := openQueues(t.Context(), w.topic, requestLimit, nil)
+	if err != nil || !slices.Equal(q.Hosts(), []string{"web1"}) {
+		t.Fatal(q, err)
+	}
+	for _, action := range []string{"ListSubscriptionsByTopic", "GetQueueUrl", "ListQueueTags"} {
+		fault := cloud.Fault(awsfake.Call{Action: action}, awsfake.Effect{Hang: true})
+		ended := make(chan error, 1)
+		go func() {
+			_, err := openQueues(t.Context(), w.topic, 50*time.Millisecond, nil)
+			ended <- err
+		}()
+		select {
+		case err := <-ended:
+			if err == nil || permanent(err) {
+				t.Errorf("%s: %v", action, err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("%s: it does not end", action)
+		}
+		fault.Remove()
+	}
+}
+
 func TestWaitingByQueueOnAWSFake(t *testing.T) {
 	cloud := startCloud(t)
 	w := newTopic(t, cloud.URL())

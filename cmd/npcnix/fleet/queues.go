@@ -9,8 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
@@ -66,9 +68,18 @@ func (q queueAt) in(o *sqs.Options) {
 	}
 }
 
+const requestLimit = 10 * time.Second // for one attempt at a request
+
 // OpenQueues finds a topic's queues as AWS's own settings in the environment say.
 func OpenQueues(ctx context.Context, topicARN string, warn func(string)) (*Queues, error) {
-	cfg, err := config.LoadDefaultConfig(ctx)
+	return openQueues(ctx, topicARN, requestLimit, warn)
+}
+
+// openQueues limits each attempt at a request: the SDK sets no limit, and a server that takes a
+// request and never answers would hold up the wait for ever.
+func openQueues(ctx context.Context, topicARN string, limit time.Duration, warn func(string)) (*Queues, error) {
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithRetryMaxAttempts(2),
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(limit)))
 	if err != nil {
 		return nil, fmt.Errorf("load AWS configuration for the topic: %w", err)
 	}
