@@ -85,7 +85,7 @@ func hostsCommand(c *common) *cobra.Command {
 	cmd.Flags().StringVar(&region, "remote-region", "", "region of the remote's bucket")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print an object for each host, one on a line")
 	cmd.Flags().BoolVar(&watch, "watch", false, "go on until interrupted: redraw on a terminal, else print the hosts that changed")
-	cmd.Flags().DurationVar(&stale, "stale", 2*time.Hour, "call a host silent that was not heard for so long")
+	cmd.Flags().DurationVar(&stale, "stale", fleet.StaleAfter, "call a host silent that was not heard for so long")
 	cmd.Flags().DurationVar(&interval, "interval", 5*time.Second, "time between two looks with --watch")
 	return cmd
 }

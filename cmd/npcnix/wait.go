@@ -81,7 +81,11 @@ const waitHelp = `Wait until the expected hosts run a version: the one that the 
 The hosts expected are those of --host, --hosts-file and --topic-arn together; with none of these, all
 that have an acknowledgement record beside the remote. A host is done when its record says that it
 applied exactly this version from this remote. Whatever else is missing: a host without a record, a
-paused one, one that was switched by hand (drifted), one whose record cannot be understood.
+paused one, one that was switched by hand (drifted), one whose record cannot be understood, and one
+that was last heard more than two hours before the publish, by the store's clock. That happens when
+the same files are published again, to which agents say nothing new: those that live are heard each
+hour (record_refresh_secs). With record_refresh_secs 0, or more than two hours, such a host stays
+missing until it has news, or its agent starts anew.
 
 The wait ends as soon as --min-ok hosts are done, or so many have failed that this cannot come about
 any more (--keep-going then still waits for the rest). A host has failed when an attempt failed, even

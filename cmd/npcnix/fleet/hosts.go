@@ -56,7 +56,7 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 	moment := time.Now()
 	var rows []Row
 	for host, e := range r.records.known {
-		h := r.records.standing(host, r.Store.URL(), now.ETag)
+		h := r.records.standing(host, r.Store.URL(), now)
 		row := Row{
 			Host: host, State: h.State, Why: h.Why, Heard: h.Heard, Behind: h.Verdict != Done,
 			Silent: moment.Sub(h.Heard) > r.Stale,

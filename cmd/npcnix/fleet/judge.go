@@ -22,11 +22,15 @@ const (
 
 // States that a host can be in besides those of its record.
 const (
-	Silent     = "silent"     // it has no record
+	Silent     = "silent"     // it has no record, or none of late
 	Behind     = "behind"     // its record is about another version
 	Elsewhere  = "elsewhere"  // its record is about another remote
 	Unreadable = "unreadable" // its record is damaged, or newer than this program understands
 )
+
+// StaleAfter is how long a host may say nothing before it is called silent. Agents write their
+// record anew each hour.
+const StaleAfter = 2 * time.Hour
 
 // Record is what a host wrote about itself.
 type Record struct {

@@ -114,16 +114,20 @@ func (r *records) list(ctx context.Context, hosts map[string]bool) ([]store.Reco
 	return infos, err
 }
 
-// standing judges one host.
-func (r *records) standing(host, remote, etag string) Host {
+// standing judges one host. A record that was written long before the version was published, by the
+// store's clock, is of an earlier publish of the same files: the host may have died since.
+func (r *records) standing(host, remote string, v store.Version) Host {
 	e, known := r.known[host]
 	var h Host
 	if known && e.err != nil {
 		h = unreadable(host, e.err)
 	} else {
-		h = judge(host, e.record, remote, etag)
+		h = judge(host, e.record, remote, v.ETag)
 	}
 	h.Heard = e.info.Modified
+	if h.Verdict != Missing && !h.Heard.IsZero() && v.Modified.Sub(h.Heard) > StaleAfter {
+		h.Verdict, h.State, h.Why = Missing, Silent, "not heard since "+h.Heard.UTC().Format(time.RFC3339)
+	}
 	return h
 }
 

@@ -247,6 +247,9 @@ func (w *wait) look(ctx context.Context) error {
 		return err
 	}
 	w.now = now
+	if now.ETag == w.version.ETag {
+		w.version.Modified = now.Modified
+	}
 	if w.ByQueue {
 		return w.sampler.round(ctx, w.sampler.open())
 	}
@@ -261,7 +264,7 @@ func (w *wait) judge() (changed []Host) {
 		if w.ByQueue {
 			h = w.sampler.standing(name, moment, w.Settle)
 		} else {
-			h = w.records.standing(name, w.Store.URL(), w.version.ETag)
+			h = w.records.standing(name, w.Store.URL(), w.version)
 			if w.sampler != nil {
 				h.Queue = w.sampler.depth(name)
 			}

@@ -44,6 +44,31 @@ func TestAnIdenticalRepublishPassesAtOnce(t *testing.T) {
 	})
 }
 
+func TestAnIdenticalRepublishDoesNotCountWhoFellSilentLongBefore(t *testing.T) {
+	for _, state := range []string{"applied", "rejected"} {
+		bubble(t, func(t *testing.T) {
+			s := newStore("v1")
+			s.skew = -9 * time.Hour
+			s.says("web2", state, "v1")
+			sleep(t.Context(), time.Second)
+			s.says("web1", "applied", "v1")
+			heard := time.Now().Add(s.skew - time.Second).UTC().Format(time.RFC3339)
+			sleep(t.Context(), time.Hour)
+			s.publish("v2")
+			sleep(t.Context(), StaleAfter-time.Hour)
+			s.publish("v1")
+			at(t, 20500*time.Millisecond, func() { s.says("web2", "applied", "v1") })
+			o := Options{Store: s, Timeout: 10 * time.Second}
+			r := wantWait(t, o, "v1", TimedOut, 10*time.Second, "web1 done", "web2 missing")
+			if want := "web2 silent: not heard since " + heard; !strings.Contains(closing(r), want) {
+				t.Errorf("it does not say %q:\n%s", want, closing(r))
+			}
+			o.Timeout = time.Minute
+			wantWait(t, o, "v1", Passed, 11*time.Second, "web1 done", "web2 done")
+		})
+	}
+}
+
 func TestOldRecordsNeverSatisfyANewVersion(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v2")
