@@ -55,6 +55,18 @@ func TestWaitOnAWSFake(t *testing.T) {
 			t.Errorf("said more than once:\n%s", g.stderr)
 		}
 	})
+	t.Run("a publish while the hosts are found out supersedes what the remote held", func(t *testing.T) {
+		f := newWatched(t, w, 1)
+		f.push("one")
+		hosts := filepath.Join(t.TempDir(), "hosts")
+		f.must(syscall.Mkfifo(hosts, 0o600))
+		g := f.gate([]string{"AWS_ACCESS_KEY_ID=slow"}, "wait", "--remote", f.remote, "--hosts-file", hosts)
+		_, err := cloud.Await(t.Context(), func(e awsfake.Entry) bool { return e.What == awsfake.Answered && e.AccessKey == "slow" && e.Action == "HeadObject" })
+		f.must(err)
+		newer := f.push("two")
+		f.must(os.WriteFile(hosts, []byte("host0000"), 0o600)) // which waits for the reader
+		g.ends(5, "superseded: ", "holds "+newer[:12])
+	})
 	t.Run("queues that never answer end it within --timeout", func(t *testing.T) {
 		f := newWatched(t, w, 1)
 		f.push("one")

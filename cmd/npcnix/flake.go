@@ -129,7 +129,7 @@ exit codes: see npcnix wait --help. Which hosts to expect is found out before an
 			if gate == nil {
 				return nil
 			}
-			return waitFor(ctx, gate, v, true)
+			return waitFor(ctx, gate, v, fleet.Published)
 		},
 	}
 	p.register(cmd)

@@ -106,6 +106,9 @@ against all of them. Which version a host runs, queues cannot tell.
 The times from publish to applied are taken from the store's clock alone (its times of the published
 object and of each record), on S3 to the second. Clocks of hosts and of this machine play no part.
 
+With --etag of a version that neither the remote holds nor any host's record mentions, it ends with 1: the
+version was never published there, or replaced before any host took it, or all hosts have moved on.
+
 Exit codes: 0 enough hosts run it, 1 the wait could not be done or was interrupted, 2 wrong usage or no
 hosts expected, 3 some host failed, rolled back or rejected it, 4 time ran out with hosts missing,
 5 superseded: the remote holds another version by now.`
@@ -128,8 +131,9 @@ func waitCommand(c *common) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v := store.Version{ETag: strings.Trim(etag, `"`)}
+			v, from := store.Version{ETag: strings.Trim(etag, `"`)}, fleet.Named
 			if v.ETag == "" {
+				from = fleet.Held
 				if v, err = r.Latest(ctx, v); err != nil {
 					return err
 				}
@@ -138,7 +142,7 @@ func waitCommand(c *common) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return waitFor(ctx, gate, v, false)
+			return waitFor(ctx, gate, v, from)
 		},
 	}
 	cmd.Flags().StringVar(&remote, "remote", "", "remote whose hosts to wait for (default: the one in config.json)")
@@ -241,8 +245,8 @@ func terminal(w io.Writer) *os.File {
 	return f
 }
 
-func waitFor(ctx context.Context, gate *fleet.Gate, v store.Version, published bool) error {
-	result, err := gate.WaitFor(ctx, v, published)
+func waitFor(ctx context.Context, gate *fleet.Gate, v store.Version, from fleet.Origin) error {
+	result, err := gate.WaitFor(ctx, v, from)
 	if err != nil {
 		return err
 	}

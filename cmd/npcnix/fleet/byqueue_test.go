@@ -243,13 +243,13 @@ func TestWaitingByQueueOnAWSFake(t *testing.T) {
 	q, _, err := w.find()
 	w.must(err)
 	// A counter that lags shows zero; and the event is not there yet either.
-	wait := func(timeout time.Duration, published bool, meanwhile func()) Result {
+	wait := func(timeout time.Duration, from Origin, meanwhile func()) Result {
 		t.Helper()
 		s := newStore("v1")
 		gate, err := Prepare(t.Context(), Options{Store: s, Hosts: q.Hosts(), Queues: q, ByQueue: true, Settle: 50 * time.Millisecond, Interval: 5 * time.Millisecond, Timeout: timeout})
 		w.must(err)
 		meanwhile()
-		r, err := gate.WaitFor(t.Context(), store.Version{ETag: "v1"}, published)
+		r, err := gate.WaitFor(t.Context(), store.Version{ETag: "v1"}, from)
 		w.must(err)
 		return r
 	}
@@ -257,7 +257,7 @@ func TestWaitingByQueueOnAWSFake(t *testing.T) {
 		_, err := w.sns.Publish(t.Context(), &sns.PublishInput{TopicArn: &w.topic, Message: aws.String("event")})
 		w.must(err)
 	}
-	if r := wait(300*time.Millisecond, true, func() {}); r.Outcome != TimedOut || r.Hosts[0].State != "waiting" {
+	if r := wait(300*time.Millisecond, Published, func() {}); r.Outcome != TimedOut || r.Hosts[0].State != "waiting" {
 		t.Errorf("without an event: %s, %+v", r.Outcome, r.Hosts[0])
 	}
 	// drain plays the host: it holds the event for some looks of the gate, then deletes it.
@@ -282,12 +282,12 @@ func TestWaitingByQueueOnAWSFake(t *testing.T) {
 			t.Errorf("drain: %v", err)
 		}
 	}
-	for _, published := range []bool{true, false} {
-		if r := wait(time.Minute, published, func() { send(); go drain() }); r.Outcome != Passed || r.Hosts[0].State != "drained" {
-			t.Errorf("published %v: %s, %+v", published, r.Outcome, r.Hosts[0])
+	for _, from := range []Origin{Published, Held} {
+		if r := wait(time.Minute, from, func() { send(); go drain() }); r.Outcome != Passed || r.Hosts[0].State != "drained" {
+			t.Errorf("origin %v: %s, %+v", from, r.Outcome, r.Hosts[0])
 		}
 	}
-	if r := wait(time.Minute, true, func() {
+	if r := wait(time.Minute, Published, func() {
 		send()
 		_, err := w.sqs.SendMessage(t.Context(), &sqs.SendMessageInput{QueueUrl: aws.String(w.dead["web1"]), MessageBody: aws.String("event")})
 		w.must(err)

@@ -177,7 +177,7 @@ func wantWait(t *testing.T, o Options, etag string, outcome Outcome, after time.
 		t.Fatal(err)
 	}
 	began := time.Now()
-	r, err := gate.WaitFor(t.Context(), store.Version{ETag: etag}, false)
+	r, err := gate.WaitFor(t.Context(), store.Version{ETag: etag}, Named)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,17 +132,25 @@ type Result struct {
 	Resume  string // the command that takes the wait up; only with TimedOut and Interrupted
 }
 
-// WaitFor waits for version v, of which the ETag is enough. Published tells that the caller
-// published it after Prepare. The error says that the wait itself could not be done; how it
-// ended is in the result.
-func (g *Gate) WaitFor(ctx context.Context, v store.Version, published bool) (Result, error) {
+// Origin is how the caller of WaitFor knows a version.
+type Origin int
+
+const (
+	Named     Origin = iota // somebody named it: it may never have been in the remote
+	Held                    // the remote held it when the caller looked
+	Published               // the caller published it after Prepare
+)
+
+// WaitFor waits for version v, of which the ETag is enough. The error says that the wait itself
+// could not be done; how it ended is in the result.
+func (g *Gate) WaitFor(ctx context.Context, v store.Version, from Origin) (Result, error) {
 	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
-	if g.ByQueue && !published {
+	if g.ByQueue && from != Published {
 		g.sampler.nothingBefore()
 	}
-	w := &wait{Gate: g, version: v, known: published, began: time.Now()}
+	w := &wait{Gate: g, version: v, known: from != Named, began: time.Now()}
 	if g.sampler != nil && !g.ByQueue {
 		defer g.sampler.watch(ctx, max(g.Interval, queuePace))()
 	}
@@ -314,7 +322,7 @@ func (w *wait) decide() (Outcome, error) {
 	case gone && p.Done >= p.Need:
 		return Passed, nil
 	case gone && !w.known && !w.mentioned():
-		return "", fmt.Errorf("%s holds %s, and no host's record mentions %s: it was never published there, or replaced before any host took it",
+		return "", fmt.Errorf("%s holds %s, and no host's record mentions %s: it was never published there, or replaced before any host took it, or all hosts have moved on",
 			w.Store.URL(), w.now.ETag, clean(w.version.ETag))
 	case gone:
 		return Superseded, nil
