@@ -61,7 +61,9 @@ func TestWaitOnAWSFake(t *testing.T) {
 		hosts := filepath.Join(t.TempDir(), "hosts")
 		f.must(syscall.Mkfifo(hosts, 0o600))
 		g := f.gate([]string{"AWS_ACCESS_KEY_ID=slow"}, "wait", "--remote", f.remote, "--hosts-file", hosts)
-		_, err := cloud.Await(t.Context(), func(e awsfake.Entry) bool { return e.What == awsfake.Answered && e.AccessKey == "slow" && e.Action == "HeadObject" })
+		_, err := cloud.Await(t.Context(), func(e awsfake.Entry) bool {
+			return e.What == awsfake.Answered && e.AccessKey == "slow" && e.Action == "HeadObject"
+		})
 		f.must(err)
 		newer := f.push("two")
 		f.must(os.WriteFile(hosts, []byte("host0000"), 0o600)) // which waits for the reader

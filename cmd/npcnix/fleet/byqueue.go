@@ -20,7 +20,7 @@ const queuePace = 10 * time.Second
 // queue must first have been seen with more messages than before, and then be empty for a while.
 // What is never seen is never taken for done: a host quicker than two looks stays missing.
 type drain struct {
-	before Queue // at the baseline
+	before Queue // at the baseline; its dead letters are the fewest seen since, as old ones expire
 	now    Queue
 	looked bool
 	risen  bool
@@ -32,6 +32,9 @@ func (d *drain) look(q Queue, now time.Time) {
 	d.now, d.looked = q, true
 	if q.messages() > d.before.messages() {
 		d.risen = true
+	}
+	if !q.Gone { // which has no counters
+		d.before.Dead = min(d.before.Dead, q.Dead)
 	}
 	switch {
 	case q.messages() > 0:

@@ -21,7 +21,7 @@ import (
 // A step of a queue's life: at a time in seconds it comes to hold so much.
 type step struct {
 	at             int
-	visible, lease int
+	visible, lease int // visible -1: the queue is gone
 	dead           int
 }
 
@@ -43,6 +43,8 @@ func TestAQueueIsDoneOnlyAfterItWasSeenToHaveHadTheEvent(t *testing.T) {
 		{"an older message is left before the event comes", Queue{InFlight: 1}, []step{{0, 0, 1, 0}, {60, 0, 0, 0}}, Missing, "waiting", 3600},
 		{"the event joins an older message", Queue{InFlight: 1}, []step{{0, 0, 1, 0}, {5, 1, 1, 0}, {60, 0, 0, 0}}, Done, "drained", 240},
 		{"given up", Queue{}, []step{{5, 0, 1, 0}, {60, 0, 0, 1}}, Failed, "dead-letter", 60},
+		{"given up while one of old expires", Queue{Dead: 7}, []step{{5, 0, 1, 7}, {20, 0, 1, 6}, {60, 0, 0, 7}}, Failed, "dead-letter", 60},
+		{"a queue with dead letters is gone for a while", Queue{Dead: 7}, []step{{5, 0, 1, 7}, {20, -1, 0, 0}, {30, 0, 1, 7}, {60, 0, 0, 7}}, Done, "drained", 240},
 		{"dead letters of old", Queue{Dead: 7}, []step{{5, 0, 1, 7}, {60, 0, 0, 7}}, Done, "drained", 240},
 	} {
 		d := drain{before: c.before}
@@ -51,7 +53,7 @@ func TestAQueueIsDoneOnlyAfterItWasSeenToHaveHadTheEvent(t *testing.T) {
 		steps := c.steps
 		for s := 0; s <= c.after; s++ {
 			if len(steps) > 0 && steps[0].at == s {
-				now = Queue{Visible: steps[0].visible, InFlight: steps[0].lease, Dead: steps[0].dead}
+				now = Queue{Visible: max(0, steps[0].visible), InFlight: steps[0].lease, Dead: steps[0].dead, Gone: steps[0].visible < 0}
 				steps = steps[1:]
 			}
 			moment := start.Add(time.Duration(s) * time.Second)
