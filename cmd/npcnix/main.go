@@ -24,7 +24,7 @@ const (
 	exitUsage  = 2
 
 	// Of wait, and of push --wait.
-	exitHosts      = 3 // some host failed, rolled back or rejected the version
+	exitHosts      = 3 // more hosts failed, rolled back or rejected the version than may
 	exitTime       = 4 // time ran out with hosts missing
 	exitSuperseded = 5 // the remote holds another version by now
 )

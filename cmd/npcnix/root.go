@@ -92,8 +92,8 @@ config.json in the data directory, default.
 Remotes: s3://BUCKET/KEY[?region=R&endpoint=URL&path-style=true&checksum=when-required]
          https://HOST/PATH   file:///PATH
 
-Exit codes: 0 done, 1 failed, 2 wrong usage; of wait and push --wait also 3 some host failed, 4 time
-ran out, 5 superseded by another publish.`
+Exit codes: 0 done, 1 failed, 2 wrong usage; of wait and push --wait also 3 hosts failed, more than
+--min-ok allows, 4 time ran out, 5 superseded by another publish.`
 
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	c := &common{stdout: stdout, stderr: stderr}

@@ -110,7 +110,8 @@ With --etag of a version that neither the remote holds nor any host's record men
 version was never published there, or replaced before any host took it, or all hosts have moved on.
 
 Exit codes: 0 enough hosts run it, 1 the wait could not be done or was interrupted, 2 wrong usage or no
-hosts expected, 3 some host failed, rolled back or rejected it, 4 time ran out with hosts missing,
+hosts expected, 3 more hosts failed, rolled back or rejected it than --min-ok allows (by default any),
+4 time ran out with hosts missing, and no more failed than that,
 5 superseded: the remote holds another version by now.`
 
 func waitCommand(c *common) *cobra.Command {

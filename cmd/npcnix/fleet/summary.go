@@ -88,6 +88,9 @@ func (r Result) Err() error {
 		return errors.New("interrupted; the hosts go on by themselves")
 	}
 	why := tally(r.Hosts, func(h Host) bool { return h.Verdict == Missing }, ", ")
+	if r.Failed > 0 {
+		why += fmt.Sprintf(", and %d failed, %d needed", r.Failed, r.Need)
+	}
 	if r.Trouble != "" {
 		why += "; the fleet could not be seen at the end: " + clean(r.Trouble)
 	}

@@ -117,7 +117,7 @@ type Outcome string
 
 const (
 	Passed      Outcome = "passed"      // as many hosts as needed run the version
-	HostsFailed Outcome = "failed"      // a host failed, rolled back or rejected it
+	HostsFailed Outcome = "failed"      // more hosts failed, rolled back or rejected it than may
 	TimedOut    Outcome = "timed out"   // hosts were still missing when the time was up
 	Superseded  Outcome = "superseded"  // the remote holds another version by now
 	Interrupted Outcome = "interrupted" // the operator ended the wait
@@ -347,7 +347,7 @@ func (w *wait) timedOut() Outcome {
 	switch {
 	case w.rounds > 0 && p.Done >= p.Need:
 		return Passed
-	case p.Failed > 0:
+	case p.Failed > len(p.Hosts)-p.Need: // more than may; fewer are not why it did not pass
 		return HostsFailed
 	}
 	return TimedOut
