@@ -117,6 +117,10 @@ exit codes: see npcnix wait --help. Which hosts to expect is found out before an
 			if err != nil {
 				return fmt.Errorf("read %s: %w", file.Name(), err)
 			}
+			if gate != nil {
+				// Without it, what a cache still answers would be taken for a newer publish.
+				gate.Before, _ = r.Latest(ctx, store.Version{})
+			}
 			v, err := r.Publish(ctx, file, size)
 			if err != nil {
 				return err

@@ -42,7 +42,7 @@ func (n Need) of(hosts int) (int, error) {
 		if float64(need) < n.percent*float64(hosts)/100 {
 			need++
 		}
-		return need, nil
+		return max(1, need), nil // the product of a tiny share may be 0
 	case n.n > hosts:
 		return 0, fmt.Errorf("%w: %d must run it, but only %d are expected", ErrHosts, n.n, hosts)
 	case n.n > 0:

@@ -21,6 +21,7 @@ type fakeStore struct {
 	mu       sync.Mutex
 	skew     time.Duration
 	version  store.Version
+	cached   store.Version // answered instead, where it has an ETag
 	objects  map[string]stored
 	fails    error // of every request
 	noList   bool
@@ -99,7 +100,23 @@ func (s *fakeStore) Latest(context.Context, store.Version) (store.Version, error
 	err := s.ask("head")
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.cached.ETag != "" {
+		return s.cached, err
+	}
 	return s.version, err
+}
+
+// cache has the store answer for so long with what it holds now.
+func (s *fakeStore) cache(t *testing.T, d time.Duration) store.Version {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cached = s.version
+	at(t, d, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.cached = store.Version{}
+	})
+	return s.cached
 }
 
 func (s *fakeStore) Records(context.Context) ([]store.RecordInfo, error) {

@@ -32,7 +32,7 @@ func (s *StepSummary) End(r Result) {
 }
 
 // literal keeps Markdown and HTML from reading anything into a text.
-var literal = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "|", "\\|", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "@", "&#64;")
+var literal = strings.NewReplacer("\\", "\\\\", "&", "&amp;", "<", "&lt;", ">", "&gt;", "|", "\\|", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "@", "&#64;")
 
 func markdown(r Result) string {
 	var b strings.Builder

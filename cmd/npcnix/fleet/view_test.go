@@ -50,7 +50,7 @@ func failedResult(hosts int) Result {
 		record := &Record{}
 		record.State, record.Attempt, record.Error = "failed", 3, "boom"
 		record.LogTail = []string{"```", "</details><script>", "\x1b[31m::error::x"}
-		r.Hosts = append(r.Hosts, Host{Name: fmt.Sprintf("h%d|_x_", i), Verdict: Failed, State: "failed", Why: "<b>boom</b> @someone", Record: record})
+		r.Hosts = append(r.Hosts, Host{Name: fmt.Sprintf("h%d|_x_", i), Verdict: Failed, State: "failed", Why: `<b>boom</b> @someone \[click\](https://evil)`, Record: record})
 	}
 	r.count()
 	return r
@@ -68,7 +68,7 @@ func TestTheStepSummaryIsMarkdownThatNoLogCanEscape(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(data)
-	for _, want := range []string{"before\n### npcnix: failed\n", `| h0\|\_x\_ | failed | &lt;b&gt;boom&lt;/b&gt; &#64;someone |`, "\n    ```\n", "\n    </details><script>\n", "\n    [31m::error::x\n", "and 1980 more"} {
+	for _, want := range []string{"before\n### npcnix: failed\n", `| h0\|\_x\_ | failed | &lt;b&gt;boom&lt;/b&gt; &#64;someone \\\[click\\\](https://evil) |`, "\n    ```\n", "\n    </details><script>\n", "\n    [31m::error::x\n", "and 1980 more"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing:\n%.3000s", want, text)
 		}

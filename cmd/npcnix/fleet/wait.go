@@ -37,6 +37,9 @@ type Options struct {
 	Views []View
 	// Resume is the command that takes up the wait for a version; nil: none is offered.
 	Resume func(etag string) string
+	// Before is what the remote held before the publish of the version, if that is known: a cache
+	// may go on answering with it for a while. It may be set after Prepare.
+	Before store.Version
 }
 
 // ErrHosts means that what is said about the expected hosts cannot be waited for: there are
@@ -256,7 +259,7 @@ func (w *wait) look(ctx context.Context) error {
 	}
 	w.now = now
 	if now.ETag == w.version.ETag {
-		w.version.Modified = now.Modified
+		w.version.Modified, w.Before = now.Modified, store.Version{} // no cache hides it any more
 	}
 	if w.ByQueue {
 		return w.sampler.round(ctx, w.sampler.open())
@@ -267,12 +270,16 @@ func (w *wait) look(ctx context.Context) error {
 // judge works out where each host stands and returns those that stand elsewhere than before.
 func (w *wait) judge() (changed []Host) {
 	moment := time.Now()
+	version := w.version
+	if version.Modified.IsZero() {
+		version.Modified = w.Before.Modified // it was not published sooner
+	}
 	for _, name := range w.hosts {
 		var h Host
 		if w.ByQueue {
 			h = w.sampler.standing(name, moment, w.Settle)
 		} else {
-			h = w.records.standing(name, w.Store.URL(), w.version)
+			h = w.records.standing(name, w.Store.URL(), version)
 			if w.sampler != nil {
 				h.Queue = w.sampler.depth(name)
 			}
@@ -313,7 +320,7 @@ func (w *wait) took(h Host, first bool) (time.Duration, bool) {
 func (w *wait) decide() (Outcome, error) {
 	p := w.progress()
 	tolerated := len(p.Hosts) - p.Need
-	gone := w.now.ETag != w.version.ETag
+	gone := w.now.ETag != w.version.ETag && !w.cached()
 	switch {
 	case p.Done >= p.Need && (!w.KeepGoing || p.Missing == 0):
 		return Passed, nil
@@ -329,6 +336,11 @@ func (w *wait) decide() (Outcome, error) {
 	}
 	w.known = true
 	return "", nil
+}
+
+// cached reports whether the remote still answers with what it held before the publish.
+func (w *wait) cached() bool {
+	return w.now.Same(w.Before) && w.now.Modified.Equal(w.Before.Modified)
 }
 
 // mentioned reports whether a host's record is about the version.

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A web server behind a cache, which answers with the version before ours for some looks, is no newer publish.
+func TestAPushOverACacheIsNotSupersededByWhatItReplaced(t *testing.T) {
+	var mu sync.Mutex
+	published, late := false, 2
+	var server *httptest.Server
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		w.Header().Set("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+		switch {
+		case r.Method == http.MethodPut:
+			_, _ = io.Copy(io.Discard, r.Body)
+			published = true
+			w.Header().Set("ETag", `"ours"`)
+		case strings.Contains(r.URL.Path, ".acks/"):
+			w.Header().Set("ETag", `"record"`)
+			fmt.Fprintf(w, `{"schema": 1, "host": "web1", "remote": "%s/dev.npcnix", "version": {"etag": "none"}, "state": "applied"}`, server.URL)
+		case published && late == 0:
+			w.Header().Set("ETag", `"newest"`)
+		default:
+			if published {
+				late--
+			}
+			w.Header().Set("ETag", `"older"`)
+		}
+	}))
+	defer server.Close()
+	flake := t.TempDir()
+	if err := os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ }"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	err := execute(t.Context(), []string{"push", "--src", flake, "--remote", server.URL + "/dev.npcnix", "--wait", "--host", "web1", "--interval", "10ms"},
+		io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "holds newest by now") || late != 0 {
+		t.Errorf("%v, %d late answers left", err, late)
+	}
+}
