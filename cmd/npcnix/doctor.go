@@ -33,9 +33,10 @@ It only reads. --e2e alone does more: it makes a queue npcnix-probe-ID, subscrib
 the empty object KEY.probe-ID-N.npcnix, which the notification matches and hosts ignore (they delete its
 message), waits for the event, reports the time of each hop, and takes all of that away again. A queue of
 its own, as in a host's the agent would take the event, and as receiving there would bring other messages
-nearer to the dead letters. It needs besides: s3:PutObject and s3:DeleteObject on KEY.probe-*;
-sns:Subscribe and sns:Unsubscribe on the topic; sqs:CreateQueue, sqs:SetQueueAttributes,
-sqs:ReceiveMessage and sqs:DeleteQueue on npcnix-probe-*. The Terraform module gate gives none of these.
+nearer to the dead letters. It needs besides: s3:PutObject, s3:DeleteObject and, where the bucket keeps
+versions, s3:DeleteObjectVersion on KEY.probe-*; sns:Subscribe and sns:Unsubscribe on the topic;
+sqs:CreateQueue, sqs:SetQueueAttributes, sqs:ReceiveMessage, sqs:GetQueueUrl and sqs:DeleteQueue on
+npcnix-probe-*. The Terraform module gate gives none of these.
 
 Exit codes: 0 nothing is wrong (there may be unknowns; they are counted), 1 something is wrong, 2 wrong
 usage.`

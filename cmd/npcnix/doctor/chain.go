@@ -173,24 +173,12 @@ func (c *chain) subscription(ctx context.Context) Finding {
 	if c.queueARN == "" {
 		return unknown(link, "the queue's ARN is not known", "allow what is said of the queue below")
 	}
-	request := &sns.ListSubscriptionsByTopicInput{TopicArn: &c.topic}
-	var arn string
-	for arn == "" {
-		out, err := c.aws.sns.ListSubscriptionsByTopic(ctx, request, topicIn(c.topic))
-		if isNotFound(err) {
-			return wrong(link, "there is no topic "+c.topic, "see above")
-		}
-		if err != nil {
-			return unasked(link, "the topic's subscriptions", err, "sns:ListSubscriptionsByTopic on "+c.topic)
-		}
-		for _, s := range out.Subscriptions {
-			if aws.ToString(s.Endpoint) == c.queueARN {
-				arn = aws.ToString(s.SubscriptionArn)
-			}
-		}
-		if request.NextToken = out.NextToken; aws.ToString(out.NextToken) == "" {
-			break
-		}
+	arn, err := c.findSubscription(ctx, c.queueARN)
+	if isNotFound(err) {
+		return wrong(link, "there is no topic "+c.topic, "see above")
+	}
+	if err != nil {
+		return unasked(link, "the topic's subscriptions", err, "sns:ListSubscriptionsByTopic on "+c.topic)
 	}
 	subscribe := fmt.Sprintf("aws sns subscribe --topic-arn %s --protocol sqs --notification-endpoint %s --attributes RawMessageDelivery=true", c.topic, c.queueARN)
 	switch arn {
@@ -215,6 +203,25 @@ func (c *chain) subscription(ctx context.Context) Finding {
 		return wrong(link, "it wraps the bucket's messages: npcnix reads them, but other readers of the queue may not", "`"+set+"RawMessageDelivery --attribute-value true`")
 	}
 	return ok(link, "the topic sends to %s, raw", c.queueARN)
+}
+
+// findSubscription returns the ARN of a queue's subscription to the topic; "" if there is none.
+func (c *chain) findSubscription(ctx context.Context, queueARN string) (string, error) {
+	request := &sns.ListSubscriptionsByTopicInput{TopicArn: &c.topic}
+	for {
+		out, err := c.aws.sns.ListSubscriptionsByTopic(ctx, request, topicIn(c.topic))
+		if err != nil {
+			return "", err
+		}
+		for _, s := range out.Subscriptions {
+			if aws.ToString(s.Endpoint) == queueARN {
+				return aws.ToString(s.SubscriptionArn), nil
+			}
+		}
+		if request.NextToken = out.NextToken; aws.ToString(out.NextToken) == "" {
+			return "", nil
+		}
+	}
 }
 
 // partition is that of an ARN.

@@ -25,11 +25,16 @@ const (
 	cleanUpLimit = 30 * time.Second
 )
 
-// made is what a probe has made and takes away.
+// made is what a probe has made, or may have made when an answer got lost, and takes away. A queue's name
+// and ARN are noted before it is made and subscribed, its URL and the subscription when they are known.
 type made struct {
-	queue, subscription string
-	objects             []s3.DeleteObjectInput
+	queueName, queue            string
+	subscribedARN, subscription string
+	objects                     []s3.DeleteObjectInput
 }
+
+// didNothing reports whether a service refused a request, so that nothing came of it.
+func didNothing(err error) bool { return status(err)/100 == 4 }
 
 // probe puts an object that the notification matches and hosts ignore, as they look for the remote's very
 // key, and waits for its event in a queue of its own. It is not looked for in a host's queue: there the
@@ -65,14 +70,19 @@ func (c *chain) probe(ctx context.Context) (f Finding) {
 	for n := 1; waiting.Err() == nil; n++ {
 		key := fmt.Sprintf("%s.probe-%s-%d%s", c.key, id, n, c.suffix)
 		began := time.Now()
+		m.objects = append(m.objects, s3.DeleteObjectInput{Bucket: &c.bucket, Key: &key})
 		out, err := c.aws.s3.PutObject(waiting, &s3.PutObjectInput{Bucket: &c.bucket, Key: &key, Body: strings.NewReader("")})
 		if err != nil && waiting.Err() != nil {
 			break
 		}
-		if err != nil {
-			return refused("the object "+key+" cannot be put", err, "s3:PutObject and s3:DeleteObject on "+c.key+".probe-*")
+		if err != nil && didNothing(err) {
+			m.objects = m.objects[:len(m.objects)-1]
 		}
-		m.objects = append(m.objects, s3.DeleteObjectInput{Bucket: &c.bucket, Key: &key, VersionId: out.VersionId})
+		if err != nil {
+			return refused("the object "+key+" cannot be put", err,
+				"s3:PutObject, s3:DeleteObject and, where the bucket keeps versions, s3:DeleteObjectVersion on "+c.key+".probe-*")
+		}
+		m.objects[len(m.objects)-1].VersionId = out.VersionId
 		puts[key] = put{began, time.Now()}
 		sent, notice, err := c.awaitProbe(waiting, m.queue, func(key string) bool { return !puts[key].began.IsZero() })
 		if err != nil {
@@ -104,7 +114,7 @@ func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 // prepareProbe makes the probe's queue and subscribes it; done says that this was all.
 func (c *chain) prepareProbe(ctx context.Context, m *made, id string) (f Finding, done bool) {
 	const link = "probe"
-	const queues = "sqs:CreateQueue, sqs:SetQueueAttributes, sqs:ReceiveMessage and sqs:DeleteQueue on npcnix-probe-*"
+	const queues = "sqs:CreateQueue, sqs:SetQueueAttributes, sqs:ReceiveMessage, sqs:GetQueueUrl and sqs:DeleteQueue on npcnix-probe-*"
 	arn := strings.Split(c.topic, ":")
 	if len(arn) != 6 {
 		return unknown(link, "the topic's ARN cannot be read: "+c.topic, ""), true
@@ -122,17 +132,25 @@ func (c *chain) prepareProbe(ctx context.Context, m *made, id string) (f Finding
 	if err != nil {
 		return unknown(link, err.Error(), ""), true
 	}
+	m.queueName = name
 	queue, err := c.aws.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &name, Attributes: map[string]string{
 		"Policy": string(policy), "MessageRetentionPeriod": "3600",
 	}}, queueIn(c.topic))
+	if err != nil && didNothing(err) {
+		m.queueName = ""
+	}
 	if err != nil {
 		return refused("its queue cannot be created", err, queues), true
 	}
 	m.queue = aws.ToString(queue.QueueUrl)
+	m.subscribedARN = queueARN
 	subscribed, err := c.aws.sns.Subscribe(ctx, &sns.SubscribeInput{
 		TopicArn: &c.topic, Protocol: aws.String("sqs"), Endpoint: &queueARN, ReturnSubscriptionArn: true,
 		Attributes: map[string]string{"RawMessageDelivery": "true"},
 	}, topicIn(c.topic))
+	if err != nil && didNothing(err) {
+		m.subscribedARN = ""
+	}
 	if err != nil {
 		return refused("its queue cannot be subscribed", err, "sns:Subscribe and sns:Unsubscribe on "+c.topic), true
 	}
@@ -186,9 +204,21 @@ func (c *chain) cleanUp(ctx context.Context, m *made) (left string) {
 		_, err := c.aws.s3.DeleteObject(ctx, &o)
 		note("s3://"+c.bucket+"/"+aws.ToString(o.Key), err)
 	}
+	if m.subscribedARN != "" && m.subscription == "" {
+		var err error
+		m.subscription, err = c.findSubscription(ctx, m.subscribedARN)
+		note("the subscription of "+m.subscribedARN+", if there is one", err)
+	}
 	if m.subscription != "" {
 		_, err := c.aws.sns.Unsubscribe(ctx, &sns.UnsubscribeInput{SubscriptionArn: &m.subscription}, topicIn(c.topic))
 		note(m.subscription, err)
+	}
+	if m.queueName != "" && m.queue == "" {
+		out, err := c.aws.sqs.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &m.queueName}, queueIn(c.topic))
+		note(m.queueName+", if there is one", err)
+		if err == nil {
+			m.queue = aws.ToString(out.QueueUrl)
+		}
 	}
 	if m.queue != "" {
 		_, err := c.aws.sqs.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: &m.queue}, queueIn(c.topic))

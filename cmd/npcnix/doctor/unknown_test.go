@@ -33,7 +33,7 @@ func TestWhatMayNotBeLookedAtIsUnknown(t *testing.T) {
 		{"sts", "GetCallerIdentity", []string{"credentials", "topic"}, ""},
 		{"sqs", "CreateQueue", []string{"probe"}, "sqs:CreateQueue"},
 		{"sns", "Subscribe", []string{"probe"}, "sns:Subscribe"},
-		{"s3", "PutObject", []string{"probe"}, "s3:PutObject"},
+		{"s3", "PutObject", []string{"probe"}, "s3:DeleteObjectVersion"},
 	} {
 		t.Run(row.action, func(t *testing.T) {
 			w := newWorld(t, cloud.URL(), fmt.Sprint("forbidden", i))
@@ -73,6 +73,43 @@ func TestWhatMayNotBeLookedAtIsUnknown(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Each row loses the answers to one call of the probe's, which were carried out all the same.
+func TestAProbeWhoseAnswersGetLostLeavesNothing(t *testing.T) {
+	cloud := start(t)
+	enter(t, cloud.URL())
+	for i, action := range []string{"CreateQueue", "Subscribe", "PutObject"} {
+		t.Run(action, func(t *testing.T) {
+			w := newWorld(t, cloud.URL(), fmt.Sprint("lost", i))
+			fault := cloud.Fault(awsfake.Call{Action: action}, awsfake.Effect{Truncate: true})
+			defer fault.Remove()
+			o := w.options()
+			o.Probe = true
+			if f := examine(t, o)["probe"]; f.Verdict != doctor.Unknown || strings.Contains(f.Found, "cleaned up") {
+				t.Errorf("%+v", f)
+			}
+			fault.Remove()
+			w.leaves(1)
+		})
+	}
+}
+
+// What cannot be looked for is said to be left.
+func TestAProbeSaysWhatItMayHaveLeft(t *testing.T) {
+	cloud := start(t)
+	enter(t, cloud.URL())
+	w := newWorld(t, cloud.URL(), "left")
+	lost := cloud.Fault(awsfake.Call{Action: "CreateQueue"}, awsfake.Effect{Truncate: true})
+	defer lost.Remove()
+	o := w.options()
+	o.Probe = true
+	o.QueueURL = "" // whose dead letters need the same call
+	forbidden := cloud.Fault(awsfake.Call{Action: "GetQueueUrl"}, awsfake.Effect{Status: 403, Code: "AccessDenied"})
+	defer forbidden.Remove()
+	if f := examine(t, o)["probe"]; f.Verdict != doctor.Wrong || !strings.Contains(f.Found, "could not be cleaned up: npcnix-probe-") || !strings.Contains(f.Fix, "sqs:GetQueueUrl") {
+		t.Errorf("%+v", f)
+	}
 }
 
 func TestCredentialsThatAreNotAcceptedAreNamedAndNothingElseIsAsked(t *testing.T) {
