@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +18,8 @@ version and for how long they have been behind the remote's present one, state, 
 heard, system, and whether a reboot is due. A host that was not heard for longer than --stale is
 marked silent: agents write their record anew each hour (record_refresh_secs), which is one PUT. Of a
 host that is no more, delete the record.
+
+It ends with exit code 0 whoever is silent: a script reads --json, as docs/ci.md shows.
 
 Costs one HEAD, one LIST per 1,000 hosts, and one GET for each record; with --watch, each interval, only
 records that have changed are read again. The ages compare the store's clock with this machine's.`
@@ -43,11 +44,12 @@ func hostsCommand(c *common) *cobra.Command {
 				return err
 			}
 			roster := &fleet.Roster{Store: r, Stale: stale}
-			var show func([]fleet.Row, store.Version) error
+			var show func(rows, all []fleet.Row, now store.Version) error
+			warn := func(msg string) { c.log.Warn(msg) }
 			switch {
 			case asJSON:
 				encoder := json.NewEncoder(c.stdout)
-				show = func(rows []fleet.Row, _ store.Version) error {
+				show = func(rows, _ []fleet.Row, _ store.Version) error {
 					for _, row := range rows {
 						if err := encoder.Encode(row); err != nil {
 							return err
@@ -61,36 +63,31 @@ func hostsCommand(c *common) *cobra.Command {
 					width, height, _ := term.GetSize(int(file.Fd()))
 					return width, height
 				})
-				return c.watch(ctx, roster, interval, func(rows []fleet.Row, now store.Version) error {
+				return roster.Watch(ctx, interval, false, func(rows, _ []fleet.Row, now store.Version) error {
 					view.Show(rows, now)
 					return nil
-				}, false)
+				}, warn)
 			default:
-				show = func(rows []fleet.Row, now store.Version) error {
-					_, err := fmt.Fprint(c.stdout, fleet.Table(rows, now))
+				show = func(rows, all []fleet.Row, now store.Version) error {
+					_, err := fmt.Fprint(c.stdout, fleet.Table(rows, all, now))
 					return err
 				}
 			}
 			if watch {
-				return c.watch(ctx, roster, interval, show, true)
+				return roster.Watch(ctx, interval, true, show, warn)
 			}
 			rows, now, err := roster.Look(ctx)
 			if err != nil {
 				return err
 			}
-			return show(rows, now)
+			return show(rows, rows, now)
 		},
 	}
 	cmd.Flags().StringVar(&remote, "remote", "", "remote whose hosts to print (default: the one in config.json)")
 	cmd.Flags().StringVar(&region, "remote-region", "", "region of the remote's bucket")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print an object for each host, one on a line")
-	cmd.Flags().BoolVar(&watch, "watch", false, "go on until interrupted: redraw on a terminal, else print the hosts that changed")
+	cmd.Flags().BoolVar(&watch, "watch", false, "go on until interrupted: redraw on a terminal, else print the hosts that changed, and warn of records that are gone")
 	cmd.Flags().DurationVar(&stale, "stale", fleet.StaleAfter, "call a host silent that was not heard for so long")
 	cmd.Flags().DurationVar(&interval, "interval", 5*time.Second, "time between two looks with --watch")
 	return cmd
-}
-
-// watch looks at the roster until ctx ends, which is how it is meant to end.
-func (c *common) watch(ctx context.Context, roster *fleet.Roster, interval time.Duration, show func([]fleet.Row, store.Version) error, onlyChanged bool) error {
-	return roster.Watch(ctx, interval, onlyChanged, show, func(msg string) { c.log.Warn(msg) })
 }

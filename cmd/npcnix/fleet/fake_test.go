@@ -103,6 +103,9 @@ func (s *fakeStore) Latest(context.Context, store.Version) (store.Version, error
 	if s.cached.ETag != "" {
 		return s.cached, err
 	}
+	if err == nil && s.version.ETag == "" {
+		err = store.ErrNotFound
+	}
 	return s.version, err
 }
 

@@ -3,8 +3,10 @@ package fleet
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +48,9 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 		r.records = records{store: r.Store, known: map[string]entry{}}
 	}
 	now, err := r.Store.Latest(ctx, r.present)
+	if errors.Is(err, store.ErrNotFound) {
+		now, err = store.Version{}, nil // that a bucket is missing shows at its records
+	}
 	if err != nil {
 		return nil, store.Version{}, err
 	}
@@ -58,7 +63,7 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 	for host, e := range r.records.known {
 		h := r.records.standing(host, r.Store.URL(), now)
 		row := Row{
-			Host: host, State: h.State, Why: h.Why, Heard: h.Heard, Behind: h.Verdict != Done,
+			Host: host, State: h.State, Why: h.Why, Heard: h.Heard, Behind: now.ETag != "" && h.Verdict != Done,
 			Silent: moment.Sub(h.Heard) > r.Stale,
 		}
 		if row.Behind && !now.Modified.IsZero() {
@@ -78,14 +83,16 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 	return rows, now, nil
 }
 
-// Watch looks again and again until ctx ends, which is no error. With onlyChanged it shows only
-// rows that say something new, and nothing while there are none. A store that does not answer
-// is told to warn, once, and asked again.
-func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged bool, show func([]Row, store.Version) error, warn func(string)) error {
-	shown := map[string]string{}
+// Watch looks again and again until ctx ends, which is no error, and shows rows among all of them. With
+// onlyChanged these are only those that say something new, and nothing is shown while there are none;
+// that a host's record is gone is told to warn. So is that the store does not answer, once; it is asked
+// again.
+func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged bool, show func(rows, all []Row, now store.Version) error, warn func(string)) error {
+	shown := map[string]string{} // what was last shown of each host
 	failing := false
 	for {
-		rows, now, err := r.Look(ctx)
+		all, now, err := r.Look(ctx)
+		rows := all
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -97,15 +104,21 @@ func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged 
 			}
 		default:
 			if onlyChanged {
-				rows = slices.DeleteFunc(rows, func(row Row) bool {
+				rows = slices.DeleteFunc(slices.Clone(all), func(row Row) bool {
 					is := row.news()
 					was := shown[row.Host]
 					shown[row.Host] = is
 					return is == was
 				})
+				for _, host := range slices.Sorted(maps.Keys(shown)) {
+					if !slices.ContainsFunc(all, func(row Row) bool { return row.Host == host }) {
+						delete(shown, host)
+						warn("the record of " + host + " is gone")
+					}
+				}
 			}
 			if len(rows) > 0 || !onlyChanged {
-				if err := show(rows, now); err != nil {
+				if err := show(rows, all, now); err != nil {
 					return err
 				}
 			}
@@ -122,32 +135,39 @@ func (r Row) news() string {
 	return fmt.Sprint(r.Configuration, "\n", r.ETag, "\n", r.State, "\n", r.Why, "\n", r.Behind, r.Silent, r.System, r.RebootDue)
 }
 
-// Table writes the rows for a person.
-func Table(rows []Row, now store.Version) string {
-	return strings.Join(tableOf(rows, now), "\n") + "\n"
+// Table writes rows for a person, and the sums of all of them.
+func Table(rows, all []Row, now store.Version) string {
+	return strings.Join(tableOf(rows, all, now), "\n") + "\n"
 }
 
-func tableOf(rows []Row, now store.Version) []string {
-	if len(rows) == 0 {
+func tableOf(rows, all []Row, now store.Version) []string {
+	switch {
+	case len(all) == 0 && now.ETag == "":
+		return []string{"nothing is published, and no host has been heard"}
+	case len(all) == 0:
 		return []string{"no host has been heard"}
 	}
 	moment := time.Now()
 	cells := [][]string{{"HOST", "CONFIGURATION", "VERSION", "STATE", "HEARD", "SYSTEM"}}
 	behind, silent := 0, 0
+	for _, r := range all {
+		if r.Behind {
+			behind++
+		}
+		if r.Silent {
+			silent++
+		}
+	}
 	for _, r := range rows {
 		version := Short(r.ETag)
 		if version == "" {
 			version = "-"
 		}
-		if r.Behind {
-			behind++
-			if r.BehindBy != nil && r.ETag != now.ETag {
-				version += " behind " + duration(time.Duration(float64(*r.BehindBy)*float64(time.Second)))
-			}
+		if r.Behind && r.BehindBy != nil && r.ETag != now.ETag {
+			version += " behind " + duration(time.Duration(float64(*r.BehindBy)*float64(time.Second)))
 		}
 		heard := duration(moment.Sub(r.Heard).Truncate(time.Second)) + " ago"
 		if r.Silent {
-			silent++
 			heard += " SILENT"
 		}
 		state := r.State
@@ -172,7 +192,11 @@ func tableOf(rows []Row, now store.Version) []string {
 		}
 		lines = append(lines, strings.TrimRight(strings.Join(row, "  "), " "))
 	}
-	return append(lines, fmt.Sprintf("%d hosts, %d behind %s, %d silent", len(rows), behind, Short(now.ETag), silent))
+	published := "nothing is published"
+	if now.ETag != "" {
+		published = fmt.Sprintf("%d behind %s", behind, Short(now.ETag))
+	}
+	return append(lines, fmt.Sprintf("%d hosts, %s, %d silent", len(all), published, silent))
 }
 
 func orDash(s string) string {
@@ -203,7 +227,7 @@ func NewBoard(w io.Writer, size func() (width, height int)) *Board {
 // Show redraws the board.
 func (b *Board) Show(rows []Row, now store.Version) {
 	_, height := room(b.painter.size)
-	lines := tableOf(rows, now)
+	lines := tableOf(rows, rows, now)
 	if room := height - 2; len(lines) > room && room > 2 {
 		rows = slices.Clone(rows)
 		matters := func(r Row) int {
@@ -216,7 +240,7 @@ func (b *Board) Show(rows []Row, now store.Version) {
 			return 2
 		}
 		slices.SortStableFunc(rows, func(a, b Row) int { return cmp.Compare(matters(a), matters(b)) })
-		lines = tableOf(rows, now)
+		lines = tableOf(rows, rows, now)
 		last := lines[len(lines)-1]
 		hidden := len(lines) - room
 		lines = append(lines[:room-1], fmt.Sprintf("and %d more; %s", hidden, last))

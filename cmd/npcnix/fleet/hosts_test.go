@@ -26,7 +26,7 @@ func TestTheRosterSaysWhoIsBehindAndWhoIsSilent(t *testing.T) {
 		if err != nil || now.ETag != "v2" {
 			t.Fatal(now, err)
 		}
-		text := Table(rows, now)
+		text := Table(rows, rows, now)
 		for _, want := range []string{"web1  web1           v1 behind 30m0s", "applied, reboot due", "3h30m ago SILENT  01234567-nixos",
 			"web2  web2           v2 ", "0s ago", "web3  -              - behind 30m0s", "unreadable: damaged record", "3 hosts, 2 behind v2, 2 silent"} {
 			if !strings.Contains(text, want) {
@@ -51,17 +51,44 @@ func TestWatchingTheRosterShowsOnlyNewsAndSurvivesTheStore(t *testing.T) {
 		defer cancel()
 		var shown, warned []string
 		r := &Roster{Store: s, Stale: time.Hour}
-		err := r.Watch(ctx, 5*time.Second, true, func(rows []Row, _ store.Version) error {
+		at(t, 52*time.Second, func() { s.forget("web2") })
+		err := r.Watch(ctx, 5*time.Second, true, func(rows, all []Row, now store.Version) error {
 			for _, row := range rows {
 				shown = append(shown, row.Host+" "+row.State)
 			}
+			if text := Table(rows, all, now); !strings.Contains(text, "\n2 hosts, ") {
+				t.Errorf("the sums are not of all hosts:\n%s", text)
+			}
 			return nil
 		}, func(msg string) { warned = append(warned, msg) })
-		if want := []string{"web1 applied", "web2 building", "web2 applied", "web1 failed"}; err != nil || !slices.Equal(shown, want) || len(warned) != 1 {
-			t.Errorf("%v: %q, warned %q", err, shown, warned)
+		if want := []string{"web1 applied", "web2 building", "web2 applied", "web1 failed"}; err != nil || !slices.Equal(shown, want) {
+			t.Errorf("%v: %q", err, shown)
+		}
+		if want := []string{"the fleet cannot be seen, trying again: 503", "the record of web2 is gone"}; !slices.Equal(warned, want) {
+			t.Errorf("warned %q", warned)
 		}
 		if s.count("get") != 4 {
 			t.Errorf("%d records were read, want 4", s.count("get"))
+		}
+	})
+}
+
+func TestTheRosterOfARemoteThatHoldsNothingShowsTheRecords(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("")
+		r := &Roster{Store: s, Stale: time.Hour}
+		rows, now, err := r.Look(t.Context())
+		if text := Table(rows, rows, now); err != nil || text != "nothing is published, and no host has been heard\n" {
+			t.Errorf("%v: %s", err, text)
+		}
+		s.says("web1", "applied", "v1")
+		s.says("web2", "applied", "")
+		rows, now, err = r.Look(t.Context())
+		if err != nil || len(rows) != 2 || rows[0].Behind || rows[0].State != "applied" {
+			t.Fatal(rows, err)
+		}
+		if text := Table(rows, rows, now); !strings.Contains(text, "\n2 hosts, nothing is published, 0 silent\n") {
+			t.Error(text)
 		}
 	})
 }
