@@ -19,7 +19,8 @@ const doctorHelp = `Look at every link of the chain from a publish to a host and
   credentials → clock → remote → notification → topic → subscription → queue → dead letters → host
 
 On a host the remote and the queue are those of its settings, and the host itself is looked at too: the
-agent, what it may do, nix, disks, the system. Elsewhere, give --remote and --queue-url.
+agent, what it may do, nix, disks, the system. What has become of a version on it (drifted, rejected, an
+activation that cannot end) is not looked at: see npcnix status. Elsewhere, give --remote and --queue-url.
 
 What may not be looked at, or does not answer, is reported as unknown and never as ok, with the
 permission that is lacking. A host's own role may see its remote and its queue alone; for the rest, run
