@@ -68,6 +68,13 @@ func parseQueueURL(raw string) (endpoint, error) {
 	return e, nil
 }
 
+// QueueEndpoint returns what a queue's URL says about where to send requests: the region, and scheme and
+// host where the SDK's endpoint for the region is not right. Both are empty where it says nothing.
+func QueueEndpoint(raw string) (region, base string) {
+	e, _ := parseQueueURL(raw)
+	return e.region, e.base
+}
+
 // CheckQueueURL returns an error that says what is wrong with a queue's URL, as far as that
 // shows without asking.
 func CheckQueueURL(raw string) error {

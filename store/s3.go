@@ -62,7 +62,7 @@ func openS3(ctx context.Context, u *url.URL, o Options) (*s3Backend, error) {
 			so.BaseEndpoint = &q.endpoint
 		}
 		if so.BaseEndpoint != nil {
-			so.UsePathStyle = so.UsePathStyle || isLocal(*so.BaseEndpoint)
+			so.UsePathStyle = so.UsePathStyle || IsLocal(*so.BaseEndpoint)
 			if so.Region == "" {
 				so.Region = "us-east-1" // what other makers' stores take, if they look at all
 			}
@@ -132,8 +132,8 @@ func parseS3Query(u *url.URL) (s3Query, error) {
 	return q, nil
 }
 
-// isLocal reports whether bucket names cannot be put in front of the endpoint's host.
-func isLocal(endpoint string) bool {
+// IsLocal reports whether bucket names cannot be put in front of the endpoint's host.
+func IsLocal(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	if err != nil {
 		return false

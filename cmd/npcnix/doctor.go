@@ -11,6 +11,7 @@ import (
 
 	"npcnix/agent"
 	"npcnix/cmd/npcnix/doctor"
+	"npcnix/cmd/npcnix/fleet"
 	"npcnix/events"
 )
 
@@ -58,8 +59,10 @@ func doctorCommand(c *common) *cobra.Command {
 					return usageError{err}
 				}
 			}
-			if arn := strings.Split(o.TopicARN, ":"); o.TopicARN != "" && (len(arn) != 6 || arn[0] != "arn" || arn[2] != "sns") {
-				return usageError{fmt.Errorf("--topic-arn %q is no topic's ARN: want arn:aws:sns:REGION:ACCOUNT:NAME", o.TopicARN)}
+			if o.TopicARN != "" {
+				if err := fleet.CheckTopicARN(o.TopicARN); err != nil {
+					return usageError{fmt.Errorf("--topic-arn %w", err)}
+				}
 			}
 			if cmd.Flags().Changed("e2e-timeout") && (o.ProbeTimeout <= 0 || !o.Probe) {
 				return usageError{errors.New("--e2e-timeout goes with --e2e, and must be more than 0")}

@@ -37,10 +37,10 @@ func (w *waitFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&w.topicARN, "topic-arn", "", "wait for the hosts whose queues are subscribed to this topic, as the queues' tag "+fleet.HostTag+" says")
 	flags.StringVar(&w.minOK, "min-ok", "", "how many hosts must run it, as N or N% (default: all)")
 	flags.BoolVar(&w.keepGoing, "keep-going", false, "when a host failed, still wait for the answers of the rest")
-	flags.DurationVar(&w.timeout, "timeout", 15*time.Minute, "how long to wait; finding out whom to wait for may take as long before")
-	flags.DurationVar(&w.interval, "interval", time.Second, "time between two looks")
+	flags.DurationVar(&w.timeout, "timeout", fleet.DefaultTimeout, "how long to wait; finding out whom to wait for may take as long before")
+	flags.DurationVar(&w.interval, "interval", fleet.DefaultInterval, "time between two looks")
 	flags.BoolVar(&w.byQueue, "by-queue", false, "judge by the queues alone, for hosts that may not write records (with --topic-arn)")
-	flags.DurationVar(&w.settle, "settle", 3*time.Minute, "with --by-queue: how long a queue must stay empty")
+	flags.DurationVar(&w.settle, "settle", fleet.DefaultSettle, "with --by-queue: how long a queue must stay empty")
 	flags.BoolVar(&w.json, "json", false, "print an object for each change and a summary, one on a line")
 }
 

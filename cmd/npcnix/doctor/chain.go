@@ -53,7 +53,7 @@ func (c *chain) notification(ctx context.Context) Finding {
 			c.direct, c.queueARN = true, arn
 			return ok(link, "bucket %s tells the queue %s itself", c.bucket, arn)
 		}
-		c.prefix, c.suffix, c.matched = prefix, suffix, true
+		c.suffix, c.matched = suffix, true
 		if c.TopicARN != "" && c.TopicARN != arn {
 			return wrong(link, fmt.Sprintf("bucket %s tells %s of this key, not %s", c.bucket, arn, c.TopicARN), "give the right --topic-arn, or mend the notification")
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"npcnix/events"
 	"npcnix/store"
 )
 
@@ -44,7 +46,8 @@ func newClients(ctx context.Context, remote *url.URL, o Options) (*clients, erro
 	if remote.Scheme == "s3" {
 		query = remote.Query()
 	}
-	region, base := queueAddress(o.QueueURL)
+	queueRegion, base := events.QueueEndpoint(o.QueueURL)
+	region := queueRegion
 	for _, r := range []string{o.Region, query.Get("region")} {
 		if r != "" {
 			region = r
@@ -65,45 +68,22 @@ func newClients(ctx context.Context, remote *url.URL, o Options) (*clients, erro
 		if c.foreign {
 			s.BaseEndpoint = aws.String(query.Get("endpoint"))
 		}
-		// As package store has it: addresses and localhost have no subdomains.
-		s.UsePathStyle = query.Get("path-style") == "true" || s.BaseEndpoint != nil && isLocal(*s.BaseEndpoint)
+		// As package store has it.
+		s.UsePathStyle = s.BaseEndpoint != nil && store.IsLocal(*s.BaseEndpoint)
+		if style, err := strconv.ParseBool(query.Get("path-style")); err == nil {
+			s.UsePathStyle = style
+		}
 	})
 	c.sns, c.sts = sns.NewFromConfig(cfg), sts.NewFromConfig(cfg)
 	c.sqs = sqs.NewFromConfig(cfg, func(s *sqs.Options) {
-		if r, _ := queueAddress(o.QueueURL); r != "" {
-			s.Region = r
+		if queueRegion != "" {
+			s.Region = queueRegion
 		}
 		if s.BaseEndpoint == nil && base != "" {
 			s.BaseEndpoint = &base
 		}
 	})
 	return c, nil
-}
-
-// queueAddress reads a queue's region from its URL, and its endpoint where that is not the usual one of
-// the region.
-func queueAddress(queueURL string) (region, base string) {
-	u, err := url.Parse(queueURL)
-	if err != nil || u.Host == "" {
-		return "", ""
-	}
-	labels := strings.Split(u.Hostname(), ".")
-	switch usual := strings.Contains(u.Hostname(), ".amazonaws.com"); {
-	case usual && len(labels) > 3 && labels[0] == "sqs":
-		return labels[1], ""
-	case usual && len(labels) > 3 && labels[1] == "queue": // the form of older queues
-		return labels[0], ""
-	case usual && labels[0] == "queue":
-		return "us-east-1", ""
-	case len(labels) > 2 && labels[0] == "sqs":
-		region = labels[1]
-	}
-	return region, u.Scheme + "://" + u.Host
-}
-
-func isLocal(endpoint string) bool {
-	u, err := url.Parse(endpoint)
-	return err == nil && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()) != nil)
 }
 
 // topicIn and queueIn send a request to the region of an ARN.

@@ -65,12 +65,11 @@ type chain struct {
 	tell func(Finding)
 
 	bucket, key string
-	blind       string // why nothing can be asked of AWS; "" if it can
-	account     string // of the credentials; "" if unknown
-	direct      bool   // the bucket tells the queue without a topic
-	prefix      string // what the notification matches
-	suffix      string
-	matched     bool              // prefix and suffix are known
+	blind       string            // why nothing can be asked of AWS; "" if it can
+	account     string            // of the credentials; "" if unknown
+	direct      bool              // the bucket tells the queue without a topic
+	suffix      string            // of the keys that the notification matches
+	matched     bool              // the notification is known
 	topic       string            // ARN; "" if unknown
 	queueARN    string            // "" if unknown
 	queue       map[string]string // its attributes; nil if unknown

@@ -1,8 +1,11 @@
 package doctor
 
 import (
+	"net/url"
 	"strings"
 	"testing"
+
+	"npcnix/events"
 )
 
 func TestAPolicyIsJudgedAsAWSWould(t *testing.T) {
@@ -50,17 +53,41 @@ func TestAPolicyIsJudgedAsAWSWould(t *testing.T) {
 
 func TestAQueuesAddressIsReadFromItsURL(t *testing.T) {
 	for url, want := range map[string][3]string{
-		"https://sqs.eu-west-1.amazonaws.com/123456789012/web1":      {"eu-west-1", "", "arn:aws:sqs:eu-west-1:123456789012:web1"},
-		"https://sqs.cn-north-1.amazonaws.com.cn/123456789012/web1":  {"cn-north-1", "", "arn:aws-cn:sqs:cn-north-1:123456789012:web1"},
-		"https://eu-west-1.queue.amazonaws.com/123456789012/web1":    {"eu-west-1", "", "arn:aws:sqs:eu-west-1:123456789012:web1"},
-		"https://queue.amazonaws.com/123456789012/web1":              {"us-east-1", "", "arn:aws:sqs:us-east-1:123456789012:web1"},
-		"http://127.0.0.1:4566/000000000000/web1":                    {"", "http://127.0.0.1:4566", ""},
-		"https://sqs.eu-west-1.localhost.localstack.cloud/0000/web1": {"eu-west-1", "https://sqs.eu-west-1.localhost.localstack.cloud", ""},
+		"https://sqs.eu-west-1.amazonaws.com/123456789012/web1":                {"eu-west-1", "", "arn:aws:sqs:eu-west-1:123456789012:web1"},
+		"https://sqs.cn-north-1.amazonaws.com.cn/123456789012/web1":            {"cn-north-1", "", "arn:aws-cn:sqs:cn-north-1:123456789012:web1"},
+		"https://eu-west-1.queue.amazonaws.com/123456789012/web1":              {"eu-west-1", "", "arn:aws:sqs:eu-west-1:123456789012:web1"},
+		"https://queue.amazonaws.com/123456789012/web1":                        {"us-east-1", "", "arn:aws:sqs:us-east-1:123456789012:web1"},
+		"http://127.0.0.1:4566/000000000000/web1":                              {"", "http://127.0.0.1:4566", ""},
+		"https://sqs.eu-west-1.localhost.localstack.cloud/0000/web1":           {"eu-west-1", "https://sqs.eu-west-1.localhost.localstack.cloud", ""},
+		"https://sqs-fips.us-east-1.amazonaws.com/123456789012/web1":           {"us-east-1", "https://sqs-fips.us-east-1.amazonaws.com", ""},
+		"https://vpce-0a1b.sqs.eu-west-1.vpce.amazonaws.com/123456789012/web1": {"eu-west-1", "https://vpce-0a1b.sqs.eu-west-1.vpce.amazonaws.com", ""},
 		"": {"", "", ""},
 	} {
-		region, base := queueAddress(url)
+		region, base := events.QueueEndpoint(url)
 		if got := [3]string{region, base, arnOf(url)}; got != want {
 			t.Errorf("%s: %q, want %q", url, got, want)
+		}
+	}
+}
+
+func TestPathStyleIsThatOfTheStore(t *testing.T) {
+	for query, want := range map[string]bool{
+		"":                                       true, // the endpoint is an address
+		"endpoint=http://store.example":          false,
+		"path-style=false":                       false,
+		"path-style=1&endpoint=http://s.example": true,
+	} {
+		t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+		u, err := url.Parse("s3://bucket/key?" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := newClients(t.Context(), u, Options{Region: "us-east-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.s3.Options().UsePathStyle; got != want {
+			t.Errorf("%q: %v, want %v", query, got, want)
 		}
 	}
 }

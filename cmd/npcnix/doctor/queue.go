@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"npcnix/events"
 )
 
 // leastReceives is how often a queue must deliver a message before it gives it up: more often than an
@@ -40,7 +42,7 @@ func (c *chain) lookAtQueue(ctx context.Context) (err error) {
 // arnOf is a queue's ARN as its usual URL says; "" for others.
 func arnOf(queueURL string) string {
 	u, err := url.Parse(queueURL)
-	region, base := queueAddress(queueURL)
+	region, base := events.QueueEndpoint(queueURL)
 	if err != nil || region == "" || base != "" {
 		return ""
 	}

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// defaultSettle is how long a queue that had the event must have been empty to count as
+// DefaultSettle is how long a queue that had the event must have been empty to count as
 // drained. Amazon SQS Developer Guide, "Confirming that a queue is empty": the counters are
 // approximate, and all three must be 0 for several minutes.
-const defaultSettle = 3 * time.Minute
+const DefaultSettle = 3 * time.Minute
 
 // queuePace is the least time between two looks at queues that are only shown.
 const queuePace = 10 * time.Second

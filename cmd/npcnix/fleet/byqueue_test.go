@@ -58,7 +58,7 @@ func TestAQueueIsDoneOnlyAfterItWasSeenToHaveHadTheEvent(t *testing.T) {
 			}
 			moment := start.Add(time.Duration(s) * time.Second)
 			d.look(now, moment)
-			verdict, state, _ := d.judge(moment, defaultSettle)
+			verdict, state, _ := d.judge(moment, DefaultSettle)
 			if s == c.after && (verdict != c.verdict || state != c.state) {
 				t.Errorf("%s: %s, %s; want %s, %s", c.name, verdict, state, c.verdict, c.state)
 			}

@@ -32,19 +32,13 @@ const (
 // record anew each hour.
 const StaleAfter = 2 * time.Hour
 
-// Record is what a host wrote about itself.
-type Record struct {
-	agent.Record
-	RebootDue bool `json:"reboot_due"` // what runs needs a reboot to be complete
-}
-
 // Host is where one host stands.
 type Host struct {
 	Name    string
 	Verdict Verdict
-	State   string  // of its record, or one of those above
-	Why     string  // a few words for a person; may be empty
-	Record  *Record // as last read; nil where there is none that can be read
+	State   string        // of its record, or one of those above
+	Why     string        // a few words for a person; may be empty
+	Record  *agent.Record // as last read; nil where there is none that can be read
 	// Heard is when its record was last written, by the store's clock; zero where there is none.
 	Heard time.Time
 	// Since is when it was first seen so by this process.
@@ -70,8 +64,8 @@ func (h Host) attempt() int {
 }
 
 // decode reads a record, strictly enough that nothing else passes for one.
-func decode(host string, body []byte) (*Record, error) {
-	var r Record
+func decode(host string, body []byte) (*agent.Record, error) {
+	var r agent.Record
 	var head struct {
 		Schema int `json:"schema"`
 	}
@@ -95,7 +89,7 @@ func decode(host string, body []byte) (*Record, error) {
 
 // judge tells where a host stands with one version of a remote, from its record alone. A
 // record counts for exactly the version it names, and clocks play no part.
-func judge(host string, r *Record, remote, etag string) Host {
+func judge(host string, r *agent.Record, remote, etag string) Host {
 	h := Host{Name: host, Verdict: Missing, Record: r}
 	switch {
 	case r == nil:

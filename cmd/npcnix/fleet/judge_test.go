@@ -32,7 +32,7 @@ func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {
 		{"paused at the version", remote, etag, "paused", Missing, "paused", "it broke"},
 		{"a state of the future", remote, etag, "meditating", Missing, "meditating", ""},
 	} {
-		r := &Record{}
+		r := &agent.Record{}
 		r.Remote, r.Version.ETag, r.Error = c.remote, c.etag, "it broke\nat line 2"
 		r.State = agent.RecordState(c.state)
 		h := judge("web1", r, remote, etag)
@@ -78,7 +78,7 @@ func TestWhatIsNoRecordIsNotTakenForOne(t *testing.T) {
 }
 
 func TestWhatAHostWroteCannotSpeakToTheTerminal(t *testing.T) {
-	r := &Record{}
+	r := &agent.Record{}
 	r.Remote, r.Version.ETag, r.State = remote, "v1", "failed"
 	r.Error = "\x1b]0;title\a::error::gotcha\r\x1b[31m\u202e"
 	h := judge("web1", r, remote, "v1")

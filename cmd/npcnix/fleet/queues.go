@@ -86,18 +86,27 @@ func openQueues(ctx context.Context, topicARN string, limit time.Duration, warn 
 	return FindQueues(ctx, sns.NewFromConfig(cfg), sqs.NewFromConfig(cfg), topicARN, warn)
 }
 
+// CheckTopicARN returns an error that says what is wrong with a topic's ARN.
+func CheckTopicARN(topicARN string) error {
+	arn := strings.Split(topicARN, ":")
+	if len(arn) != 6 || arn[0] != "arn" || arn[2] != "sns" {
+		return fmt.Errorf("%q is no topic's ARN: want arn:aws:sns:REGION:ACCOUNT:NAME", topicARN)
+	}
+	return nil
+}
+
 // FindQueues reads from the topic's subscriptions which queues there are, and from their tags
 // which hosts they are for. Queues without the tag, and queues that are gone, are left to
 // somebody else and told to warn. When no queue remains the error is ErrHosts.
 func FindQueues(ctx context.Context, topics Topics, api QueueAPI, topicARN string, warn func(string)) (*Queues, error) {
-	arn := strings.Split(topicARN, ":")
-	if len(arn) != 6 || arn[0] != "arn" || arn[2] != "sns" {
-		return nil, fmt.Errorf("%w: %q is no topic's ARN: want arn:aws:sns:REGION:ACCOUNT:NAME", ErrHosts, topicARN)
+	if err := CheckTopicARN(topicARN); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrHosts, err)
 	}
+	region := strings.Split(topicARN, ":")[3]
 	var found []string
 	in := &sns.ListSubscriptionsByTopicInput{TopicArn: &topicARN}
 	for {
-		out, err := topics.ListSubscriptionsByTopic(ctx, in, func(o *sns.Options) { o.Region = arn[3] })
+		out, err := topics.ListSubscriptionsByTopic(ctx, in, func(o *sns.Options) { o.Region = region })
 		if err != nil {
 			return nil, explainQueue(fmt.Errorf("list subscriptions of %s: %w", topicARN, err), "sns:ListSubscriptionsByTopic")
 		}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"npcnix/agent"
 	"npcnix/store"
 )
 
@@ -29,7 +30,7 @@ const readers = 32
 // entry is a host's record as it was last read.
 type entry struct {
 	info   store.RecordInfo
-	record *Record
+	record *agent.Record
 	err    error // why it cannot be understood
 }
 
@@ -75,7 +76,7 @@ func (r *records) refresh(ctx context.Context, hosts map[string]bool) error {
 		if err != nil && !errors.Is(err, store.ErrNoRecord) {
 			return err
 		}
-		record, bad := (*Record)(nil), err
+		record, bad := (*agent.Record)(nil), err
 		if err == nil {
 			record, bad = decode(info.Host, body)
 		}

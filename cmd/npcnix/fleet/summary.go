@@ -173,7 +173,7 @@ func headline(r Result) string {
 }
 
 // tail is what a failed host says beyond the first line of its error.
-func tail(r *Record) []string {
+func tail(r *agent.Record) []string {
 	var lines []string
 	_, rest, _ := strings.Cut(strings.TrimSpace(r.Error), "\n")
 	for line := range strings.Lines(rest) {

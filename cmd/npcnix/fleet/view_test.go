@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"npcnix/agent"
 	"npcnix/store"
 )
 
@@ -47,7 +48,7 @@ func TestLinesAreOnePerChangeAndOneAMinute(t *testing.T) {
 func failedResult(hosts int) Result {
 	r := Result{Outcome: HostsFailed, Progress: Progress{Remote: remote, Version: store.Version{ETag: "v1"}, Need: hosts, Elapsed: 90 * time.Second}}
 	for i := range hosts {
-		record := &Record{}
+		record := &agent.Record{}
 		record.State, record.Attempt, record.Error = "failed", 3, "boom"
 		record.LogTail = []string{"```", "</details><script>", "\x1b[31m::error::x"}
 		r.Hosts = append(r.Hosts, Host{Name: fmt.Sprintf("h%d|_x_", i), Verdict: Failed, State: "failed", Why: `<b>boom</b> @someone \[click\](https://evil)`, Record: record})

@@ -13,6 +13,11 @@ import (
 	"npcnix/store"
 )
 
+const (
+	DefaultTimeout  = 15 * time.Minute
+	DefaultInterval = time.Second
+)
+
 // Options of a gate. Store is required.
 type Options struct {
 	Store Store
@@ -22,16 +27,16 @@ type Options struct {
 	Need Need
 	// KeepGoing waits for every host's answer even when too many have failed already.
 	KeepGoing bool
-	// Timeout bounds the wait; default 15 min.
+	// Timeout bounds the wait; default DefaultTimeout.
 	Timeout time.Duration
-	// Interval is the time between two looks at the store; default 1 s.
+	// Interval is the time between two looks at the store; default DefaultInterval.
 	Interval time.Duration
 	// Queues are the expected hosts' queues, shown beside their records; nil: none are.
 	Queues *Queues
 	// ByQueue judges by Queues alone.
 	ByQueue bool
 	// Settle is how long a queue must have been empty to count as drained, with ByQueue;
-	// default 3 min.
+	// default DefaultSettle.
 	Settle time.Duration
 	// Views show the wait.
 	Views []View
@@ -61,13 +66,13 @@ type Gate struct {
 // published. ErrHosts means that what was said about them makes no sense.
 func Prepare(ctx context.Context, o Options) (*Gate, error) {
 	if o.Timeout == 0 {
-		o.Timeout = 15 * time.Minute
+		o.Timeout = DefaultTimeout
 	}
 	if o.Interval == 0 {
-		o.Interval = time.Second
+		o.Interval = DefaultInterval
 	}
 	if o.Settle == 0 {
-		o.Settle = defaultSettle
+		o.Settle = DefaultSettle
 	}
 	g := &Gate{Options: o, records: records{store: o.Store, known: map[string]entry{}}, last: map[string]Host{}}
 	for _, host := range o.Hosts {
