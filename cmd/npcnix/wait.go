@@ -101,7 +101,7 @@ With --topic-arn the queues of hosts that are not done are shown too: one to two
 when its queue was seen to get the event, then was empty for --settle, and its dead-letter queue
 gained nothing. Zero alone proves nothing, since the event may be on its way: a host that takes the
 event between two looks is never seen and stays missing. A dead-letter queue that hosts share counts
-against all of them. Which version a host runs, queues cannot tell.
+against all of them. Which version a host runs, queues cannot tell, nor that it waits for a restart to run it.
 
 The times from publish to applied are taken from the store's clock alone (its times of the published
 object and of each record), on S3 to the second. Clocks of hosts and of this machine play no part.

@@ -114,6 +114,10 @@ func judge(host string, r *agent.Record, remote, etag string) Host {
 		h.Verdict = Done
 	case string(agent.StateFailed), string(agent.StateRejected), string(agent.StateRolledBack):
 		h.Verdict, h.Why = Failed, firstLine(r.Error)
+	case string(agent.StateActivating):
+		if r.RebootDue {
+			h.Why = "a restart of the machine is due"
+		}
 	case string(agent.StateDrifted):
 		h.Why = "it was switched by hand and runs something else"
 	}

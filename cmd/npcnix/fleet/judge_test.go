@@ -40,6 +40,10 @@ func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, h)
 		}
 	}
+	boots := &agent.Record{Remote: remote, Version: agent.RecordVersion{ETag: etag}, State: agent.StateActivating, RebootDue: true}
+	if h := judge("web1", boots, remote, etag); h.Verdict != Missing || !strings.Contains(h.Why, "restart of the machine is due") {
+		t.Errorf("boots next: %+v", h)
+	}
 	if h := judge("web1", nil, remote, etag); h.Verdict != Missing || h.State != Silent {
 		t.Errorf("no record: %+v", h)
 	}
