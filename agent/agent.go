@@ -207,6 +207,7 @@ type round struct {
 	running  nix.System // what runs
 	// Why the machine is to be restarted, and the system that boots next; "" if not, or none.
 	reboot, bootsNext string
+	bootsFrom         string // what ran when bootsNext was made what boots
 	target            Target
 	attempt           int
 	times             Times
@@ -332,7 +333,7 @@ func (a *Agent) watchForNewer(ctx context.Context, t Target, cancel context.Canc
 func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	if runs, err := a.Host.Runs(ctx, s); err != nil {
 		return hindrance{byMachine, err}
-	} else if runs {
+	} else if runs && !r.state.Unsettled { // else the boot loader may have another
 		a.Log.Info("the built system runs already; nothing to activate", "system", s.Path)
 		return nil
 	}

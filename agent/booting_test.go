@@ -10,23 +10,29 @@ import (
 	"npcnix/nix"
 )
 
+// left has the host run and have applied v1, with an activation of v2 that another agent has left.
+func (r *rig) left(stage Stage, act nix.Activation) {
+	r.t.Helper()
+	target := func(etag string) Target {
+		return Target{Remote: testRemote, Configuration: "web1", ETag: etag}
+	}
+	err := r.dir.saveState(State{
+		Applied: &Applied{Target: target("v1"), System: "/nix/store/sys-1", At: time.Now()},
+		Intent:  &Intent{Target: target("v2"), Stage: stage, Attempt: 1, System: "/nix/store/sys-2", Activation: "two"},
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	act.ID, act.System, act.Previous = "two", "/nix/store/sys-2", "/nix/store/sys-1"
+	r.host.running, r.host.left = "/nix/store/sys-1", &act
+}
+
 // What was to boot next would be booted whatever became of the newer version, with nobody to ask it for
 // its proof.
 func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.RetryDelaysSecs = []int64{1} })
-		target := func(etag string) Target {
-			return Target{Remote: testRemote, Configuration: "web1", ETag: etag}
-		}
-		err := r.dir.saveState(State{
-			Applied: &Applied{Target: target("v1"), System: "/nix/store/sys-1", At: time.Now()},
-			Intent:  &Intent{Target: target("v2"), Stage: StageBooting, Attempt: 1, System: "/nix/store/sys-2", Activation: "two"},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.host.running = "/nix/store/sys-1"
-		r.host.left = &nix.Activation{ID: "two", System: "/nix/store/sys-2", Previous: "/nix/store/sys-1", Stage: nix.StageBooting}
+		r.left(StageBooting, nix.Activation{Stage: nix.StageBooting})
 		r.host.build = func(context.Context) error { return errBuild }
 		r.store.etag = "v3"
 		r.start()
@@ -56,4 +62,70 @@ func TestASystemWhoseOrderIsForgottenMustReachTheStoreToo(t *testing.T) {
 			t.Errorf("the system that is cut off is %s", r.host.left.Stage)
 		}
 	})
+}
+
+func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
+	for name, act := range map[string]nix.Activation{
+		"cut short, and somebody has switched by hand": {Stage: nix.StageRolledBack, ByHand: "/nix/store/fix"},
+		"cut short, and not taken back":                {Stage: nix.StageStranded, Trouble: "the boot loader is full"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				act.CutShort, act.Reason = true, "the machine was restarted"
+				r.left(StageActivating, act)
+				if act.ByHand != "" {
+					r.host.running = act.ByHand
+				}
+				r.store.etag = "v2"
+				r.start()
+				time.Sleep(time.Hour)
+				r.end()
+				equal(t, "activations", r.of("activate"), nil)
+				if f := r.state().Failure; f == nil || !f.Rejected {
+					t.Errorf("failure: %+v", f)
+				}
+				if rec := r.store.lastRecord(); (rec.Warning != "") != (act.Stage == nix.StageStranded) {
+					t.Errorf("record: %+v", rec)
+				}
+			})
+		})
+	}
+}
+
+// The applied version runs and is in the profile again, but the boot loader may have the other.
+func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.left(StageBooting, nix.Activation{Stage: nix.StageStranded, CutShort: true, Installed: true, Boot: true, Trouble: "the boot loader is full"})
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
+		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.Warning != "" {
+			t.Errorf("record: %+v", rec)
+		}
+	})
+}
+
+func TestAHostThatIsSwitchedByHandWhileAnotherSystemBootsNextIsNotRestarted(t *testing.T) {
+	for _, before := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, func(c *Config) { c.Reboot = RebootWhenNeeded })
+			m := &fakeMachine{trace: r.trace}
+			r.opts.Machine, r.opts.BootID = m, m.bootID
+			r.left(StageBooting, nix.Activation{Stage: nix.StageBooting})
+			r.store.etag = "v2"
+			byHand := func() { r.host.set(func(h *fakeHost) { h.running = "/nix/store/fix" }) }
+			if before {
+				byHand()
+			}
+			r.start()
+			synctest.Wait()
+			byHand()
+			time.Sleep(5 * time.Hour)
+			r.end()
+			equal(t, "restarts", r.of("reboot"), nil)
+		})
+	}
 }

@@ -85,6 +85,7 @@ func (s State) restartedFor(system, boot string) bool {
 // A restart is what the agent means to do about one that is due.
 type restart struct {
 	at     time.Time // zero: nothing
+	from   string    // the system that runs: where somebody switches by hand, it is off
 	window string    // that at was picked from
 	system string    // that it is for
 }
@@ -115,7 +116,7 @@ func (a *Agent) planRestart(r *round, system string) {
 		a.restart = restart{}
 		return
 	}
-	if system == "" || r.state.drifted(r.running) {
+	if system == "" || r.state.drifted(r.running) || r.bootsNext != "" && r.running.Path != r.bootsFrom {
 		a.restart = restart{} // it cannot be told what for, or somebody is at work on it
 		return
 	}
@@ -124,14 +125,14 @@ func (a *Agent) planRestart(r *round, system string) {
 		a.restart = restart{}
 		return
 	}
-	if a.restart.system == system && a.restart.window == c.RebootWindow {
+	if a.restart.system == system && a.restart.from == r.running.Path && a.restart.window == c.RebootWindow {
 		return
 	}
 	w, err := parseWindow(c.RebootWindow)
 	if err != nil {
 		return // a config.json that holds it is refused
 	}
-	a.restart = restart{w.pick(time.Now()), c.RebootWindow, system}
+	a.restart = restart{at: w.pick(time.Now()), from: r.running.Path, window: c.RebootWindow, system: system}
 	a.Log.Warn("a restart of the machine is due", "why", r.reboot, "at", a.restart.at.Format(time.RFC3339))
 }
 
@@ -171,7 +172,7 @@ func (a *Agent) restartMachine(ctx context.Context) {
 	state, err := a.Dir.ReadState()
 	if err == nil {
 		var running nix.System
-		if running, err = a.Host.Current(ctx); err == nil && state.drifted(running) {
+		if running, err = a.Host.Current(ctx); err == nil && running.Path != a.restart.from {
 			a.restart = restart{} // switched by hand since the last round
 			return
 		}

@@ -24,7 +24,7 @@ type Record struct {
 	Attempt        int           `json:"attempt,omitempty"`
 	Error          string        `json:"error,omitempty"`
 	LogTail        []string      `json:"log_tail,omitempty"`
-	Warning        string        `json:"warning,omitempty"` // of a version that was applied all the same
+	Warning        string        `json:"warning,omitempty"` // about the host, whatever the version
 	RebootDue      bool          `json:"reboot_due,omitempty"`
 	Agent          string        `json:"agent_version,omitempty"`
 	Times          Times         `json:"times"`

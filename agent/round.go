@@ -123,7 +123,7 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		r.previous = r.running
 	}
 	if found && act.Stage == nix.StageBooting {
-		r.bootsNext = act.System
+		r.bootsNext, r.bootsFrom = act.System, act.Previous
 	}
 	switch ours := found && in != nil && in.Activation != "" && act.ID == in.Activation; {
 	case in == nil:
@@ -162,7 +162,7 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 func (a *Agent) takenBack(r *round, t Target, e *nix.ActivateError) {
 	r.setFailure(t, r.attempt, e, e.Tail)
 	f := r.state.Failure
-	if e.CutShort {
+	if e.CutShort && e.ByHand == "" && !e.Stranded() {
 		f.DelaySecs = 0
 	} else {
 		f.Rejected, f.RolledBack = true, !e.Stranded()
@@ -406,7 +406,8 @@ func (a *Agent) hindered(ctx context.Context, r *round, err error) outcome {
 
 // booting ends a round whose system boots next. The intent is kept until the machine was restarted.
 func (a *Agent) booting(ctx context.Context, r *round, why error) outcome {
-	r.state.Intent.Stage, r.state.Failure, r.bootsNext = StageBooting, nil, r.state.Intent.System
+	r.state.Intent.Stage, r.state.Failure = StageBooting, nil
+	r.bootsNext, r.bootsFrom = r.state.Intent.System, r.running.Path
 	a.lookForReboot(ctx, r)
 	if err := a.Dir.saveState(r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
@@ -448,6 +449,9 @@ func (a *Agent) report(r *round, s RecordState) {
 		Agent: a.Version, Times: r.times, RebootDue: r.reboot != "",
 	}
 	rec.Times.Acknowledged = time.Now()
+	if r.state.Unsettled {
+		rec.Warning = "an activation could not be taken back: what runs or boots may not be what it should, see npcnix status on the host"
+	}
 	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == StateApplied:
 		rec.System, rec.PreviousSystem = applied.System, applied.Previous

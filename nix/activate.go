@@ -62,10 +62,10 @@ type ActivateError struct{ Activation }
 
 func (e *ActivateError) Error() string {
 	switch {
-	case e.ByHand != "":
-		return fmt.Sprintf("%s; meanwhile somebody has switched to %s, which is left alone", e.Reason, e.ByHand)
 	case e.Stage == StageStranded:
 		return fmt.Sprintf("%s; the way back to the previous system failed: %s", e.Reason, e.Trouble)
+	case e.ByHand != "":
+		return fmt.Sprintf("%s; meanwhile somebody has switched to %s, which is left alone", e.Reason, e.ByHand)
 	case e.Trouble != "":
 		return fmt.Sprintf("%s; rolled back to %s, with warnings: %s", e.Reason, e.Previous, e.Trouble)
 	case e.Previous == "":
@@ -133,7 +133,7 @@ func (h *Host) TakeBack(ctx context.Context) error {
 // Resume takes up the activation that an earlier process left, if there is one, and brings it to
 // its end as Activate does. found tells whether there is.
 func (h *Host) Resume(ctx context.Context, o Order) (a Activation, found bool, err error) {
-	h.noteUnit(ctx)
+	noteUnit(ctx)
 	left, err := ReadActivation(h.opts.Dir)
 	if errors.Is(err, ErrActivation) {
 		// Nobody can bring it to an end. What runs is for the caller to see.
@@ -186,7 +186,7 @@ func (h *Host) order(ctx context.Context, s System, o Order) (*Activation, error
 	if previous == s && boots != (System{}) {
 		previous = boots // s runs, but was not confirmed: that is no way back
 	}
-	link, err := h.fallback(ctx)
+	link, err := h.fallback(previous)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +284,7 @@ func (h *Host) drive(ctx context.Context, a *Activation, o Order) (Activation, e
 // afterRestart takes note of a restart of the machine since the activation was ordered: whatever
 // worked on it is gone, and what runs is what the boot loader chose.
 func (h *Host) afterRestart(ctx context.Context, a *Activation) error {
-	if a.BootID == BootID() || a.Stage.Settled() {
+	if a.Stage.Settled() || a.sameBoot() {
 		return nil
 	}
 	unlock, free, err := lockActivation(ctx, h.opts.Dir, lockGrace)
@@ -295,10 +295,13 @@ func (h *Host) afterRestart(ctx context.Context, a *Activation) error {
 	switch now, err := ReadActivation(h.opts.Dir); { // which others may have changed before
 	case err != nil:
 		return err
-	case now == nil || now.ID != a.ID || now.BootID == BootID():
+	case now == nil || now.ID != a.ID:
 		return nil
 	default:
 		*a = *now
+	}
+	if a.Stage.Settled() || a.sameBoot() {
+		return nil
 	}
 	running, err := h.Current(ctx)
 	if err != nil {

@@ -85,6 +85,13 @@ type Activation struct {
 	AgentRestarted bool   `json:"agent_restarted"`
 }
 
+// sameBoot reports whether the machine was not restarted since. An older npcnix wrote the kernel's part
+// of the BootID alone.
+func (a *Activation) sameBoot() bool {
+	now := BootID()
+	return a.BootID == now || a.BootID != "" && strings.HasPrefix(now, a.BootID+"-")
+}
+
 // Stage is how far an activation has got.
 type Stage string
 

@@ -2,11 +2,13 @@ package nix_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"npcnix/nix"
 	"npcnix/nix/nixtest"
@@ -170,6 +172,7 @@ func TestAWayBackWhoseGenerationIsGoneMakesItAgain(t *testing.T) {
 	if a, err := nix.ReadActivation(r.opts.Dir); err != nil || a.Stage != nix.StageRolledBack || a.Trouble != "" || !a.CutShort {
 		t.Errorf("%+v, %v", a, err)
 	}
+	r.awaitWorkers(t)
 	if _, err := os.Lstat(filepath.Join(r.opts.Dir, "roots", "previous")); err == nil {
 		t.Error("the previous system is still held")
 	}
@@ -223,5 +226,97 @@ func TestAWayBackThatFailsHalfWayIsNotOne(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// A rejected generation stays in the profile, and may be booted from the menu: it is no way back from itself.
+func TestTheWayBackFromASystemThatRanBeforeIsWhatTheProfileHas(t *testing.T) {
+	r := newBackRig(t, func(systems map[string]nixtest.System) { systems["two"] = nixtest.System{Version: "v2", BootExit: 1} })
+	r.points(t, r.opts.Profile+"-2-link", r.two.Path)
+	r.points(t, r.opts.CurrentSystem, r.two.Path)
+	_, err := r.Activate(t.Context(), r.two, nix.Order{})
+	wantTakenBack(t, err, "make it what boots")
+	r.wantRuns(t, r.one, true)
+	r.wantBoots(t, "v1")
+}
+
+func TestWhatWasSwitchedToWhileTheWorkerWaitedIsNotSwitchedAwayFrom(t *testing.T) {
+	r := newBackRig(t, func(systems map[string]nixtest.System) {
+		systems["two"] = nixtest.System{Version: "v2", SwitchRuns: "[ -e second ] || { : >second; echo 'Could not acquire lock' >&2; exit 11; }"}
+	})
+	done := make(chan error, 1)
+	go func() {
+		_, err := r.Activate(t.Context(), r.two, nix.Order{})
+		done <- err
+	}()
+	for {
+		if _, err := os.Stat(filepath.Join(r.root, "second")); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond) // another process's doing can only be looked for
+	}
+	r.byHand(t, r.fix, "fix")
+	if failed := wantTakenBack(t, <-done, "somebody else was switching"); !failed.Busy {
+		t.Errorf("%+v", failed)
+	}
+	r.wantRuns(t, r.fix, true)
+	r.wantBoots(t, "fix")
+	r.wantSwitches(t, "v2 test")
+	r.activated(t, r.two)
+}
+
+// edit changes the activation on disk, as another npcnix would have written it.
+func (h *host) edit(t *testing.T, change func(all map[string]any)) {
+	t.Helper()
+	path := filepath.Join(h.opts.Dir, "activation.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all map[string]any
+	if err := json.Unmarshal(data, &all); err != nil {
+		t.Fatal(err)
+	}
+	change(all)
+	if data, err = json.Marshal(all); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatAnOlderNpcnixHasOrderedIsBroughtToItsEnd(t *testing.T) {
+	r := newBackRig(t, nil)
+	r.bootsNext(t)
+	r.edit(t, func(all map[string]any) {
+		delete(all, "profile_system")
+		all["previous_system"] = r.fix.Path // which was tried by hand
+		all["boot_id"] = all["boot_id"].(string)[:36]
+	})
+	if a, found, err := r.Resume(t.Context(), nix.Order{}); err != nil || !found || a.Stage != nix.StageBooting {
+		t.Fatalf("in the same boot: %+v, %v, %v", a, found, err)
+	}
+	r.restarted(t, r.boots)
+	_, _, err := r.Resume(t.Context(), nix.Order{Verify: refuses})
+	wantTakenBack(t, err, "verify: no")
+	r.wantProfile(t, r.one, 1)
+	r.wantBoots(t, "v1")
+}
+
+func TestAWayBackThatFailedIsNotHiddenByWhatWasDoneByHand(t *testing.T) {
+	r := newBackRig(t, nil)
+	r.bootsNext(t)
+	r.points(t, r.opts.CurrentSystem, r.fix.Path) // nixos-rebuild test
+	boot := filepath.Join(r.root, nixtest.Boot)
+	if err := os.Remove(boot); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(boot, 0o755); err != nil { // so that the boot loader cannot be written
+		t.Fatal(err)
+	}
+	var failed *nix.ActivateError
+	if err := r.TakeBack(t.Context()); !errors.As(err, &failed) || !failed.Stranded() || !strings.Contains(err.Error(), "the way back to the previous system failed: switch to "+r.one.Path) {
+		t.Errorf("%v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 const (
@@ -54,7 +55,11 @@ func (l *lines) flush() {
 	if i := strings.LastIndexByte(text, '\r'); i >= 0 {
 		text = text[i+1:]
 	}
-	text = strings.TrimRight(escapes.ReplaceAllString(strings.ToValidUTF8(text, "\uFFFD"), ""), " \t")
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if strings.ContainsFunc(text, unicode.IsControl) { // seldom, and much cheaper to find out
+		text = escapes.ReplaceAllString(text, "")
+	}
+	text = strings.TrimRight(text, " \t")
 	if text == "" {
 		return
 	}

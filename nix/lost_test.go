@@ -3,7 +3,6 @@ package nix_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -60,6 +59,14 @@ func (h *host) marked(t *testing.T, word string) []int {
 		}
 	}
 	return found
+}
+
+// awaitWorkers waits until no worker is left: it tidies up after an activation is settled.
+func (h *host) awaitWorkers(t *testing.T) {
+	t.Helper()
+	for len(h.marked(t, "run")) > 0 {
+		time.Sleep(10 * time.Millisecond) // another process's doing can only be looked for
+	}
 }
 
 // killWorker kills the worker, as kill -9 does.
@@ -210,23 +217,10 @@ func TestTheDeadMansSwitchTakesBackWhatNobodyConfirms(t *testing.T) {
 // restarted makes the activation on disk one of another boot of the machine, which has booted s.
 func (h *host) restarted(t *testing.T, s nix.System) {
 	t.Helper()
-	path := filepath.Join(h.opts.Dir, "activation.json")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all map[string]any
-	if err := json.Unmarshal(data, &all); err != nil {
-		t.Fatal(err)
-	}
-	all["boot_id"] = "of another boot"
-	all["from_the_future"] = true
-	if data, err = json.Marshal(all); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	h.edit(t, func(all map[string]any) {
+		all["boot_id"] = "of another boot"
+		all["from_the_future"] = true
+	})
 	h.points(t, h.opts.CurrentSystem, s.Path)
 	h.forgetSwitches(t)
 }
@@ -383,10 +377,7 @@ func TestOldGenerationsAreDeletedButForThoseInUse(t *testing.T) {
 			if _, err := h.Activate(t.Context(), h.built(t, dir, v), nix.Order{Keep: 1}); err != nil {
 				t.Fatal(err)
 			}
-			// The worker deletes after it has confirmed.
-			for len(h.marked(t, "run")) > 0 {
-				time.Sleep(10 * time.Millisecond)
-			}
+			h.awaitWorkers(t)
 		}
 		links, err := filepath.Glob(h.opts.Profile + "-*-link")
 		if err != nil {

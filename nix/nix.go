@@ -24,7 +24,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 )
 
 var (
@@ -96,10 +95,6 @@ func (o *Options) validate() error {
 type Host struct {
 	opts    Options
 	logRead int64 // of switch.log, in bytes
-	unit    struct {
-		once      sync.Once
-		name, sum string // of this process's own unit; "" where it is none's
-	}
 }
 
 // New returns the host that opts describe. Nothing is touched yet.

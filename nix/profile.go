@@ -74,10 +74,10 @@ func (h *Host) setProfile(ctx context.Context, s System) error {
 // fallback returns what the profile is to point to should the next activation be taken back: "" for no
 // profile at all, as it is on a new host.
 //
-// That is the generation that runs now. Mostly the profile points to it anyway; it does not when
-// an earlier switch was cut off, and then nobody knows yet whether what the profile points to is
-// any good. Where what runs is no generation of the profile, the profile stays as it is.
-func (h *Host) fallback(ctx context.Context) (string, error) {
+// That is the generation of the previous system. Mostly the profile points to it anyway; it does not
+// when an earlier switch was cut off, and then nobody knows yet whether what the profile points to is
+// any good. Where the previous system is no generation of the profile, the profile stays as it is.
+func (h *Host) fallback(previous System) (string, error) {
 	link, err := os.Readlink(h.opts.Profile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -85,15 +85,11 @@ func (h *Host) fallback(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("profile: %w", err)
 	}
-	current, err := h.Current(ctx)
-	if err != nil {
-		return "", err
-	}
 	profiled, _, err := h.Profiled()
 	if err != nil {
 		return "", err
 	}
-	if current == (System{}) || current == profiled {
+	if previous == (System{}) || previous == profiled {
 		return link, nil
 	}
 	entries, err := os.ReadDir(filepath.Dir(h.opts.Profile))
@@ -104,7 +100,7 @@ func (h *Host) fallback(ctx context.Context) (string, error) {
 	for _, e := range entries {
 		n := h.generation(e.Name())
 		target, err := os.Readlink(filepath.Join(filepath.Dir(h.opts.Profile), e.Name()))
-		if n > newest && err == nil && target == current.Path {
+		if n > newest && err == nil && target == previous.Path {
 			newest, link = n, e.Name()
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -211,29 +212,35 @@ func (h *Host) agentUnit(ctx context.Context) (name, sum string) {
 	}
 	name = agentService
 	if h.opts.Dir != defaultDir {
-		h.noteUnit(ctx)
-		if name = h.unit.name; name == "" {
+		noteUnit(ctx)
+		if name = own.name; name == "" {
 			return "", ""
 		}
 	}
 	if systemctl(ctx, nil, "is-active", "--quiet", name) != nil {
 		return "", ""
 	}
-	if h.noteUnit(ctx); h.unit.name == name {
-		return name, h.unit.sum
+	if noteUnit(ctx); own.name == name {
+		return name, own.sum
 	}
 	return name, unitSum(ctx, name)
 }
 
+// own is this process's own unit, as it was when the process began; "" where it is none's.
+var own struct {
+	once      sync.Once
+	name, sum string
+}
+
 // noteUnit takes note of what the agent's unit was made of when this process began: its own unit may
 // have been changed since, by a switch that somebody has made by hand, and left it running.
-func (h *Host) noteUnit(ctx context.Context) {
-	h.unit.once.Do(func() {
+func noteUnit(ctx context.Context) {
+	own.once.Do(func() {
 		if !underSystemd() {
 			return
 		}
-		if h.unit.name = ownUnit(ctx); h.unit.name != "" {
-			h.unit.sum = unitSum(ctx, h.unit.name)
+		if own.name = ownUnit(ctx); own.name != "" {
+			own.sum = unitSum(ctx, own.name)
 		}
 	})
 }

@@ -194,7 +194,7 @@ func (w *worker) begin() error {
 		return nil
 	case w.lockTaken():
 		w.Busy = true
-		return w.goBack(w.dir, "somebody else was switching all the while: "+err.Error())
+		return w.goBack(w.dir, "somebody else was switching: "+err.Error())
 	case w.ExitCode == exitInit:
 		w.Boot, w.Why = true, "its init system does not fit the one that runs"
 		return w.makeBoot()
@@ -301,7 +301,7 @@ func (w *worker) rollBack() error {
 	}
 	w.Tail, w.Trouble = tail, strings.Join(trouble, "; ")
 	running, err := w.host.Current(w.ctx)
-	if err == nil && w.Previous == "" && running.Path == w.System {
+	if err == nil && w.Previous == "" && running.Path == w.System && !w.Busy {
 		w.Trouble = "there is no earlier system to go back to"
 		return w.to(w.dir, StageStranded)
 	}
@@ -336,6 +336,9 @@ func (w *worker) undo() (back bool, trouble []string) {
 		}
 		return err != nil
 	}
+	if w.Busy {
+		return true, nil
+	}
 	before := System{w.Previous}
 	profiled, _, err := w.host.Profiled()
 	if err == nil && profiled.Path == w.System && w.System != w.Previous {
@@ -351,7 +354,7 @@ func (w *worker) undo() (back bool, trouble []string) {
 		fails(fmt.Errorf("the profile may still have %s: %w", w.System, err))
 	}
 	boots := err == nil
-	if w.Previous == "" || w.Busy {
+	if w.Previous == "" {
 		return boots, trouble
 	}
 	running, err := w.host.Current(w.ctx)
@@ -360,13 +363,13 @@ func (w *worker) undo() (back bool, trouble []string) {
 	}
 
 	// What boots is what the profile has again: boot loaders know nothing but its generations.
-	theirs := !slices.Contains([]string{"", w.System, w.ProfileSystem, w.Previous}, profiled.Path)
+	theirs := w.ProfileSystem != "" && !slices.Contains([]string{"", w.System, w.ProfileSystem, w.Previous}, profiled.Path)
 	boot := func() bool {
 		if !w.Installed || theirs {
 			return true
 		}
 		s := before
-		if profiled != (System{}) {
+		if profiled != (System{}) && profiled.Path != w.System {
 			s = profiled
 		}
 		if fails(switchable(s)) {
@@ -455,7 +458,17 @@ func (w *worker) run(system, action string) error {
 		case <-ctx.Done():
 			return err
 		}
+		if w.Stage == StageSwitching && !w.Installed && w.outdated() {
+			return err // nothing was done: it is to be ordered anew
+		}
 	}
+}
+
+// outdated reports whether something else runs, or is in the profile, than when the activation was ordered.
+func (w *worker) outdated() bool {
+	running, err := w.host.Current(w.ctx)
+	profiled, _, err2 := w.host.Profiled()
+	return err == nil && running.Path != w.Previous || err2 == nil && w.ProfileSystem != "" && profiled.Path != w.ProfileSystem
 }
 
 // runOnce runs a switch-to-configuration in a session of its own, which ends with the worker. Its
