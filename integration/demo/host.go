@@ -95,11 +95,13 @@ func (h *host) terminate() {
 	}
 }
 
-// awaitEnd returns when the agent has ended; it is killed when it takes too long.
+// awaitEnd returns when the agent has ended, and what it has left to outlive it: an activation's processes.
+// The agent is killed when it takes too long.
 func (h *host) awaitEnd() {
 	if h.agent == nil {
 		return
 	}
+	defer h.endActivation()
 	tooLong := time.NewTimer(10 * time.Second)
 	defer tooLong.Stop()
 	select {
@@ -107,6 +109,23 @@ func (h *host) awaitEnd() {
 	case <-tooLong.C:
 		_ = syscall.Kill(-h.agent.Process.Pid, syscall.SIGKILL)
 		<-h.ended
+	}
+}
+
+// endActivation kills the processes of an activation, until there are none or it takes too long.
+func (h *host) endActivation() {
+	mark := []byte("\x00--data-dir\x00" + h.path("data") + "\x00")
+	for begun, left := time.Now(), true; left && time.Since(begun) < 10*time.Second; {
+		left = false
+		all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, file := range all {
+			line, _ := os.ReadFile(file) // it may have ended
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && bytes.Contains(line, mark) {
+				left = true
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
