@@ -19,6 +19,7 @@ lint:
 
 test: deps lint build ## everything that must hold, on real parts
 	CGO_ENABLED=1 go test -race -parallel 6 -timeout 45m ./... # most of the time they wait for others
+	@cat .cache/kill-rounds
 
 demo: build ## three hosts, reconfigured by a publish, before your eyes
 	@./integration/deps.sh nix

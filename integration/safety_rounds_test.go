@@ -85,7 +85,11 @@ func TestKilledAtAnyInstantAHostEndsWithOneSystem(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("rounds by what was killed, when, and how they ended:\n%s", &counts)
+	report := fmt.Sprintf("kill rounds by what was killed, when, and how they ended (NPCNIX_TEST_SEED=%d):\n%s\n", seed, &counts)
+	t.Log(report)
+	if err := os.WriteFile("../.cache/kill-rounds", []byte(report), 0o644); err != nil { // for make test, as go test shows no log of what passes
+		t.Error(err)
+	}
 }
 
 // tally counts rounds.
