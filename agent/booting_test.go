@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"npcnix/events"
 	"npcnix/nix"
 )
 
@@ -108,24 +109,56 @@ func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
 	})
 }
 
+// What was taken back since, and did not come to setting what boots, has mended nothing.
+func TestAWayBackThatFailedIsRememberedUntilSomethingIsActivated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.left(StageBooting, nix.Activation{Stage: nix.StageStranded, CutShort: true, Installed: true, Boot: true, Trouble: "the boot loader is full"})
+		r.store.etag, r.host.system = "v3", "/nix/store/sys-3"
+		r.host.activate = func() error {
+			return &nix.ActivateError{Activation: nix.Activation{Stage: nix.StageRolledBack, Reason: "a check"}}
+		}
+		r.start()
+		time.Sleep(time.Minute)
+		if rec := r.store.lastRecord(); rec.State != StateRolledBack || rec.Warning == "" {
+			t.Errorf("record: %+v", rec)
+		}
+		r.store.set(func(s *fakeStore) { s.etag = "v1" })
+		r.host.set(func(h *fakeHost) { h.system, h.activate = "/nix/store/sys-1", nil })
+		r.queue.in <- []events.Delivery{message("m1")}
+		time.Sleep(time.Minute)
+		r.end()
+		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-3", "activate /nix/store/sys-1"})
+		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.Warning != "" {
+			t.Errorf("record: %+v", rec)
+		}
+	})
+}
+
 func TestAHostThatIsSwitchedByHandWhileAnotherSystemBootsNextIsNotRestarted(t *testing.T) {
-	for _, before := range []bool{true, false} {
+	for _, c := range []struct {
+		before, after string // the agent began
+		restarts      int
+	}{
+		{"/nix/store/fix", "/nix/store/fix", 0},
+		{"/nix/store/sys-1", "/nix/store/fix", 0},
+		{"/nix/store/sys-1", "/nix/store/sys-1", 1},
+		{"/nix/store/sys-2", "/nix/store/sys-2", 1}, // it was chosen in the boot menu, say
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, func(c *Config) { c.Reboot = RebootWhenNeeded })
 			m := &fakeMachine{trace: r.trace}
 			r.opts.Machine, r.opts.BootID = m, m.bootID
 			r.left(StageBooting, nix.Activation{Stage: nix.StageBooting})
-			r.store.etag = "v2"
-			byHand := func() { r.host.set(func(h *fakeHost) { h.running = "/nix/store/fix" }) }
-			if before {
-				byHand()
-			}
+			r.store.etag, r.host.running = "v2", c.before
 			r.start()
 			synctest.Wait()
-			byHand()
+			r.host.set(func(h *fakeHost) { h.running = c.after })
 			time.Sleep(5 * time.Hour)
 			r.end()
-			equal(t, "restarts", r.of("reboot"), nil)
+			if got := len(r.of("reboot")); min(got, 1) != c.restarts {
+				t.Errorf("%+v: %d restarts", c, got)
+			}
 		})
 	}
 }

@@ -116,7 +116,7 @@ func (a *Agent) planRestart(r *round, system string) {
 		a.restart = restart{}
 		return
 	}
-	if system == "" || r.state.drifted(r.running) || r.bootsNext != "" && r.running.Path != r.bootsFrom {
+	if system == "" || r.state.drifted(r.running) || r.bootsNext != "" && r.running.Path != r.bootsFrom && r.running.Path != r.bootsNext {
 		a.restart = restart{} // it cannot be told what for, or somebody is at work on it
 		return
 	}

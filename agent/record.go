@@ -85,7 +85,8 @@ func (c Config) recordRefreshSecs() int64 {
 // says reports whether both records tell a reader the same.
 func (r Record) says(o Record) bool {
 	return r.Remote == o.Remote && r.Configuration == o.Configuration && r.Version.ETag == o.Version.ETag &&
-		r.State == o.State && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error && r.RebootDue == o.RebootDue
+		r.State == o.State && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error &&
+		r.Warning == o.Warning && r.RebootDue == o.RebootDue
 }
 
 // bounded returns at most the first n bytes of s, and says where it was cut.

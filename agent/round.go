@@ -169,7 +169,8 @@ func (a *Agent) takenBack(r *round, t Target, e *nix.ActivateError) {
 	}
 	// Else what runs is the previous system, and so what was applied, or chosen by somebody.
 	strange := r.state.Applied == nil || r.running.Path != r.state.Applied.System
-	r.state.Unsettled = e.Stranded() || r.state.Unsettled && strange
+	// What boots was not set anew where the activation did not come to that.
+	r.state.Unsettled = e.Stranded() || r.state.Unsettled && (strange || !e.Installed)
 	r.state.Hook = hookAfter(r, HookOnFailure, e.Activation, e)
 }
 
@@ -450,7 +451,7 @@ func (a *Agent) report(r *round, s RecordState) {
 	}
 	rec.Times.Acknowledged = time.Now()
 	if r.state.Unsettled {
-		rec.Warning = "an activation could not be taken back: what runs or boots may not be what it should, see npcnix status on the host"
+		rec.Warning = "an activation could not be taken back: what runs or boots may not be what it should"
 	}
 	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == StateApplied:

@@ -62,6 +62,8 @@ type ActivateError struct{ Activation }
 
 func (e *ActivateError) Error() string {
 	switch {
+	case e.Busy:
+		return e.Reason + "; nothing was changed"
 	case e.Stage == StageStranded:
 		return fmt.Sprintf("%s; the way back to the previous system failed: %s", e.Reason, e.Trouble)
 	case e.ByHand != "":

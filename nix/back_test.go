@@ -240,23 +240,56 @@ func TestTheWayBackFromASystemThatRanBeforeIsWhatTheProfileHas(t *testing.T) {
 	r.wantBoots(t, "v1")
 }
 
-func TestWhatWasSwitchedToWhileTheWorkerWaitedIsNotSwitchedAwayFrom(t *testing.T) {
-	r := newBackRig(t, func(systems map[string]nixtest.System) {
-		systems["two"] = nixtest.System{Version: "v2", SwitchRuns: "[ -e second ] || { : >second; echo 'Could not acquire lock' >&2; exit 11; }"}
-	})
+// lockedOnce is a script that ends as a switch does while somebody else switches, the first time.
+const lockedOnce = "[ -e locked ] || { : >locked; echo 'Could not acquire lock' >&2; exit 11; }"
+
+// activating has v2 activated, and returns when its worker waits for the lock.
+func (r *backRig) activating(t *testing.T) <-chan error {
 	done := make(chan error, 1)
 	go func() {
 		_, err := r.Activate(t.Context(), r.two, nix.Order{})
 		done <- err
 	}()
 	for {
-		if _, err := os.Stat(filepath.Join(r.root, "second")); err == nil {
-			break
+		if _, err := os.Stat(filepath.Join(r.root, "locked")); err == nil {
+			return done
 		}
 		time.Sleep(10 * time.Millisecond) // another process's doing can only be looked for
 	}
+}
+
+func TestWhatWasSwitchedToWhileTheCommitWaitedIsLeftAlone(t *testing.T) {
+	r := newBackRig(t, func(systems map[string]nixtest.System) {
+		systems["two"] = nixtest.System{Version: "v2", BootRuns: lockedOnce}
+	})
+	done := r.activating(t)
 	r.byHand(t, r.fix, "fix")
-	if failed := wantTakenBack(t, <-done, "somebody else was switching"); !failed.Busy {
+	if failed := wantTakenBack(t, <-done, "make it what boots"); failed.ByHand != r.fix.Path {
+		t.Errorf("%+v", failed)
+	}
+	r.wantRuns(t, r.fix, true)
+	r.wantBoots(t, "fix")
+}
+
+func TestALockThatIsHeldThroughTheCommitIsNoFaultOfTheVersions(t *testing.T) {
+	r := newBackRig(t, func(systems map[string]nixtest.System) {
+		systems["two"] = nixtest.System{Version: "v2", BootRuns: "echo 'Could not acquire lock' >&2; exit 11"}
+	})
+	_, err := r.Activate(t.Context(), r.two, nix.Order{SwitchTimeout: time.Second})
+	if failed := wantTakenBack(t, err, "make it what boots"); !failed.CutShort {
+		t.Errorf("%+v", failed)
+	}
+	r.wantRuns(t, r.one, true)
+	r.wantBoots(t, "v1")
+}
+
+func TestWhatWasSwitchedToWhileTheWorkerWaitedIsNotSwitchedAwayFrom(t *testing.T) {
+	r := newBackRig(t, func(systems map[string]nixtest.System) {
+		systems["two"] = nixtest.System{Version: "v2", SwitchRuns: lockedOnce}
+	})
+	done := r.activating(t)
+	r.byHand(t, r.fix, "fix")
+	if failed := wantTakenBack(t, <-done, "somebody else was switching: exit status 11; nothing was changed"); !failed.Busy {
 		t.Errorf("%+v", failed)
 	}
 	r.wantRuns(t, r.fix, true)

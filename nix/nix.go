@@ -2,7 +2,8 @@
 // switches to it and says which system runs.
 //
 // It promises:
-//   - A system that was built is held by a garbage collector root until it is in the profile.
+//   - A system that was built is held by a garbage collector root until it is in the profile, or another
+//     was built.
 //   - A build ends with its context, nix and builders and all, and dies with the agent.
 //   - An activation does neither. It is done by processes of its own, is on disk at every stage, and
 //     ends with the new system confirmed or with the previous one brought back, whoever dies
@@ -10,7 +11,8 @@
 //   - A system that was not confirmed is not what boots next, but for one that cannot be switched to.
 //   - Errors tell apart what is wrong with the flake from what is wrong with the machine
 //     ([ErrMachine]), and carry the end of the log.
-//   - nix 2.8 and later serve alike, and nothing besides nix and nix-env need be on PATH.
+//   - nix 2.8 and later serve alike, and nothing besides nix, nix-env and nix-store need be on PATH,
+//     and under systemd systemctl and systemd-run.
 //
 // A Host keeps nothing in memory that matters: all it knows it reads from the profile, from the link to the
 // current system and from its data directory. Whoever builds and activates sees to it that only one

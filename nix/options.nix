@@ -109,7 +109,7 @@ in
       "What must hold before a new system is confirmed. Each check has exactly one of `command`, `http` and `tcp`.");
 
     reboot = setting "reboot" (types.enum [ "never" "when-needed" ])
-      "Whether the host reboots when the kernel, the initrd or the kernel's modules differ between what was booted and what runs. The need shows in the status and in the record either way.";
+      "Whether the host reboots when the kernel, the initrd or the kernel's modules differ between what was booted and what runs, or when a system was made what boots next because it cannot be switched to. Whatever this is, it reboots to go back from such a system that does not prove itself. The need shows in the status and in the record either way.";
     rebootWindow = example "03:00-05:00" (unset
       (types.strMatching "([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
       "Time of day, in the host's time zone, in which it may reboot. It may span midnight. Where it is null, config.json decides, and else any time will do.");

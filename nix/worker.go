@@ -284,6 +284,7 @@ func (w *worker) install() error {
 	}
 	w.host.dropRoots(func(_, path string) bool { return path == w.System })
 	if err := w.run(w.System, "boot"); err != nil {
+		w.CutShort = w.lockTaken() || signalled(err)
 		return fmt.Errorf("make it what boots: %s", failure(w.System, err, w.Tail))
 	}
 	return nil
@@ -293,7 +294,9 @@ func (w *worker) install() error {
 // that was cut short does not count.
 func (w *worker) rollBack() error {
 	killSwitch(w.ID)
-	w.log.Warn("rolling back", "to", w.Previous, "activation", w.ID, "why", w.Reason)
+	if !w.Busy {
+		w.log.Warn("rolling back", "to", w.Previous, "activation", w.ID, "why", w.Reason)
+	}
 	tail := w.Tail // the failure's are the ones to tell
 	back, trouble := w.undo()
 	if w.ctx.Err() != nil {
@@ -336,7 +339,7 @@ func (w *worker) undo() (back bool, trouble []string) {
 		}
 		return err != nil
 	}
-	if w.Busy {
+	if w.Busy { // nothing was changed
 		return true, nil
 	}
 	before := System{w.Previous}
@@ -458,8 +461,8 @@ func (w *worker) run(system, action string) error {
 		case <-ctx.Done():
 			return err
 		}
-		if w.Stage == StageSwitching && !w.Installed && w.outdated() {
-			return err // nothing was done: it is to be ordered anew
+		if w.Stage == StageSwitching && w.outdated() || w.Stage == StageConfirming && w.overtaken() != "" {
+			return err // what they have switched to is to stay
 		}
 	}
 }
@@ -467,8 +470,11 @@ func (w *worker) run(system, action string) error {
 // outdated reports whether something else runs, or is in the profile, than when the activation was ordered.
 func (w *worker) outdated() bool {
 	running, err := w.host.Current(w.ctx)
-	profiled, _, err2 := w.host.Profiled()
-	return err == nil && running.Path != w.Previous || err2 == nil && w.ProfileSystem != "" && profiled.Path != w.ProfileSystem
+	if err == nil && running.Path != w.Previous && running.Path != w.System {
+		return true
+	}
+	profiled, _, err := w.host.Profiled()
+	return err == nil && w.ProfileSystem != "" && profiled.Path != w.ProfileSystem && !(w.Installed && profiled.Path == w.System)
 }
 
 // runOnce runs a switch-to-configuration in a session of its own, which ends with the worker. Its

@@ -119,7 +119,9 @@ exit codes: see npcnix wait --help. Which hosts to expect is found out before an
 			}
 			if gate != nil {
 				// Without it, what a cache still answers would be taken for a newer publish.
-				gate.Before, _ = r.Latest(ctx, store.Version{})
+				if gate.Before, err = r.Latest(ctx, store.Version{}); err != nil && !errors.Is(err, store.ErrNotFound) {
+					return err
+				}
 			}
 			v, err := r.Publish(ctx, file, size)
 			if err != nil {

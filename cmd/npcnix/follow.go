@@ -37,8 +37,9 @@ func followCommand(c *common) *cobra.Command {
 remote), and by polling. This is the daemon; it never exits because of somebody else's error.
 
 --once=any ends on any success, or when there is none to be had, which takes about eleven minutes of
-attempts at a version that fails: 0 when the host runs the remote's version, 1 when that version was
-rejected, the store stayed out of reach, or the host is paused or was switched by hand.
+attempts at a version that fails: 0 when the host runs the remote's version, or will after a restart of
+the machine that is due; 1 when that version was rejected, the store stayed out of reach, or the host is
+paused or was switched by hand.
 --once=activate is a daemon that ends after the first activation.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 && cmd.Flags().Changed("once") {

@@ -63,7 +63,8 @@ correct_drift is set. Prints the system.`,
 			if err != nil {
 				return err
 			}
-			if runs {
+			state, _ := c.dir().ReadState() // what cannot be read says nothing of what boots
+			if runs && !state.Unsettled {
 				c.log.Info("the system runs already; nothing to activate")
 			} else if a, err := host.Activate(ctx, system, order); ctx.Err() != nil {
 				return fmt.Errorf("interrupted; the activation goes on, and is taken back unless a running agent, or npcnix follow --once, confirms it: %w", err)
@@ -99,7 +100,7 @@ func configCommand(c *common) *cobra.Command {
 	cmd.AddCommand(&cobra.Command{Use: "show", Short: "Print config.json", Args: cobra.NoArgs, RunE: show})
 
 	var init bool
-	help := "Set a member of config.json. A running agent takes it up at once. An empty VALUE takes a\nsetting that is a text away, 0 one that is a number with a default. retry_delays_secs, exempt_units,\nchecks and hooks are set by editing config.json, or by the NixOS module.\n\nSettings:\n"
+	help := "Set a member of config.json. A running agent takes it up at once. An empty VALUE takes a\nsetting away: its default counts again. retry_delays_secs, exempt_units,\nchecks and hooks are set by editing config.json, or by the NixOS module.\n\nSettings:\n"
 	for _, name := range settingNames {
 		help += fmt.Sprintf("  %-23s %s\n", name, settings[name].help)
 	}

@@ -43,6 +43,11 @@ func number(help string, field func(*agent.Config) *int64) setting {
 			return ""
 		},
 		apply: func(c *agent.Config, v string) error {
+			if v == "" {
+				defaults := agent.DefaultConfig()
+				*field(c) = *field(&defaults)
+				return nil
+			}
 			n, err := strconv.ParseInt(v, 10, 64)
 			if err != nil || n < 0 {
 				return usageError{fmt.Errorf("%q is not a number from 0 on", v)}
@@ -110,6 +115,9 @@ var settings = map[string]setting{
 		help: "true: switch back a host that was switched by hand",
 		get:  func(c agent.Config) string { return map[bool]string{true: "true"}[c.CorrectDrift] },
 		apply: func(c *agent.Config, v string) (err error) {
+			if v == "" {
+				v = "false"
+			}
 			if c.CorrectDrift, err = strconv.ParseBool(v); err != nil {
 				return usageError{fmt.Errorf("%q is neither true nor false", v)}
 			}

@@ -23,6 +23,7 @@ type hostStatus struct {
 	QueueURL        string          `json:"queue_url,omitempty"`
 	Running         string          `json:"running_system,omitempty"`
 	Drifted         bool            `json:"drifted"`
+	Unsettled       bool            `json:"unsettled,omitempty"`   // what runs or boots may not be what it should
 	Wanted          string          `json:"wanted_etag,omitempty"` // the newest version known here
 	Applied         *agent.Applied  `json:"applied,omitempty"`
 	Intent          *agent.Intent   `json:"in_progress,omitempty"`
@@ -93,7 +94,7 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	} else if err != nil {
 		return hostStatus{}, err
 	}
-	s.Applied, s.Intent, s.Failure = state.Applied, state.Intent, state.Failure
+	s.Applied, s.Intent, s.Failure, s.Unsettled = state.Applied, state.Intent, state.Failure, state.Unsettled
 	if f := s.Failure; f != nil && f.RetryToken != config.RetryToken {
 		s.Failure = nil // a retry was asked for since
 	} else if f != nil && !f.Rejected {
@@ -126,7 +127,7 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 		s.RebootDue = "the new system boots next"
 	}
 	s.Running = running.Path
-	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !state.Unsettled && s.Intent == nil
+	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.Unsettled && s.Intent == nil
 	s.Wanted = s.wanted()
 	return s, nil
 }

@@ -83,6 +83,8 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 		}, []string{"latest:        v2 rolled back and rejected after attempt 1 1m 30s ago; `npcnix retry` tries again"}, nil},
 		{"paused", func(s *hostStatus) { s.Paused = (*agent.Pause)(nil).Extend(statusNow.Add(time.Hour), statusNow) },
 			[]string{"paused (until 2026-03-01T13:00:00Z)", "receiving:     no, as the host is paused: events stay in the queue"}, []string{"active"}},
+		{"not settled", func(s *hostStatus) { s.Unsettled = true },
+			[]string{"problem:       an activation could not be taken back: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`"}, nil},
 		{"drifted", func(s *hostStatus) { s.Drifted, s.Running = true, "/nix/store/hand" },
 			[]string{"running:       /nix/store/hand", "drifted:       yes: /nix/store/one was applied, but something else runs"}, nil},
 		{"a queue that fails", func(s *hostStatus) {

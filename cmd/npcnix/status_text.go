@@ -36,6 +36,9 @@ func (s hostStatus) text(now time.Time) string {
 	if s.RebootDue != "" {
 		l.add("restart", "due: %s%s", s.RebootDue, at(", planned ", s.Agent.RebootAt, now))
 	}
+	if s.Unsettled {
+		l.add("problem", "an activation could not be taken back: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`")
+	}
 	if s.StateError != "" {
 		l.add("problem", "%s; the agent sets it aside at its next look at the store", s.StateError)
 	}

@@ -50,6 +50,7 @@ type System struct {
 	SwitchWaits string // the switch waits for this file, after it has printed "waiting, pid N"
 	SwitchExit  int    // the switch ends with this status
 	SwitchRuns  string // what the switch runs before all else, in /bin/sh
+	BootRuns    string // what the action "boot" runs before all else, in /bin/sh
 	BootExit    int    // the action "boot" ends with this status
 	Inhibitors  string // the JSON text of switch-inhibitors; none where empty
 }
@@ -135,7 +136,7 @@ func switchScript(s System) string {
 	fmt.Fprintf(&b, "version=%s\naction=$1\n", word(s.Version))
 	b.WriteString("read -r stat </proc/$$/stat\nset -- ${stat##*)}\n") // state, parent, group, session
 	fmt.Fprintf(&b, "printf '%%s\\n' \"$version $action $$ $4\" >>%s\n", Switches)
-	b.WriteString("case $action in\nboot)\n")
+	fmt.Fprintf(&b, "case $action in\nboot)\n%s\n", s.BootRuns)
 	if s.BootExit != 0 {
 		fmt.Fprintf(&b, "echo 'installing the boot loader failed' >&2\nexit %d;;\n", s.BootExit)
 	} else {

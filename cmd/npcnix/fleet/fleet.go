@@ -2,7 +2,7 @@
 // version.
 //
 // It promises to an operator and to a pipeline: a host counts as done only when its own record
-// says that it runs exactly the version that is awaited, and one that says nothing counts as
+// says that it runs exactly the version that is awaited (unless it is judged by its queue), and one that says nothing counts as
 // missing, never as fine. No verdict depends on a clock of a host or on how it compares with
 // another one. The store is read sparingly: one LIST per 1,000 records in an interval, and only
 // records that have changed. A store that does not answer for a while is asked again; what that

@@ -28,6 +28,7 @@ type Row struct {
 	Silent        bool      `json:"silent"`                // not heard for longer than it should be
 	System        string    `json:"system,omitempty"`
 	RebootDue     bool      `json:"reboot_due"`
+	Warning       string    `json:"warning,omitempty"` // about the host, whatever it runs
 	Agent         string    `json:"agent_version,omitempty"`
 }
 
@@ -73,6 +74,7 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 			row.State = clean(string(record.State))
 			row.Configuration, row.ETag, row.System = clean(record.Configuration), clean(record.Version.ETag), clean(record.System)
 			row.Error, row.RebootDue, row.Agent = record.Error, record.RebootDue, clean(record.Agent)
+			row.Warning = clean(record.Warning)
 			if h.State == Behind {
 				row.Why = ""
 			}
@@ -132,7 +134,7 @@ func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged 
 
 // news is what of a row is worth a line: all but what changes with time alone.
 func (r Row) news() string {
-	return fmt.Sprint(r.Configuration, "\n", r.ETag, "\n", r.State, "\n", r.Why, "\n", r.Behind, r.Silent, r.System, r.RebootDue)
+	return fmt.Sprint(r.Configuration, "\n", r.ETag, "\n", r.State, "\n", r.Why, "\n", r.Behind, r.Silent, r.System, r.RebootDue, r.Warning)
 }
 
 // Table writes rows for a person, and the sums of all of them.
@@ -173,6 +175,9 @@ func tableOf(rows, all []Row, now store.Version) []string {
 		state := r.State
 		if r.RebootDue {
 			state += ", reboot due"
+		}
+		if r.Warning != "" {
+			state += ", WARNING " + cut(r.Warning, 60)
 		}
 		if r.Why != "" {
 			state += ": " + cut(r.Why, 60)

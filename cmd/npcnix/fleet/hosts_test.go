@@ -20,7 +20,7 @@ func TestTheRosterSaysWhoIsBehindAndWhoIsSilent(t *testing.T) {
 		sleep(t.Context(), 3*time.Hour)
 		s.publish("v2")
 		sleep(t.Context(), 30*time.Minute)
-		s.says("web2", "applied", "v2")
+		s.says("web2", "applied", "v2", "warning", "what boots\x1b[2J is unknown")
 		r := &Roster{Store: s, Stale: time.Hour}
 		rows, now, err := r.Look(t.Context())
 		if err != nil || now.ETag != "v2" {
@@ -28,7 +28,7 @@ func TestTheRosterSaysWhoIsBehindAndWhoIsSilent(t *testing.T) {
 		}
 		text := Table(rows, rows, now)
 		for _, want := range []string{"web1  web1           v1 behind 30m0s", "applied, reboot due", "3h30m ago SILENT  01234567-nixos",
-			"web2  web2           v2 ", "0s ago", "web3  -              - behind 30m0s", "unreadable: damaged record", "3 hosts, 2 behind v2, 2 silent"} {
+			"web2  web2           v2 ", "0s ago", "applied, WARNING what boots[2J is unknown", "web3  -              - behind 30m0s", "unreadable: damaged record", "3 hosts, 2 behind v2, 2 silent"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("it does not say %q:\n%s", want, text)
 			}
