@@ -3,10 +3,10 @@
 //	publish → notice → decide → fetch → build → activate → verify → acknowledge
 //
 // It promises: whatever triggers it (start, event, poll, operator), the same reconcile runs,
-// one at a time per host. What to run is read from the store, never from a message. A message
-// is deleted when nothing is left to do for it but a restart of the machine, and not before. Intent is durable before it is
-// acted on, so that any instant may be the last. Somebody else's error (store, queue, network,
-// a bad publish) never ends the agent; it backs off, says so once, and heals by itself.
+// one at a time per host. What to run is read from the store, never from a message. A message is
+// deleted when nothing is left to do for it but a restart of the machine, and not before. Intent is
+// durable before it is acted on, so that any instant may be the last. Somebody else's error (store,
+// queue, network, a bad publish) never ends the agent; it backs off, says so once, and heals by itself.
 package agent
 
 import (
