@@ -1,4 +1,4 @@
-module npcnix
+module github.com/npcnix/npcnix
 
 go 1.26.0
 

@@ -20,9 +20,9 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
-	"npcnix/events"
-	"npcnix/nix"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 // Queue delivers notices. *events.Queue and *events.FileWatch serve.

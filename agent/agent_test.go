@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"npcnix/events"
-	"npcnix/nix"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 func equal(t *testing.T, what string, got, want []string) {

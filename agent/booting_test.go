@@ -7,8 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"npcnix/events"
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // left has the host run and have applied v1, with an activation of v2 that another agent has left.

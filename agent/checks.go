@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // Check is one of the operator's own proofs that a system works: a command that ends with 0, an URL

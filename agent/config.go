@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // Config is what the operator set: DATA_DIR/config.json. The Rust npcnix's file is read as it

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // Decision is what to do about a target.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 func TestDecide(t *testing.T) {

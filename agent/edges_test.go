@@ -10,9 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"npcnix/events"
-	"npcnix/nix"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 // fileStore fetches a flake that is there.

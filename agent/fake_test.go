@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/events"
-	"npcnix/nix"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 const testRemote = "s3://bucket/npcnix/remotes/dev.npcnix"

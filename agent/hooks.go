@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // Hooks are the operator's commands, a program and its arguments each, that are run at an

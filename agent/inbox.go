@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"npcnix/events"
+	"github.com/npcnix/npcnix/events"
 )
 
 const (

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"npcnix/events"
+	"github.com/npcnix/npcnix/events"
 )
 
 func TestWithAHealthyQueuePollsAreTenMinutesApart(t *testing.T) {

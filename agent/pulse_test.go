@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"npcnix/events"
+	"github.com/npcnix/npcnix/events"
 )
 
 // pulse is what agent.json says now.

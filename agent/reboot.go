@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // Reboot says whether the agent restarts the machine when that is due.

@@ -12,8 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"npcnix/events"
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // fakeMachine is due for a restart until it was restarted, or for ever.

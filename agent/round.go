@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"npcnix/events"
-	"npcnix/nix"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 // flakePrefix begins the names of directories that hold an unpacked flake while it is built.

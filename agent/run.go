@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"npcnix/events"
+	"github.com/npcnix/npcnix/events"
 )
 
 // ErrReconnect ends Run when config.json was changed in a way that needs another store or

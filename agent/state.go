@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"npcnix/nix"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 // stateSchema is the layout of state.json that this version writes. It reads the one before

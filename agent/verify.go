@@ -11,7 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 const (

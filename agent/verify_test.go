@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // unsure answers with an error as long as it lasts, since the proof began.

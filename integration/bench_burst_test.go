@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 // BenchmarkBurst sends one host 1,000 messages about one publish and counts what they cost:

@@ -12,9 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"npcnix/agent"
-	"npcnix/integration/awsfake"
-	nspawn "npcnix/integration/machine"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	nspawn "github.com/npcnix/npcnix/integration/machine"
 )
 
 // BenchmarkConfirm measures, on a real machine, the way from a confirmed activation, which is the last

@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"npcnix/agent"
-	"npcnix/integration/awsfake"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // idleVariable, in the environment, sets how long BenchmarkIdle watches.
@@ -36,7 +36,7 @@ func BenchmarkIdle(b *testing.B) {
 	}
 	need(b, "aws")
 	binary := filepath.Join(b.TempDir(), "npcnix")
-	build := exec.Command("go", "build", "-trimpath", "-o", binary, "npcnix/cmd/npcnix")
+	build := exec.Command("go", "build", "-trimpath", "-o", binary, "github.com/npcnix/npcnix/cmd/npcnix")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		b.Fatalf("build npcnix: %v\n%s", err, out)

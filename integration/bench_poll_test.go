@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/integration/awsfake"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/store"
 )
 
 // pollsVariable, in the environment, names the remote that the test binary is to poll.

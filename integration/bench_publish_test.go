@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 // BenchmarkPublish measures the way from a publish to nix: agents that are real but for nix, in

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 func shellcheck(t *testing.T, file string) {

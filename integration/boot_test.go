@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"npcnix/agent"
+	"github.com/npcnix/npcnix/agent"
 )
 
 const bootScript = "../terraform/install/boot.sh"

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // The script that docs/ci.md gives to pipelines ends as its table of exit codes says.

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/integration/moto"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/integration/moto"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // The commands that docs/aws.md tells an operator to run make a chain that works.

@@ -7,10 +7,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"npcnix/agent"
-	"npcnix/integration/awsfake"
-	"npcnix/integration/moto"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/moto"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // The end-to-end test: `aws s3 cp` → S3 → SNS → SQS → npcnix → nix → switch-to-configuration →

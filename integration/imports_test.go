@@ -7,21 +7,23 @@ import (
 	"testing"
 )
 
+const module = "github.com/npcnix/npcnix/"
+
 // mayImport is the import direction: cmd → {doctor, fleet} → agent → {events, store, nix}; leaves never
 // import each other.
 var mayImport = map[string][]string{
-	"npcnix/events":            nil,
-	"npcnix/store":             nil,
-	"npcnix/nix":               nil,
-	"npcnix/nix/nixtest":       nil,
-	"npcnix/agent":             {"npcnix/events", "npcnix/store", "npcnix/nix"},
-	"npcnix/cmd/npcnix/fleet":  {"npcnix/agent", "npcnix/store"},
-	"npcnix/cmd/npcnix/doctor": {"npcnix/agent", "npcnix/events", "npcnix/store"},
-	"npcnix/cmd/npcnix":        {"npcnix/cmd/npcnix/doctor", "npcnix/cmd/npcnix/fleet", "npcnix/agent", "npcnix/events", "npcnix/store", "npcnix/nix"},
+	module + "events":            nil,
+	module + "store":             nil,
+	module + "nix":               nil,
+	module + "nix/nixtest":       nil,
+	module + "agent":             {module + "events", module + "store", module + "nix"},
+	module + "cmd/npcnix/fleet":  {module + "agent", module + "store"},
+	module + "cmd/npcnix/doctor": {module + "agent", module + "events", module + "store"},
+	module + "cmd/npcnix":        {module + "cmd/npcnix/doctor", module + "cmd/npcnix/fleet", module + "agent", module + "events", module + "store", module + "nix"},
 }
 
 func TestImportsPointInOneDirection(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "npcnix/...").Output()
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +31,7 @@ func TestImportsPointInOneDirection(t *testing.T) {
 	for line := range strings.Lines(string(out)) {
 		words := strings.Fields(line)
 		pkg, imports := words[0], words[1:]
-		if strings.HasPrefix(pkg, "npcnix/integration") {
+		if strings.HasPrefix(pkg, module+"integration") {
 			continue // may import anything
 		}
 		allowed, known := mayImport[pkg]
@@ -39,7 +41,7 @@ func TestImportsPointInOneDirection(t *testing.T) {
 		}
 		seen++
 		for _, i := range imports {
-			if strings.HasPrefix(i, "npcnix/") && !slices.Contains(allowed, i) {
+			if strings.HasPrefix(i, module) && !slices.Contains(allowed, i) {
 				t.Errorf("%s imports %s", pkg, i)
 			}
 		}

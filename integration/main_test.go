@@ -21,7 +21,7 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	npcnix = filepath.Join(dir, "npcnix")
-	build := exec.Command("go", "build", "-o", npcnix, "npcnix/cmd/npcnix")
+	build := exec.Command("go", "build", "-o", npcnix, "github.com/npcnix/npcnix/cmd/npcnix")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build npcnix:", err)

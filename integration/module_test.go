@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	nspawn "npcnix/integration/machine"
-	"npcnix/nix/nixtest"
+	nspawn "github.com/npcnix/npcnix/integration/machine"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // followingAFile is a host of the NixOS module whose nix builds as NixOS's does, as a build user in a

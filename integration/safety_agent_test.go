@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/agent"
-	nspawn "npcnix/integration/machine"
+	"github.com/npcnix/npcnix/agent"
+	nspawn "github.com/npcnix/npcnix/integration/machine"
 )
 
 const hooksLog = "/var/lib/machine/hooks"
@@ -17,7 +17,7 @@ const hooksLog = "/var/lib/machine/hooks"
 func buildAgent(t *testing.T, version string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "npcnix-"+version)
-	build := exec.Command("go", "build", "-ldflags", "-X main.version="+version, "-o", path, "npcnix/cmd/npcnix")
+	build := exec.Command("go", "build", "-ldflags", "-X main.version="+version, "-o", path, "github.com/npcnix/npcnix/cmd/npcnix")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		t.Fatalf("build npcnix: %v", err)

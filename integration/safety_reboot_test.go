@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/agent"
-	nspawn "npcnix/integration/machine"
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/agent"
+	nspawn "github.com/npcnix/npcnix/integration/machine"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // once is a script that tells that it was run, and hangs when it is run for the first time.

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/agent"
-	nspawn "npcnix/integration/machine"
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/agent"
+	nspawn "github.com/npcnix/npcnix/integration/machine"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // fate is a version, and what is to become of it.

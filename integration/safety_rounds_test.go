@@ -14,10 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/agent"
-	"npcnix/integration/awsfake"
-	nspawn "npcnix/integration/machine"
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	nspawn "github.com/npcnix/npcnix/integration/machine"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // Rounds are shared by so many machines.

@@ -14,11 +14,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"npcnix/agent"
-	"npcnix/integration/awsfake"
-	nspawn "npcnix/integration/machine"
-	"npcnix/nix"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	nspawn "github.com/npcnix/npcnix/integration/machine"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 // These tests show docs/safety.md on real systemd: whatever happens to a host during an activation,

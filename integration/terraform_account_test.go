@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 // account is an AWS account on a moto_server. Its administrator is a user of its IAM, so after enforce

@@ -12,10 +12,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"npcnix/agent"
-	"npcnix/integration/awsfake"
-	"npcnix/integration/moto"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/moto"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // toldHost is what the fleet example says of a host: the members of its agent's config.json, and more.

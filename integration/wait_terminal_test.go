@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/agent"
+	"github.com/npcnix/npcnix/agent"
 )
 
 // The gate as a person sees it, in a real terminal.

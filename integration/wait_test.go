@@ -19,9 +19,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"npcnix/integration/awsfake"
-	"npcnix/integration/moto"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/moto"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // The CI gate: npcnix wait, against hosts whose records the test writes, and against real agents.

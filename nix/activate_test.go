@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/nix"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 func TestActivateSwitchesAndMakesAGeneration(t *testing.T) {

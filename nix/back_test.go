@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/nix"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // These tests are about the way back where it is not the plain one: somebody else has changed what runs

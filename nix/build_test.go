@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/nix"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 func TestBuildMakesTheSystemAndStreamsItsLog(t *testing.T) {

@@ -130,7 +130,7 @@ func TestTheTemplateIsAFleetWithTheAgentOfThisFlake(t *testing.T) {
 		t.Fatal(err)
 	}
 	eachNix(t, func(t *testing.T) {
-		args := append(offline(t, "nixpkgs", "npcnix/nixpkgs"), "--json", "--override-input", "npcnix", "path:"+repo, "path:"+fleet+"#nixosConfigurations", "--apply", `
+		args := append(offline(t, "nixpkgs", "github.com/npcnix/npcnix/nixpkgs"), "--json", "--override-input", "npcnix", "path:"+repo, "path:"+fleet+"#nixosConfigurations", "--apply", `
 			builtins.mapAttrs (_: host: builtins.seq host.config.system.build.toplevel.drvPath {
 				text = builtins.fromJSON host.config.environment.etc."npcnix/settings.json".text;
 				version = host.config.services.npcnix.package.given.version;
@@ -197,7 +197,7 @@ func TestThePackageIsOfTheseSourcesAndModules(t *testing.T) {
 		t.Errorf("package.nix has %s; want %s: go test ./nix -run Package -update", found, got)
 	}
 	// Lists what is compiled, with its embedded files: each must be in the source or vendored.
-	if deps := command(t, src, "go", "list", "-mod=vendor", "-deps", "./cmd/npcnix"); !strings.Contains(deps, "npcnix/agent\n") {
+	if deps := command(t, src, "go", "list", "-mod=vendor", "-deps", "./cmd/npcnix"); !strings.Contains(deps, "github.com/npcnix/npcnix/agent\n") {
 		t.Errorf("what is compiled: %s", deps)
 	}
 }

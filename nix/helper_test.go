@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/nix"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/nixtest"
 
 	"golang.org/x/sys/unix"
 )

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/nix"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // lostRig is a host that runs version v1 and has built v2, whose switch waits for a file.

@@ -16,7 +16,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/agent"
+	"github.com/npcnix/npcnix/agent"
 )
 
 var update = flag.Bool("update", false, "write docs/options.md and the vendorHash of package.nix anew")

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // bigFlake makes a flake of files of 26 KiB, of which 2,000 are 50 MiB: half of

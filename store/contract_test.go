@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // TestContract holds every kind of remote to the same promises.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // overwrite writes other bytes of the same length into the file, in place, and

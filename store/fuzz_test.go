@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // FuzzUnpack checks that nothing is ever written outside the directory, whatever

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"testing"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 func open(tb testing.TB, url string) *store.Remote {

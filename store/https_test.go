@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 func TestWebServersOfAllKindsServeVersions(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 func needTools(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // sampleFlake holds one of each thing that is packed.

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"npcnix/integration/moto"
+	"github.com/npcnix/npcnix/integration/moto"
 )
 
 // rig is one kind of store under the contract.

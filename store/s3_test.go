@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/integration/moto"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/integration/moto"
+	"github.com/npcnix/npcnix/store"
 )
 
 // answers is an S3 that gives the same answer to everything, and its trace.

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // unpackBeside unpacks below a directory with something precious in it, and

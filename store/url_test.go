@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 func TestURLsThatAreNoRemoteAreRefused(t *testing.T) {

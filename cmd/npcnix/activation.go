@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // activationCommand is run by the units that npcnix starts, not by people.

@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"npcnix/agent"
-	"npcnix/cmd/npcnix/doctor"
-	"npcnix/cmd/npcnix/fleet"
-	"npcnix/events"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/cmd/npcnix/doctor"
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/events"
 )
 
 const doctorHelp = `Look at every link of the chain from a publish to a host and say what to change:

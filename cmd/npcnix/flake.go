@@ -13,8 +13,8 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
-	"npcnix/cmd/npcnix/fleet"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/store"
 )
 
 // packFlags are shared by pack and push.

@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"npcnix/agent"
-	"npcnix/events"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/store"
 )
 
 // follower is what follow and install have in common: flags over config.json, and the run.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"npcnix/agent"
-	"npcnix/nix"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 func activateCommand(c *common) *cobra.Command {

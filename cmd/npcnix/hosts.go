@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"npcnix/cmd/npcnix/fleet"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/store"
 )
 
 const hostsHelp = `Print what the hosts of a remote say they run, from their acknowledgement records: configuration,

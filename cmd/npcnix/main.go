@@ -14,7 +14,7 @@ import (
 	"strings"
 	"syscall"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // Exit codes, as documented in the help.

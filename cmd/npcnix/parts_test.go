@@ -18,8 +18,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
-	"npcnix/integration/awsfake"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // flake DIR NAME VERSION [fails|throws|breaks]: writes a flake with one configuration; it may be

@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"npcnix/agent"
-	"npcnix/nix"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 // version is set by the linker where the build knows better than the build info.

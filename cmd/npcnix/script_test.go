@@ -13,8 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"npcnix/integration/awsfake"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 func TestMain(m *testing.M) {

@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"strings"
 
-	"npcnix/agent"
-	"npcnix/events"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/store"
 )
 
 // setting is a member of config.json that `config set` can set.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"npcnix/agent"
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // hostStatus is what `status --json` prints.

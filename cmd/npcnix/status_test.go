@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/agent"
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/nix"
 )
 
 var statusNow = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"npcnix/nix"
+	"github.com/npcnix/npcnix/nix"
 )
 
 // shownLines is how much of a log is shown, so that a screen holds it all; --json has the rest.

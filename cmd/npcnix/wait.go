@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"npcnix/cmd/npcnix/fleet"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/store"
 )
 
 // waitFlags say whom to wait for, and how; wait and push --wait share them.

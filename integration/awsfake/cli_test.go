@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 // cli runs the real AWS CLI against a cloud and returns what it prints.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
-	"npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 var stsBehaviours = []behaviour{

@@ -18,8 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 
-	"npcnix/integration/awsfake"
-	"npcnix/integration/moto"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/moto"
 )
 
 // world is one AWS, through the clients of the real SDK, and where it is known not to be like the real one.

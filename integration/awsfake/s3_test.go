@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
-	"npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 // ask sends a plain HTTP request, headers as "Name: value", and returns the answer with its body read.

@@ -45,7 +45,7 @@ type show struct {
 func start(t *testing.T, env ...string) *show {
 	t.Helper()
 	bin := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", bin, ".", "npcnix/cmd/npcnix").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", bin, ".", "github.com/npcnix/npcnix/cmd/npcnix").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	tmp, err := filepath.EvalSymlinks(t.TempDir())

@@ -16,9 +16,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"npcnix/agent"
-	"npcnix/integration/awsfake"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // host is one machine's worth of folders, and the agent that runs in them.

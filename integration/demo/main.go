@@ -27,7 +27,7 @@ import (
 	"syscall"
 	"time"
 
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -137,7 +137,7 @@ func findNpcnix(ctx context.Context, args []string, dir string) (string, error) 
 		return filepath.Abs(path)
 	}
 	path = filepath.Join(dir, "npcnix")
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "npcnix/cmd/npcnix").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/npcnix/npcnix/cmd/npcnix").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build npcnix: %w; run the demo in the project's folder\n%s", err, out)
 	}
 	return path, nil

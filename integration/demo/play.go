@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"npcnix/agent"
-	"npcnix/integration/awsfake"
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // play is the demo itself, once the stage is set. It returns the sentence that sums it up.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/integration/moto"
+	"github.com/npcnix/npcnix/integration/moto"
 )
 
 func TestTheServerAnswersDuringTheTestAndIsGoneAfterIt(t *testing.T) {

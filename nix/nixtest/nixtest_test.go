@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"npcnix/nix/nixtest"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 func TestFlakeIsTheSameForTheSameSaltOnly(t *testing.T) {

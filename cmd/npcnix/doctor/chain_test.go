@@ -15,9 +15,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"npcnix/cmd/npcnix/doctor"
-	"npcnix/integration/awsfake"
-	"npcnix/integration/moto"
+	"github.com/npcnix/npcnix/cmd/npcnix/doctor"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/moto"
 )
 
 // chainLinks are those of a chain that is looked at from elsewhere than a host.

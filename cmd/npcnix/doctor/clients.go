@@ -23,8 +23,8 @@ import (
 	"github.com/aws/smithy-go/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"npcnix/events"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/store"
 )
 
 // clients ask AWS, as the settings in the environment and the chain's own addresses say.

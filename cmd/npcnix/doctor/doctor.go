@@ -16,8 +16,8 @@ import (
 	"strings"
 	"time"
 
-	"npcnix/agent"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/store"
 )
 
 // Verdict is what was found out about a link.

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"npcnix/agent"
+	"github.com/npcnix/npcnix/agent"
 )
 
 // What a host needs at least of free space. A small system's closure is about 1 GiB, of which a new

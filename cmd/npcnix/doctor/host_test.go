@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/agent"
+	"github.com/npcnix/npcnix/agent"
 )
 
 // examineHost runs the links of a host that follows a file, with what its agent last wrote.

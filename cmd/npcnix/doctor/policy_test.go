@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/events"
+	"github.com/npcnix/npcnix/events"
 )
 
 func TestAPolicyIsJudgedAsAWSWould(t *testing.T) {

@@ -16,7 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"npcnix/events"
+	"github.com/npcnix/npcnix/events"
 )
 
 const (

@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"npcnix/events"
+	"github.com/npcnix/npcnix/events"
 )
 
 // leastReceives is how often a queue must deliver a message before it gives it up: more often than an

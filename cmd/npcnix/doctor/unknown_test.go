@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/cmd/npcnix/doctor"
-	"npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/cmd/npcnix/doctor"
+	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 // Each row forbids one call; the links that needed it are unknown, and no link is wrong.

@@ -11,8 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"npcnix/cmd/npcnix/doctor"
-	"npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/cmd/npcnix/doctor"
+	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 // world is an AWS with one chain in it, which is healthy until a test breaks it.

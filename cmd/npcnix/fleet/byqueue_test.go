@@ -13,9 +13,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
-	"npcnix/integration/awsfake"
-	"npcnix/integration/moto"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/moto"
+	"github.com/npcnix/npcnix/store"
 )
 
 // A step of a queue's life: at a time in seconds it comes to hold so much.

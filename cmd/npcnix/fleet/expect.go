@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // Need is how many of the expected hosts must run the version: a number or a share. The zero

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 const remote = "s3://fleet/npcnix/remotes/dev.npcnix"

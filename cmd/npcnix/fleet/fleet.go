@@ -15,7 +15,7 @@ package fleet
 import (
 	"time"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // Progress is where a fleet stands at a moment of a wait.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 // Row is what the fleet's records say of one host.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 func TestTheRosterSaysWhoIsBehindAndWhoIsSilent(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"time"
 	"unicode"
 
-	"npcnix/agent"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/store"
 )
 
 // Verdict is what a gate makes of a host.

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"npcnix/agent"
+	"github.com/npcnix/npcnix/agent"
 )
 
 func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"npcnix/agent"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/store"
 )
 
 // Store is what is asked of a remote. *store.Remote serves.

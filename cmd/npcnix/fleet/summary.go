@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"npcnix/agent"
+	"github.com/npcnix/npcnix/agent"
 )
 
 // Latency is how long after the publish the hosts were done: from the time the store gives to

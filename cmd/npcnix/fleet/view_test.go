@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/agent"
-	"npcnix/store"
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/store"
 )
 
 func TestLinesAreOnePerChangeAndOneAMinute(t *testing.T) {

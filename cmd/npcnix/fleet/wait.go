@@ -10,7 +10,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 const (

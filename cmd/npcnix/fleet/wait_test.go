@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"npcnix/store"
+	"github.com/npcnix/npcnix/store"
 )
 
 func TestAWaitPassesWhenAllRunTheVersion(t *testing.T) {
