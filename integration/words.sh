@@ -17,7 +17,7 @@ hindrance|hinder(s|ed|ing)?(?![a-z])                       # transient error
 \b(take|takes|taken|taking|took)[ -]?back\b|TakeBack|TakenBack|way back # roll back, abandon
 \bundo(es|ne|ing)?\b                                       # roll back
 \bpro(ve|ves|ved|ven|ving|of|ofs)(?![a-z])                 # verify, verification; show
-dead[ -]man('s)?[ -]switch                                 # rollback timer
+(?<!is a )dead[ -]man('s)?[ -]switch                            # rollback timer
 boots[ -]next|boot(ed)? next                               # boot default; reboot pending
 strand(ed|s|ing)(?![a-z])                                  # rollback failed
 unsettled                                                  # needs repair
