@@ -5,6 +5,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 const (
@@ -54,7 +55,7 @@ func newHook(r *round, name string, act nix.Activation, failure error) *Hook {
 		"NPCNIX_ACTIVATION_ID":   act.ID,
 		"NPCNIX_SYSTEM":          act.System,
 		"NPCNIX_PREVIOUS_SYSTEM": act.Previous,
-		"NPCNIX_REMOTE":          target.Remote,
+		"NPCNIX_REMOTE":          store.Redact(target.Remote),
 		"NPCNIX_CONFIGURATION":   target.Configuration,
 		"NPCNIX_ETAG":            target.ETag,
 	}

@@ -445,7 +445,7 @@ func logTail(err error) []string {
 // report asks for the host's record to be brought up to date.
 func (a *Agent) report(r *round, s RecordState) {
 	rec := Record{
-		Remote: r.target.Remote, Configuration: r.target.Configuration,
+		Remote: store.Redact(r.target.Remote), Configuration: r.target.Configuration,
 		Version: RecordVersion{r.target.ETag, r.target.VersionID},
 		State:   s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times, RebootDue: r.reboot != "",

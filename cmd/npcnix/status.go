@@ -13,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 )
 
 // hostStatus is what `status --json` prints.
@@ -82,7 +83,7 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if err != nil {
 		return hostStatus{}, err
 	}
-	s := hostStatus{Host: conf.Host, Remote: conf.Remote, Configuration: conf.Configuration, QueueURL: conf.QueueURL}
+	s := hostStatus{Host: conf.Host, Remote: store.Redact(conf.Remote), Configuration: conf.Configuration, QueueURL: conf.QueueURL}
 	if s.Host == "" {
 		s.Host, _ = os.Hostname() // for the reader's convenience alone
 	}
@@ -96,6 +97,15 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 		return hostStatus{}, err
 	}
 	s.Applied, s.Intent, s.Failure, s.Unsettled = state.Applied, state.Intent, state.Failure, state.Unsettled
+	if s.Applied != nil {
+		s.Applied.Remote = store.Redact(s.Applied.Remote)
+	}
+	if s.Intent != nil {
+		s.Intent.Remote = store.Redact(s.Intent.Remote)
+	}
+	if s.Failure != nil {
+		s.Failure.Remote = store.Redact(s.Failure.Remote)
+	}
 	if f := s.Failure; f != nil && f.RetryToken != conf.RetryToken {
 		s.Failure = nil // a retry was asked for since
 	} else if f != nil && !f.Rejected {
