@@ -16,7 +16,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 )
 
 var update = flag.Bool("update", false, "write docs/options.md and the vendorHash of package.nix anew")
@@ -162,10 +162,10 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 	if err := json.Unmarshal([]byte(everythingJSON), &options); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(everythingJSON), new(agent.Config)); err != nil {
+	if err := json.Unmarshal([]byte(everythingJSON), new(config.Config)); err != nil {
 		t.Errorf("the agent refuses the settings: %v", err)
 	}
-	for field := range reflect.TypeFor[agent.Config]().Fields() {
+	for field := range reflect.TypeFor[config.Config]().Fields() {
 		member, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if _, is := options[member]; member != "" && !is && !slices.Contains(notOptions, member) {
 			t.Errorf("%s of config.json has no option", member)
@@ -175,7 +175,7 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 	if len(options) > 0 {
 		skip(t, fmt.Sprintf("this agent does not read %q", slices.Sorted(maps.Keys(options))))
 	}
-	type plain agent.Config // without the methods that let unknown members pass
+	type plain config.Config // without the methods that let unknown members pass
 	strict := json.NewDecoder(strings.NewReader(everythingJSON))
 	strict.DisallowUnknownFields()
 	if err := strict.Decode(new(plain)); err != nil {
@@ -193,7 +193,7 @@ func TestDefaultsInTheDescriptionsAreTheAgents(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatal(err)
 	}
-	want := agent.DefaultConfig()
+	want := config.Default()
 	if got.MinSleepSecs != want.MinSleepSecs || got.MaxSleepSecs != want.MaxSleepSecs || got.MaxSleepAfterHours != want.MaxSleepAfterHours {
 		t.Errorf("defaults.nix has %+v, the agent %d, %d, %d", got, want.MinSleepSecs, want.MaxSleepSecs, want.MaxSleepAfterHours)
 	}

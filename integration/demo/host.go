@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
@@ -49,7 +50,7 @@ func (h *host) configure(ctx context.Context, queueURL string) error {
 		}
 	}
 	// This one is for an editor.
-	return agent.Dir(h.path("data")).UpdateConfig(ctx, func(c *agent.Config) error {
+	return config.Dir(h.path("data")).UpdateConfig(ctx, func(c *config.Config) error {
 		c.RetryDelaysSecs = []int64{1, 1}
 		return nil
 	})

@@ -1,19 +1,15 @@
-package agent
+// Package config has the settings of a host: DATA_DIR/config.json, what the NixOS module declares over
+// it, and the data directory itself with its locks.
+package config
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/jsonfile"
 )
 
 // Config is what the operator set: DATA_DIR/config.json. The Rust npcnix's file is read as it
@@ -61,11 +57,11 @@ type Config struct {
 	// token no longer counts. A token and not a time, so that no clock can undo it.
 	RetryToken string `json:"retry_token,omitempty"`
 
-	rest unknown
+	rest jsonfile.Unknown
 }
 
-// DefaultConfig returns the settings of a host on which nothing was set.
-func DefaultConfig() Config {
+// Default returns the settings of a host on which nothing was set.
+func Default() Config {
 	return Config{
 		LastReconfiguration: time.Now().UTC().Truncate(time.Second),
 		MinSleepSecs:        5,
@@ -74,60 +70,21 @@ func DefaultConfig() Config {
 	}
 }
 
-// Pause is the operator's wish that nothing be changed: for ever, or until a time.
-type Pause struct {
-	Type  string    `json:"type"` // "indefinitely" or "until"
-	Until time.Time `json:"until,omitzero"`
-}
-
-const (
-	pauseIndefinitely = "indefinitely"
-	pauseUntil        = "until"
-)
-
-// Active reports whether the pause holds at now. A nil pause does not.
-func (p *Pause) Active(now time.Time) bool {
-	return p != nil && (p.Type == pauseIndefinitely || now.Before(p.Until))
-}
-
-func (p *Pause) String() string {
-	switch {
-	case p == nil:
-		return "not paused"
-	case p.Type == pauseIndefinitely:
-		return "paused (indefinitely)"
-	default:
-		return "paused (until " + p.Until.UTC().Format(time.RFC3339) + ")"
-	}
-}
-
-// Extend returns the longer of p and a pause until the given time; a zero time stands for ever.
-func (p *Pause) Extend(until, now time.Time) *Pause {
-	switch {
-	case until.IsZero(), p.Active(now) && p.Type == pauseIndefinitely:
-		return &Pause{Type: pauseIndefinitely}
-	case p.Active(now) && p.Until.After(until):
-		return p
-	default:
-		return &Pause{Type: pauseUntil, Until: until.UTC().Truncate(time.Second)}
-	}
-}
-
 func (c *Config) UnmarshalJSON(data []byte) error {
 	type plain Config
-	p := plain(DefaultConfig())
-	rest, err := decodeKeeping(data, &p)
+	p := plain(Default())
+	rest, err := jsonfile.Decode(data, &p)
 	if err != nil {
 		return err
 	}
 	*c = Config(p)
 	c.rest = rest
-	return c.validate()
+	return c.Validate()
 }
 
 func (c Config) MarshalJSON() ([]byte, error) {
 	type plain Config
-	return encodeKeeping(plain(c), c.rest)
+	return jsonfile.Encode(plain(c), c.rest)
 }
 
 // With returns the settings with those members replaced that the JSON object has, such as one that
@@ -159,9 +116,10 @@ func (c Config) With(settings []byte) (Config, error) {
 	return result, err
 }
 
-func (c *Config) validate() error {
-	if c.Paused != nil && c.Paused.Type != pauseIndefinitely && c.Paused.Type != pauseUntil {
-		return fmt.Errorf("paused.type is %q: it must be %q or %q", c.Paused.Type, pauseIndefinitely, pauseUntil)
+// Validate returns an error that says which setting cannot be as it is, and why.
+func (c *Config) Validate() error {
+	if err := c.Paused.validate(); err != nil {
+		return err
 	}
 	for name, secs := range map[string]int64{
 		"min_sleep_secs": c.MinSleepSecs, "max_sleep_secs": c.MaxSleepSecs,
@@ -199,18 +157,10 @@ func (c *Config) validate() error {
 	if c.Reboot != "" && c.Reboot != RebootNever && c.Reboot != RebootWhenNeeded {
 		return fmt.Errorf("reboot is %q: it must be %q or %q", c.Reboot, RebootNever, RebootWhenNeeded)
 	}
-	if _, err := parseWindow(c.RebootWindow); err != nil {
+	if _, err := ParseWindow(c.RebootWindow); err != nil {
 		return err
 	}
 	return nil
-}
-
-// Order is what the settings say of an activation that is verified by v.
-func (c Config) Order(v Verifier) nix.Order {
-	return nix.Order{
-		SwitchTimeout: seconds(c.ActivationTimeoutSecs), ConfirmTimeout: seconds(c.ConfirmTimeoutSecs),
-		Verify: v.Verify, Keep: int(c.KeepGenerations),
-	}
 }
 
 // maxSeconds bounds every duration an operator can set: a year.
@@ -218,108 +168,3 @@ const maxSeconds = 366 * 24 * 3600
 
 // maxLease is the longest visibility timeout (Amazon SQS API reference, ReceiveMessage).
 const maxLease = 12 * time.Hour
-
-// ErrConfig marks a config.json that cannot be used.
-var ErrConfig = errors.New("config.json cannot be used")
-
-// Dir is the data directory of a host.
-type Dir string
-
-func (d Dir) path(name string) string { return filepath.Join(string(d), name) }
-
-// ConfigPath returns where LoadConfig reads from.
-func (d Dir) ConfigPath() string { return d.path("config.json") }
-
-// LoadConfig reads config.json; where there is none it returns DefaultConfig. A damaged file
-// is an error wrapping ErrConfig, and is left as it is.
-func (d Dir) LoadConfig() (Config, error) {
-	data, err := os.ReadFile(d.ConfigPath())
-	if errors.Is(err, fs.ErrNotExist) {
-		return DefaultConfig(), nil
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("read config: %w", err)
-	}
-	var c Config
-	if err := json.Unmarshal(data, &c); err != nil {
-		return Config{}, fmt.Errorf("%w: %s: %w; mend or move it away, then set it anew with `npcnix config set`", ErrConfig, d.ConfigPath(), err)
-	}
-	return c, nil
-}
-
-// UpdateConfig changes config.json under a lock, atomically. It creates the data directory
-// where there is none.
-func (d Dir) UpdateConfig(ctx context.Context, change func(*Config) error) error {
-	if err := d.create(); err != nil {
-		return err
-	}
-	unlock, err := d.lock(ctx, "config.lock", nil)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	c, err := d.LoadConfig()
-	if err != nil {
-		return err
-	}
-	if !c.Paused.Active(time.Now()) {
-		c.Paused = nil
-	}
-	if err := change(&c); err != nil {
-		return err
-	}
-	if err := c.validate(); err != nil {
-		return err
-	}
-	return writeJSON(d.ConfigPath(), c)
-}
-
-func (d Dir) create() error {
-	if err := os.MkdirAll(string(d), 0o755); err != nil {
-		return fmt.Errorf("create data directory: %w; run as root, or choose another with --data-dir", err)
-	}
-	return nil
-}
-
-// Check creates the data directory where there is none and makes sure that it can be written.
-func (d Dir) Check() error {
-	if err := d.create(); err != nil {
-		return err
-	}
-	probe, err := os.CreateTemp(string(d), ".writable-*")
-	if err != nil {
-		return fmt.Errorf("data directory cannot be written: %w; run as root, or choose another with --data-dir", err)
-	}
-	probe.Close()
-	return os.Remove(probe.Name())
-}
-
-// writeJSON replaces a file so that a crash leaves the old or the new content, never half.
-// Remotes may carry credentials, hence the mode of new files.
-func writeJSON(path string, v json.Marshaler) error {
-	data, err := v.MarshalJSON()
-	if err != nil {
-		return err
-	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // a link stays one
-	}
-	dir := filepath.Dir(path)
-	if err := renameio.WriteFile(path, data, 0o600, renameio.WithExistingPermissions(), renameio.WithTempDir(dir)); err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
-	}
-	return nil
-}
