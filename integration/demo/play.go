@@ -57,7 +57,7 @@ func (f *fleet) open(ctx context.Context) error {
 	f.say("publish → notice → decide → fetch → build → activate → verify → acknowledge\n\n")
 	f.say("Three hosts follow %s\n", remote)
 	f.say("  cloud   S3 → SNS → SQS, in this process, at %s\n", f.cloud.URL())
-	f.say("  hosts   web1, web2, web3: three npcnix agents, each with its own queue, data folder and nix profile\n")
+	f.say("  hosts   web1, web2, web3: three npcnix agents, each with a queue, a data folder and a nix profile\n")
 	f.say("  builds  by %s; the systems are small, and their switch writes into the host's folder\n", strings.TrimSpace(string(nix)))
 	for _, h := range f.hosts {
 		_, err := f.await(ctx, h.name+" listens at its queue", func(e awsfake.Entry) bool {
