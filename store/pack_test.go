@@ -216,7 +216,7 @@ func TestSomeThingsAreLeftOut(t *testing.T) {
 	symlink(t, src, "results.nix", "modules/web/default.nix")
 	symlink(t, src, "result-handler", "modules/run.sh")
 	want["results.nix"], want["result-handler"] = "link to modules/web/default.nix", "link to modules/run.sh"
-	for _, name := range []string{ "infra/main.tf", ".terraform.lock.hcl", "modules/tfstate.nix"} {
+	for _, name := range []string{"infra/main.tf", ".terraform.lock.hcl", "modules/tfstate.nix"} {
 		writeFile(t, src, name, "x")
 		want[name] = "file, x false: x"
 	}
