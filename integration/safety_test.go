@@ -163,7 +163,7 @@ func (g *guarded) publish(s nspawn.System) published {
 	// Salted, as a flake that is as the one before changes nothing.
 	g.must(nspawn.Flake(dir, "safety", map[string]nspawn.System{g.name: g.system(s)}))
 	var packed bytes.Buffer
-	g.must(store.Pack(g.t.Context(), dir, nil, &packed, nil))
+	g.must(store.Pack(g.t.Context(), dir, &packed, store.PackOptions{}))
 	p := published{guarded: g, version: s.Version, switched: len(g.m.Switches())}
 	sent := g.count(awsfake.Sent, "")
 	out, err := g.s3.PutObject(g.t.Context(), &s3.PutObjectInput{
@@ -331,7 +331,12 @@ func eachSuite(t *testing.T, test func(*testing.T, string)) {
 	}
 }
 
-func TestAGoodVersionIsAppliedOnce(t *testing.T) {
+func TestActivation(t *testing.T) {
+	t.Parallel()
+	t.Run("applies a good version once", appliedOnce)
+}
+
+func appliedOnce(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)

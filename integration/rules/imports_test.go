@@ -1,4 +1,4 @@
-package integration
+package rules
 
 import (
 	"os/exec"
@@ -16,13 +16,15 @@ var mayImport = map[string][]string{
 	module + "store":             nil,
 	module + "nix":               nil,
 	module + "nix/nixtest":       nil,
-	module + "agent":             {module + "events", module + "store", module + "nix"},
+	module + "nix/jsonfile":      nil,
+	module + "agent/config":      {module + "nix", module + "nix/jsonfile"},
+	module + "agent":             {module + "agent/config", module + "events", module + "store", module + "nix", module + "nix/jsonfile"},
 	module + "cmd/npcnix/fleet":  {module + "agent", module + "store"},
-	module + "cmd/npcnix/doctor": {module + "agent", module + "events", module + "store"},
-	module + "cmd/npcnix":        {module + "cmd/npcnix/doctor", module + "cmd/npcnix/fleet", module + "agent", module + "events", module + "store", module + "nix"},
+	module + "cmd/npcnix/doctor": {module + "agent", module + "agent/config", module + "events", module + "store"},
+	module + "cmd/npcnix":        {module + "cmd/npcnix/doctor", module + "cmd/npcnix/fleet", module + "agent", module + "agent/config", module + "events", module + "store", module + "nix"},
 }
 
-func TestImportsPointInOneDirection(t *testing.T) {
+func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
 	if err != nil {
 		t.Fatal(err)
