@@ -11,9 +11,8 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/google/renameio/v2"
-
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/nix/jsonfile"
 )
 
 // Config is what the operator set: DATA_DIR/config.json. The Rust npcnix's file is read as it
@@ -61,7 +60,7 @@ type Config struct {
 	// token no longer counts. A token and not a time, so that no clock can undo it.
 	RetryToken string `json:"retry_token,omitempty"`
 
-	rest unknown
+	rest jsonfile.Unknown
 }
 
 // DefaultConfig returns the settings of a host on which nothing was set.
@@ -116,7 +115,7 @@ func (p *Pause) Extend(until, now time.Time) *Pause {
 func (c *Config) UnmarshalJSON(data []byte) error {
 	type plain Config
 	p := plain(DefaultConfig())
-	rest, err := decodeKeeping(data, &p)
+	rest, err := jsonfile.Decode(data, &p)
 	if err != nil {
 		return err
 	}
@@ -127,7 +126,7 @@ func (c *Config) UnmarshalJSON(data []byte) error {
 
 func (c Config) MarshalJSON() ([]byte, error) {
 	type plain Config
-	return encodeKeeping(plain(c), c.rest)
+	return jsonfile.Encode(plain(c), c.rest)
 }
 
 // With returns the settings with those members replaced that the JSON object has, such as one that
@@ -187,7 +186,7 @@ func (c *Config) validate() error {
 		}
 	}
 	for _, pattern := range c.ExemptUnits {
-		if err := nix.CheckUnitPattern(pattern); err != nil {
+		if err := activation.CheckUnitPattern(pattern); err != nil {
 			return fmt.Errorf("exempt_units: %w", err)
 		}
 	}
@@ -206,9 +205,9 @@ func (c *Config) validate() error {
 }
 
 // Order is what the settings say of an activation that is verified by v.
-func (c Config) Order(v Verifier) nix.Order {
-	return nix.Order{
-		SwitchTimeout: seconds(c.ActivationTimeoutSecs), ConfirmTimeout: seconds(c.ConfirmTimeoutSecs),
+func (c Config) Order(v Verifier) activation.Request {
+	return activation.Request{
+		SwitchTimeout: seconds(c.ActivationTimeoutSecs), VerifyTimeout: seconds(c.ConfirmTimeoutSecs),
 		Verify: v.Verify, Keep: int(c.KeepGenerations),
 	}
 }
@@ -271,7 +270,7 @@ func (d Dir) UpdateConfig(ctx context.Context, change func(*Config) error) error
 	if err := c.validate(); err != nil {
 		return err
 	}
-	return writeJSON(d.ConfigPath(), c)
+	return jsonfile.Write(d.ConfigPath(), c)
 }
 
 func (d Dir) create() error {
@@ -292,34 +291,4 @@ func (d Dir) Check() error {
 	}
 	probe.Close()
 	return os.Remove(probe.Name())
-}
-
-// writeJSON replaces a file so that a crash leaves the old or the new content, never half.
-// Remotes may carry credentials, hence the mode of new files.
-func writeJSON(path string, v json.Marshaler) error {
-	data, err := v.MarshalJSON()
-	if err != nil {
-		return err
-	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // a link stays one
-	}
-	dir := filepath.Dir(path)
-	if err := renameio.WriteFile(path, data, 0o600, renameio.WithExistingPermissions(), renameio.WithTempDir(dir)); err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes a rename in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
-	}
-	return nil
 }

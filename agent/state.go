@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/jsonfile"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -50,7 +51,7 @@ type State struct {
 	Restarted   string `json:"restarted_for,omitempty"`
 	RestartedIn string `json:"restarted_in_boot,omitempty"`
 
-	rest unknown
+	rest jsonfile.Unknown
 }
 
 // Applied is the last target that was reached.
@@ -109,7 +110,7 @@ func (f *Failure) Next() time.Time {
 func (s *State) UnmarshalJSON(data []byte) error {
 	type plain State
 	var p plain
-	rest, err := decodeKeeping(data, &p)
+	rest, err := jsonfile.Decode(data, &p)
 	if err != nil {
 		return err
 	}
@@ -123,7 +124,7 @@ func (s *State) UnmarshalJSON(data []byte) error {
 
 func (s State) MarshalJSON() ([]byte, error) {
 	type plain State
-	return encodeKeeping(plain(s), s.rest)
+	return jsonfile.Encode(plain(s), s.rest)
 }
 
 // ErrState marks a state.json that cannot be read.
@@ -179,5 +180,5 @@ func (d Dir) saveState(s State) error {
 	if err := d.create(); err != nil {
 		return err
 	}
-	return writeJSON(d.path("state.json"), s)
+	return jsonfile.Write(d.path("state.json"), s)
 }

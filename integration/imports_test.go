@@ -14,12 +14,15 @@ const module = "github.com/npcnix/npcnix/"
 var mayImport = map[string][]string{
 	module + "events":            nil,
 	module + "store":             nil,
-	module + "nix":               nil,
+	module + "nix":               {module + "nix/systemd"},
+	module + "nix/systemd":       nil,
+	module + "nix/jsonfile":      nil,
+	module + "nix/activation":    {module + "nix", module + "nix/systemd", module + "nix/jsonfile"},
 	module + "nix/nixtest":       nil,
-	module + "agent":             {module + "events", module + "store", module + "nix"},
+	module + "agent":             {module + "events", module + "store", module + "nix", module + "nix/activation", module + "nix/jsonfile"},
 	module + "cmd/npcnix/fleet":  {module + "agent", module + "store"},
 	module + "cmd/npcnix/doctor": {module + "agent", module + "events", module + "store"},
-	module + "cmd/npcnix":        {module + "cmd/npcnix/doctor", module + "cmd/npcnix/fleet", module + "agent", module + "events", module + "store", module + "nix"},
+	module + "cmd/npcnix":        {module + "cmd/npcnix/doctor", module + "cmd/npcnix/fleet", module + "agent", module + "events", module + "store", module + "nix", module + "nix/activation"},
 }
 
 func TestImportsPointInOneDirection(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // fate is a version, and what is to become of it.
@@ -163,7 +163,7 @@ func TestAHostThatIsCutOffComesBack(t *testing.T) {
 		settings: map[string]any{"confirm_timeout_secs": 4},
 		state:    agent.StateRolledBack, says: []string{"the store cannot be reached"},
 	}})
-	if a := g.activation(); a.Stage != nix.StageConfirmed {
-		t.Errorf("the last activation is %s", a.Stage)
+	if a := g.activation(); a.Phase != activation.Committed {
+		t.Errorf("the last activation is %s", a.Phase)
 	}
 }
