@@ -20,6 +20,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -89,7 +90,7 @@ const (
 
 // Options of an agent. Store, Host and Dir are required.
 type Options struct {
-	Dir   Dir
+	Dir   config.Dir
 	Name  string // of the host, in records
 	Store Store
 	Host  Host
@@ -99,17 +100,17 @@ type Options struct {
 	Machine Machine
 	// Reach connects anew to the store and, if asked to, to the queue of the settings, as a process
 	// that was just started would. Nil: what runs is not asked to prove that it can.
-	Reach func(ctx context.Context, c Config, queue bool) error
+	Reach func(ctx context.Context, c config.Config, queue bool) error
 	// BootID tells one boot of the machine from another. Nil: [nix.BootID].
 	BootID func() string
 
 	// Ours tells notices about this host's remote from others. Nil: all are.
 	Ours func(events.Notice) bool
 	// Config holds the settings that Store and Queue were made from, overrides included.
-	Config Config
+	Config config.Config
 	// Override is applied to config.json's settings each time they are read: flags and
 	// environment come before the file. Nil: the file alone counts.
-	Override func(Config) (Config, error)
+	Override func(config.Config) (config.Config, error)
 	// Poke wakes the agent to read config.json and reconcile. Nil: it finds out at the
 	// next poll.
 	Poke <-chan struct{}
@@ -142,7 +143,7 @@ func (o *Options) validate() error {
 		o.Ours = func(events.Notice) bool { return true }
 	}
 	if o.Override == nil {
-		o.Override = func(c Config) (Config, error) { return c, nil }
+		o.Override = func(c config.Config) (config.Config, error) { return c, nil }
 	}
 	if o.BootID == nil {
 		o.BootID = nix.BootID
@@ -164,7 +165,7 @@ type Agent struct {
 	reporter *reporter
 	pulse    *pulse // nil beside a long-running agent, which has its own
 
-	config     Config                      // as last read, overrides included
+	config     config.Config               // as last read, overrides included
 	said       string                      // the status that the service manager was told last
 	idled      time.Time                   // when an event last brought nothing new
 	swept      bool                        // what a killed agent left is gone
@@ -180,7 +181,7 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{Options: o, config: o.Config, reporter: newReporter(o.Log)}
-	if err := a.config.validate(); err != nil {
+	if err := a.config.Validate(); err != nil {
 		return nil, err
 	}
 	if a.config.Remote == "" || a.config.Configuration == "" {
@@ -202,7 +203,7 @@ type round struct {
 	trigger  Trigger
 	held     []events.Delivery // the messages that it is to settle
 	last     bool              // a newer version does not cancel this one's build
-	config   Config
+	config   config.Config
 	state    State
 	previous nix.System // what ran when it began
 	running  nix.System // what runs
@@ -382,9 +383,17 @@ func (a *Agent) stillWanted(r *round) error {
 	return nil
 }
 
+// Order is what the settings say of an activation that is verified by v.
+func Order(c config.Config, v Verifier) activation.Request {
+	return activation.Request{
+		SwitchTimeout: seconds(c.ActivationTimeoutSecs), VerifyTimeout: seconds(c.ConfirmTimeoutSecs),
+		Verify: v.Verify, Keep: int(c.KeepGenerations),
+	}
+}
+
 // order is what an activation for an intent, which may be nil, is to heed.
-func (a *Agent) order(before Config, in *Intent) activation.Request {
-	o := before.Order(Verifier{})
+func (a *Agent) order(before config.Config, in *Intent) activation.Request {
+	o := Order(before, Verifier{})
 	remote := before.Remote
 	if in != nil {
 		o.ID, remote = in.Activation, in.Remote

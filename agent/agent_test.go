@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -130,7 +131,7 @@ func TestAFailingVersionIsTriedPerScheduleThenRejectedAndTheNextAppliesAtOnce(t 
 
 func TestTheMessageOfAFailedAttemptIsHiddenUntilTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.RetryDelaysSecs = []int64{1000} })
+		r := newRig(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{1000} })
 		r.host.build = func(context.Context) error { return errBuild }
 		r.store.latestErr = errors.New("not yet") // so that the start leaves no failure behind
 		r.start()
@@ -361,7 +362,7 @@ func TestMessagesThatAreNotForThisHostAreDeletedAndSaidOnce(t *testing.T) {
 
 func TestAPausedHostReceivesNothingAndGoesOnAtOnceWhenUnpaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r := newRig(t, func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		r.start()
 		time.Sleep(24 * time.Hour)
 		receives := len(r.of("receive"))
@@ -374,7 +375,7 @@ func TestAPausedHostReceivesNothingAndGoesOnAtOnceWhenUnpaused(t *testing.T) {
 		if rec := r.store.lastRecord(); rec.State != StatePaused || rec.Remote != testRemote || rec.Configuration != "web1" {
 			t.Errorf("record: %+v", rec)
 		}
-		r.configure(func(c *Config) { c.Paused = nil })
+		r.configure(func(c *config.Config) { c.Paused = nil })
 		r.poke <- struct{}{}
 		synctest.Wait()
 		if a := r.state().Applied; a == nil || a.ETag != "v1" {
@@ -392,7 +393,7 @@ func TestAMessageReceivedWhilePausedIsGivenBack(t *testing.T) {
 		r := newRig(t)
 		r.start()
 		synctest.Wait()
-		r.configure(func(c *Config) { c.Paused = &Pause{Type: pauseUntil, Until: time.Now().Add(time.Hour)} })
+		r.configure(func(c *config.Config) { c.Paused = &config.Pause{Type: config.Until, Until: time.Now().Add(time.Hour)} })
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.queue.in <- []events.Delivery{message("m1")} // by the poll in the air
 		synctest.Wait()
@@ -416,7 +417,7 @@ func TestAPauseDuringABuildKeepsItFromBeingActivated(t *testing.T) {
 		r.host.build = func(ctx context.Context) error { sleep(ctx, time.Minute); return ctx.Err() }
 		r.start()
 		time.Sleep(time.Second)
-		r.configure(func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r.configure(func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		time.Sleep(time.Hour)
 		r.end()
 		if got := r.of("activate"); len(got) != 0 {
@@ -431,11 +432,11 @@ func TestAPauseDuringABuildKeepsItFromBeingActivated(t *testing.T) {
 func TestAChangeDuringThePreActivateHookKeepsTheSystemFromBeingActivated(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*config.Config)
 		ends   string // Run's error
 	}{
-		{"a pause", func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} }, "paused"},
-		{"another remote", func(c *Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" }, ErrReconnect.Error()},
+		{"a pause", func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} }, "paused"},
+		{"another remote", func(c *config.Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" }, ErrReconnect.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			// Not in a bubble: a hook is a process.
@@ -443,11 +444,11 @@ func TestAChangeDuringThePreActivateHookKeepsTheSystemFromBeingActivated(t *test
 			r.opts.Once, r.opts.Queue = OnceAny, nil
 			// The hook puts the settings in place that are to be.
 			r.configure(c.change)
-			changed := r.dir.path("changed.json")
+			changed := r.dir.Path("changed.json")
 			if err := os.Rename(r.dir.ConfigPath(), changed); err != nil {
 				t.Fatal(err)
 			}
-			r.configure(func(config *Config) {
+			r.configure(func(config *config.Config) {
 				config.Remote, config.Configuration = testRemote, "web1"
 				config.Hooks.PreActivate = []string{"/bin/mv", changed, r.dir.ConfigPath()}
 			})
@@ -559,7 +560,7 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
 				r.store.etag, r.host.system, r.host.running, r.host.left = "v2", "/nix/store/sys-2", c.running, c.left
-				if err := r.dir.saveState(State{Intent: &c.intent}); err != nil {
+				if err := saveState(r.dir, State{Intent: &c.intent}); err != nil {
 					t.Fatal(err)
 				}
 				r.start()

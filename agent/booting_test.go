@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix/activation"
 )
@@ -17,7 +18,7 @@ func (r *rig) left(stage Stage, act activation.Journal) {
 	target := func(etag string) Target {
 		return Target{Remote: testRemote, Configuration: "web1", ETag: etag}
 	}
-	err := r.dir.saveState(State{
+	err := saveState(r.dir, State{
 		Applied: &Applied{Target: target("v1"), System: "/nix/store/sys-1", At: time.Now()},
 		Intent:  &Intent{Target: target("v2"), Stage: stage, Attempt: 1, System: "/nix/store/sys-2", Activation: "two"},
 	})
@@ -32,7 +33,7 @@ func (r *rig) left(stage Stage, act activation.Journal) {
 // its proof.
 func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.RetryDelaysSecs = []int64{1} })
+		r := newRig(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{1} })
 		r.left(StageBooting, activation.Journal{Phase: activation.RebootPending})
 		r.host.build = func(context.Context) error { return errBuild }
 		r.store.etag = "v3"
@@ -50,7 +51,7 @@ func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 func TestASystemWhoseOrderIsForgottenMustReachTheStoreToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.opts.Reach = func(context.Context, Config, bool) error { r.add("reach"); return errors.New("cut off") }
+		r.opts.Reach = func(context.Context, config.Config, bool) error { r.add("reach"); return errors.New("cut off") }
 		r.host.running = "/nix/store/sys-2"
 		r.host.left = &activation.Journal{ID: "two", System: "/nix/store/sys-2", Previous: "/nix/store/sys-1", Phase: activation.Verifying}
 		r.start()
@@ -149,7 +150,7 @@ func TestAHostThatIsSwitchedByHandWhileAnotherSystemBootsNextIsNotRestarted(t *t
 		{"/nix/store/sys-2", "/nix/store/sys-2", 1}, // it was chosen in the boot menu, say
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, func(c *Config) { c.Reboot = RebootWhenNeeded })
+			r := newRig(t, func(c *config.Config) { c.Reboot = config.RebootWhenNeeded })
 			m := &fakeMachine{trace: r.trace}
 			r.opts.Machine, r.opts.BootID = m, m.bootID
 			r.left(StageBooting, activation.Journal{Phase: activation.RebootPending})

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -343,7 +344,7 @@ func message(id string) events.Delivery {
 type rig struct {
 	*trace
 	t     *testing.T
-	dir   Dir
+	dir   config.Dir
 	store *fakeStore
 	host  *fakeHost
 	queue *fakeQueue
@@ -354,18 +355,18 @@ type rig struct {
 	stop  context.CancelFunc
 }
 
-func newRig(t *testing.T, change ...func(*Config)) *rig {
+func newRig(t *testing.T, change ...func(*config.Config)) *rig {
 	t.Helper()
 	tr := &trace{}
 	r := &rig{
-		trace: tr, t: t, dir: Dir(t.TempDir()),
+		trace: tr, t: t, dir: config.Dir(t.TempDir()),
 		store: &fakeStore{trace: tr, etag: "v1"},
 		host:  &fakeHost{trace: tr, system: "/nix/store/sys-1"},
 		queue: &fakeQueue{trace: tr, in: make(chan []events.Delivery)},
 		poke:  make(chan struct{}),
 		logs:  &syncBuffer{},
 	}
-	r.configure(func(c *Config) {
+	r.configure(func(c *config.Config) {
 		c.Remote, c.Configuration = testRemote, "web1"
 		for _, f := range change {
 			f(c)
@@ -379,9 +380,9 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	return r
 }
 
-func (r *rig) configure(f func(*Config)) {
+func (r *rig) configure(f func(*config.Config)) {
 	r.t.Helper()
-	err := r.dir.UpdateConfig(r.t.Context(), func(c *Config) error { f(c); return nil })
+	err := r.dir.UpdateConfig(r.t.Context(), func(c *config.Config) error { f(c); return nil })
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -417,7 +418,7 @@ func (r *rig) end() error {
 
 func (r *rig) state() State {
 	r.t.Helper()
-	s, err := r.dir.ReadState()
+	s, err := ReadState(r.dir)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -56,16 +57,16 @@ const (
 func (h hindrance) Unwrap() error { return h.error }
 
 // loadConfig reads config.json, overrides included.
-func (a *Agent) loadConfig() (Config, error) {
+func (a *Agent) loadConfig() (config.Config, error) {
 	c, err := a.Dir.LoadConfig()
 	if err != nil {
-		return Config{}, err
+		return config.Config{}, err
 	}
 	return a.Override(c)
 }
 
 // connects reports whether an agent made with the settings o reaches what c names.
-func (c Config) connects(o Config) bool {
+func connects(c, o config.Config) bool {
 	return c.Remote == o.Remote && c.RemoteRegion == o.RemoteRegion && c.QueueURL == o.QueueURL &&
 		c.Host == o.Host && c.LeaseSecs == o.LeaseSecs
 }
@@ -79,18 +80,18 @@ func (a *Agent) recall(ctx context.Context, r *round) error {
 		a.reporter.worked("config", "config.json can be used again")
 		a.config = c
 	}
-	if !a.config.connects(a.Options.Config) {
+	if !connects(a.config, a.Options.Config) {
 		return ErrReconnect
 	}
 	r.config = a.config
 	a.inbox.setOpen(!r.config.Paused.Active(time.Now()))
-	a.recorder.setRefresh(seconds(r.config.recordRefreshSecs()))
+	a.recorder.setRefresh(r.config.RecordRefresh())
 	running, err := a.Host.Current(ctx)
 	if err != nil {
 		return hindrance{byMachine, err}
 	}
 	r.previous, r.running = running, running
-	r.state, err = a.Dir.loadState(r.config, running, a.Log)
+	r.state, err = loadState(a.Dir, r.config, running, a.Log)
 	if err != nil {
 		return hindrance{byMachine, err}
 	}
@@ -177,7 +178,7 @@ func (a *Agent) takenBack(r *round, t Target, e *activation.Error) {
 
 // save makes the round's state durable; not to be able to is this machine's fault.
 func (a *Agent) save(r *round) error {
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		return hindrance{byMachine, err}
 	}
 	a.reporter.worked("state", "state.json can be written again")
@@ -200,7 +201,7 @@ func (r *round) setApplied(t Target, system string) {
 
 // setFailure takes note of a failed attempt and plans the next, or rejects the target.
 func (r *round) setFailure(t Target, attempt int, err error, tail []string) {
-	delay, again := r.config.retryDelay(attempt)
+	delay, again := r.config.RetryDelay(attempt)
 	r.state.Failure = &Failure{
 		Target: t, Attempts: attempt, At: time.Now().UTC(), DelaySecs: jitter(delay, 0.1).Seconds(),
 		Error: err.Error(), Tail: tail, RetryToken: r.config.RetryToken,
@@ -316,7 +317,7 @@ func (a *Agent) applied(ctx context.Context, r *round, s nix.System) outcome {
 	a.lookForReboot(ctx, r)
 	a.Force = false
 	a.since = r.state.Applied.At
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		// The host runs the target; without memory of it the next round finds that out.
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
@@ -369,7 +370,7 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 		r.setFailure(r.target, r.attempt, err, logTail(err))
 		r.state.Hook = hookAfter(r, HookOnFailure, act, err)
 	}
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
 	f := r.state.Failure
@@ -411,7 +412,7 @@ func (a *Agent) booting(ctx context.Context, r *round, why error) outcome {
 	r.state.Intent.Stage, r.state.Failure = StageBooting, nil
 	r.bootsNext, r.bootsFrom = r.state.Intent.System, r.running.Path
 	a.lookForReboot(ctx, r)
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
 	a.Force = false
@@ -424,7 +425,7 @@ func (a *Agent) booting(ctx context.Context, r *round, why error) outcome {
 // forget takes the intent back.
 func (a *Agent) forget(r *round) {
 	r.state.Intent = nil
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
 }
@@ -445,7 +446,7 @@ func logTail(err error) []string {
 // report asks for the host's record to be brought up to date.
 func (a *Agent) report(r *round, s RecordState) {
 	rec := Record{
-		Remote: r.target.Remote, Configuration: r.target.Configuration,
+		Remote: store.Redact(r.target.Remote), Configuration: r.target.Configuration,
 		Version: RecordVersion{r.target.ETag, r.target.VersionID},
 		State:   s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times, RebootDue: r.reboot != "",
@@ -475,7 +476,7 @@ func (a *Agent) status(s string) {
 
 // sweep removes what an agent that was killed left in the data directory.
 func (a *Agent) sweep() {
-	left, _ := filepath.Glob(a.Dir.path(flakePrefix + "*"))
+	left, _ := filepath.Glob(a.Dir.Path(flakePrefix + "*"))
 	for _, dir := range left {
 		_ = os.RemoveAll(dir)
 	}

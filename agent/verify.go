@@ -11,36 +11,20 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
-const (
-	defaultSettleSecs  = 5
-	defaultConfirmSecs = 300         // as of package nix
-	unitLook           = time.Second // between looks at units
-)
-
-func (c Config) confirmTimeoutSecs() int64 {
-	if c.ConfirmTimeoutSecs != 0 {
-		return c.ConfirmTimeoutSecs
-	}
-	return defaultConfirmSecs
-}
-
-func (c Config) settleSecs() int64 {
-	if c.SettleSecs != nil {
-		return *c.SettleSecs
-	}
-	return defaultSettleSecs
-}
+// unitLook is the time between looks at units.
+const unitLook = time.Second
 
 // Verifier is how a new system proves itself.
 type Verifier struct {
 	Host    Host
 	Machine Machine                     // nil: units are not watched
 	Reach   func(context.Context) error // connects anew to the store and the queue; nil: not asked for
-	Config  Config                      // settings of the proof
+	Config  config.Config               // settings of the proof
 	Log     *slog.Logger
 }
 
@@ -67,7 +51,7 @@ func (v Verifier) Verify(ctx context.Context, act activation.Journal) error {
 		}
 	}
 	for _, check := range v.Config.Checks {
-		if err := until(ctx, func() error { return check.run(ctx) }); err != nil {
+		if err := until(ctx, func() error { return try(ctx, check) }); err != nil {
 			return fmt.Errorf("check %s: %w", check, err)
 		}
 	}
@@ -97,7 +81,7 @@ func (v Verifier) unitsSettle(ctx context.Context, act activation.Journal) error
 	if v.Machine == nil || len(act.Ran) == 0 {
 		return nil // there is no systemd, or it was another boot's
 	}
-	settled := time.NewTimer(seconds(v.Config.settleSecs()))
+	settled := time.NewTimer(v.Config.Settle())
 	defer settled.Stop()
 	tick := time.NewTicker(unitLook)
 	defer tick.Stop()
@@ -113,7 +97,7 @@ func (v Verifier) unitsSettle(ctx context.Context, act activation.Journal) error
 		if err == nil {
 			if again := restarted(before, now); len(again) > 0 {
 				restless, over = again, false
-				settled.Reset(seconds(v.Config.settleSecs()))
+				settled.Reset(v.Config.Settle())
 			}
 			before = now
 		}

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 )
@@ -59,7 +60,7 @@ func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 				u := &unsure{&fakeHost{trace: &trace{}, running: "/s"}, &fakeMachine{trace: &trace{}, failing: c.failing}, c.current, c.units, time.Now()}
 				ctx, cancel := context.WithTimeout(t.Context(), c.confirm)
 				defer cancel()
-				v := Verifier{Host: u, Machine: u, Config: DefaultConfig(), Log: slog.New(slog.DiscardHandler)}
+				v := Verifier{Host: u, Machine: u, Config: config.Default(), Log: slog.New(slog.DiscardHandler)}
 				err := v.Verify(ctx, activation.Journal{System: "/s", Ran: []string{"web.service"}})
 				if (err == nil) != (c.why == "") || err != nil && !strings.Contains(err.Error(), c.why) {
 					t.Errorf("error %v, want %q", err, c.why)

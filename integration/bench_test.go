@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix"
@@ -195,18 +196,18 @@ func (f *fleet) follow(name string, h agent.Host) {
 	f.must(err)
 	queue, err := events.OpenQueue(ctx, events.QueueOptions{URL: f.queueURL(name), Region: awsfake.Region})
 	f.must(err)
-	dir := agent.Dir(f.t.TempDir())
+	dir := config.Dir(f.t.TempDir())
 	if f.dataDir != "" {
-		dir = agent.Dir(filepath.Join(f.dataDir, name))
+		dir = config.Dir(filepath.Join(f.dataDir, name))
 	}
-	f.must(dir.UpdateConfig(ctx, func(c *agent.Config) error {
+	f.must(dir.UpdateConfig(ctx, func(c *config.Config) error {
 		c.Remote, c.Configuration, c.PollIntervalSecs = remote, name, 3600
 		return nil
 	}))
-	config, err := dir.LoadConfig()
+	conf, err := dir.LoadConfig()
 	f.must(err)
 	a, err := agent.New(agent.Options{
-		Dir: dir, Config: config, Name: name, Store: r, Host: h, Queue: queue, Version: "benchmark",
+		Dir: dir, Config: conf, Name: name, Store: r, Host: h, Queue: queue, Version: "benchmark",
 		Ours: func(n events.Notice) bool { return n.Bucket == bucket && n.Key == key },
 	})
 	f.must(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 )
 
@@ -62,7 +63,7 @@ func TestANewAgentTakesOverFromTheOld(t *testing.T) {
 		first := g.record().Agent
 		two := agentUnit("/usr/local/bin/npcnix-two follow --log-level debug")
 
-		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []agent.Check{{Name: "pulse", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
+		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []config.Check{{Name: "pulse", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
 		p := g.publish(withAgent("in-vain", two))
 		r := p.want(agent.StateRolledBack, "check pulse")
 		p.activated(1)
@@ -98,9 +99,9 @@ func TestANewAgentTakesOverFromTheOld(t *testing.T) {
 }
 
 // hooks tell that they were run, and then run a script.
-func hooks(script string) agent.Hooks {
+func hooks(script string) config.Hooks {
 	command := []string{"/bin/sh", "-c", "echo $NPCNIX_HOOK $NPCNIX_ACTIVATION_ID $NPCNIX_ETAG >>" + hooksLog + "; " + script + "true"}
-	return agent.Hooks{PreActivate: command, PostActivate: command, OnFailure: command}
+	return config.Hooks{PreActivate: command, PostActivate: command, OnFailure: command}
 }
 
 // hooksRan checks which hooks were run for the version, all for one activation.
@@ -139,7 +140,7 @@ func TestAHookIsRunAgainOnlyWhenItWasCutShort(t *testing.T) {
 func TestAVetoChangesNothing(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"retry_delays_secs": []int{1}})
-	g.set(map[string]any{"hooks": agent.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})
+	g.set(map[string]any{"hooks": config.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})
 	p := g.publish(nspawn.System{Version: "unwanted"})
 	p.want(agent.StateRejected, "vetoed by the pre_activate hook", "not today")
 	p.activated(0)

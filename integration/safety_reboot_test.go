@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 	"github.com/npcnix/npcnix/nix/activation"
 )
@@ -30,7 +31,7 @@ var losses = []loss{
 
 func TestAMachineThatGoesDownInTheMiddleComesUpAndFinishes(t *testing.T) {
 	t.Parallel()
-	proof := map[string]any{"checks": []agent.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
+	proof := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
@@ -163,7 +164,7 @@ func TestTheAgentArmsTheDeadMansSwitchThatWasLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
-	g.set(map[string]any{"checks": []agent.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "confirm_timeout_secs": 10})
+	g.set(map[string]any{"checks": []config.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "confirm_timeout_secs": 10})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback.timer npcnix-rollback.service\n[Install]", 1)}
 	p := g.publish(next)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 	"github.com/npcnix/npcnix/nix/activation"
 )
@@ -138,18 +139,18 @@ func TestAFailedCheckTakesTheSystemBack(t *testing.T) {
 	}
 	nobody := closed.Addr().String()
 	_ = closed.Close()
-	checks := func(all ...agent.Check) map[string]any {
+	checks := func(all ...config.Check) map[string]any {
 		return map[string]any{"checks": all, "confirm_timeout_secs": 3}
 	}
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{
-		{name: "http", settings: checks(agent.Check{Name: "shop", HTTP: ill.URL}), state: agent.StateRolledBack, says: []string{"check shop", "404"}},
-		{name: "tcp", settings: checks(agent.Check{Name: "door", TCP: nobody}), state: agent.StateRolledBack, says: []string{"check door", "refused"}},
-		{name: "command", settings: checks(agent.Check{Name: "pulse", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
+		{name: "http", settings: checks(config.Check{Name: "shop", HTTP: ill.URL}), state: agent.StateRolledBack, says: []string{"check shop", "404"}},
+		{name: "tcp", settings: checks(config.Check{Name: "door", TCP: nobody}), state: agent.StateRolledBack, says: []string{"check door", "refused"}},
+		{name: "command", settings: checks(config.Check{Name: "pulse", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
 			state: agent.StateRolledBack, says: []string{"check pulse", "exit status 3", "none"}},
-		{name: "one that hangs", settings: checks(agent.Check{Name: "sloth", Command: []string{"/bin/sleep", "infinity"}, TimeoutSecs: 1}),
+		{name: "one that hangs", settings: checks(config.Check{Name: "sloth", Command: []string{"/bin/sleep", "infinity"}, TimeoutSecs: 1}),
 			state: agent.StateRolledBack, says: []string{"check sloth", "not done in its time"}},
-		{name: "all pass", state: agent.StateApplied, settings: map[string]any{"checks": []agent.Check{
+		{name: "all pass", state: agent.StateApplied, settings: map[string]any{"checks": []config.Check{
 			{HTTP: well.URL}, {TCP: strings.TrimPrefix(well.URL, "http://")}, {Command: []string{"/usr/bin/grep", "-q", "all-pass", "/run/current-system/version"}},
 		}}},
 	})

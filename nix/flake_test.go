@@ -132,7 +132,7 @@ func TestTheTemplateIsAFleetWithTheAgentOfThisFlake(t *testing.T) {
 		t.Fatal(err)
 	}
 	nixtest.Each(t, func(t *testing.T) {
-		args := append(offline(t, "nixpkgs", "github.com/npcnix/npcnix/nixpkgs"), "--json", "--override-input", "npcnix", "path:"+repo, "path:"+fleet+"#nixosConfigurations", "--apply", `
+		args := append(offline(t, "nixpkgs", "npcnix/nixpkgs"), "--json", "--override-input", "npcnix", "path:"+repo, "path:"+fleet+"#nixosConfigurations", "--apply", `
 			builtins.mapAttrs (_: host: builtins.seq host.config.system.build.toplevel.drvPath {
 				text = builtins.fromJSON host.config.environment.etc."npcnix/settings.json".text;
 				version = host.config.services.npcnix.package.given.version;

@@ -16,7 +16,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
@@ -154,10 +154,10 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 	if err := json.Unmarshal([]byte(everythingJSON), &options); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(everythingJSON), new(agent.Config)); err != nil {
+	if err := json.Unmarshal([]byte(everythingJSON), new(config.Config)); err != nil {
 		t.Errorf("the agent refuses the settings: %v", err)
 	}
-	for field := range reflect.TypeFor[agent.Config]().Fields() {
+	for field := range reflect.TypeFor[config.Config]().Fields() {
 		member, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if _, is := options[member]; member != "" && !is && !slices.Contains(notOptions, member) {
 			t.Errorf("%s of config.json has no option", member)
@@ -167,7 +167,7 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 	if len(options) > 0 {
 		nixtest.Skip(t, fmt.Sprintf("this agent does not read %q", slices.Sorted(maps.Keys(options))))
 	}
-	type plain agent.Config // without the methods that let unknown members pass
+	type plain config.Config // without the methods that let unknown members pass
 	strict := json.NewDecoder(strings.NewReader(everythingJSON))
 	strict.DisallowUnknownFields()
 	if err := strict.Decode(new(plain)); err != nil {
@@ -185,7 +185,7 @@ func TestDefaultsInTheDescriptionsAreTheAgents(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatal(err)
 	}
-	want := agent.DefaultConfig()
+	want := config.Default()
 	if got.MinSleepSecs != want.MinSleepSecs || got.MaxSleepSecs != want.MaxSleepSecs || got.MaxSleepAfterHours != want.MaxSleepAfterHours {
 		t.Errorf("defaults.nix has %+v, the agent %d, %d, %d", got, want.MinSleepSecs, want.MaxSleepSecs, want.MaxSleepAfterHours)
 	}
@@ -226,13 +226,13 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		`leaseSecs = 43201;`:                                                      "SQS allows at most 43200",
 		`settleSecs = 300;`:                                                       "settleSecs (300) must be less than confirmTimeoutSecs (300)",
 		`rebootWindow = "03:00-05:00";`:                                           "the host never reboots",
-		`reboot = "when-needed"; rebootWindow = "03:00-03:00";`:                   "it begins when it ends",
+		`reboot = "when-needed"; rebootWindow = "03:00-03:00";`:                   "it begins and ends at the same time",
 		`queueUrl = "https://q/1/a"; remote = "https://h/p";`:                     "https://h/p is not in S3",
 		`queueUrl = "https://q/1/a"; remote = "file:///p";`:                       "file:///p is not in S3",
 		`checks = [ { name = "a"; } ];`:                                           `the check "a" must have exactly one of`,
 		`checks = [ { name = "a"; tcp = "x:1"; http = "http://x"; } ];`:           `the check "a" must have exactly one of`,
 		`checks = [ { name = "a"; tcp = "x:1"; } { name = "a"; tcp = "x:2"; } ];`: "two checks have the same name",
-		`checks = [ { name = "a"; tcp = "x:1"; timeoutSecs = 300; } ];`:           `the check "a" may take 300 seconds`,
+		`checks = [ { name = "a"; tcp = "x:1"; timeoutSecs = 300; } ];`:           `the check "a" can take 300 seconds`,
 		`awsCredentialsFile = "${builtins.storeDir}/x";`:                          "awsCredentialsFile is in the Nix store",
 		`environmentFile = "${builtins.storeDir}/x";`:                             "environmentFile is in the Nix store",
 	} {

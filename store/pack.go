@@ -22,8 +22,9 @@ import (
 // names, contents, links and x bits of the files alone: neither on the machine
 // nor on times, owners or the order of directories.
 //
-// Left out are .git and result* links at the top, and, with a warning each,
-// links that are absolute or lead out of src, sockets, pipes and devices. When
+// Left out are .git and result* links at the top, what Terraform and OpenTofu
+// keep beside their files (state may hold secrets, and changes with each apply),
+// and, with a warning each, links that are absolute or lead out of src, sockets, pipes and devices. When
 // include is not empty, of the directories at the top only those named are
 // packed; files at the top always are. Warn may be nil.
 //
@@ -106,7 +107,7 @@ func (p *packer) dir(ctx context.Context, name string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if name == "" && p.leaveOut(e) {
+		if name == "" && p.leaveOut(e) || ofTerraform(e) {
 			continue
 		}
 		if err := p.entry(ctx, path.Join(name, e.Name()), e.Type()); err != nil {
@@ -125,6 +126,16 @@ func (p *packer) leaveOut(top fs.DirEntry) bool {
 	default:
 		return top.IsDir() && len(p.keep) > 0 && !slices.Contains(p.keep, top.Name())
 	}
+}
+
+// ofTerraform finds the state, its backups and lock, and the folder of plugins, as
+// terraform/remote_s3_upload does.
+func ofTerraform(e fs.DirEntry) bool {
+	name := e.Name()
+	if e.IsDir() {
+		return name == ".terraform"
+	}
+	return strings.HasSuffix(name, ".tfstate") || strings.Contains(name, ".tfstate.")
 }
 
 func (p *packer) entry(ctx context.Context, name string, mode fs.FileMode) error {

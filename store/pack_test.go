@@ -206,10 +206,15 @@ func TestSomeThingsAreLeftOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	// Not at the top, or no link: these are the flake's own.
-	writeFile(t, src, "modules/.git", "x")
-	writeFile(t, src, "results.nix", "x")
-	want["modules/.git"], want["results.nix"] = "file, x false: x", "file, x false: x"
+	for _, name := range []string{"terraform.tfstate", "terraform.tfstate.backup", "infra/.terraform.tfstate.lock.info", "infra/.terraform/plugin"} {
+		writeFile(t, src, name, "secret")
+	}
+	want["infra"] = "directory"
+	// Not at the top, no link, or not state: these are the flake's own.
+	for _, name := range []string{"modules/.git", "results.nix", "infra/main.tf", ".terraform.lock.hcl", "modules/tfstate.nix"} {
+		writeFile(t, src, name, "x")
+		want[name] = "file, x false: x"
+	}
 
 	var warned []string
 	var b bytes.Buffer

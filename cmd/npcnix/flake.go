@@ -41,7 +41,7 @@ func packCommand(c *common) *cobra.Command {
 		Short: "Pack a flake into one file, as remotes hold it",
 		Long: `Pack a flake into one file, as remotes hold it: tar, compressed with zstd. The same files give the
 same bytes, so publishing an unchanged flake changes nothing on any host. Top-level .git and result*
-links are left out.`,
+links are left out, and so are Terraform's state and .terraform directories.`,
 		Example: "  npcnix pack --src ./configurations --dst dev.npcnix\n  aws s3 cp dev.npcnix s3://BUCKET/npcnix/remotes/dev.npcnix",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -11,12 +11,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/store"
 )
 
 // hostStatus is what `status --json` prints.
 type hostStatus struct {
-	Paused          *agent.Pause        `json:"paused,omitempty"`
+	Paused          *config.Pause       `json:"paused,omitempty"`
 	Host            string              `json:"host,omitempty"`
 	Remote          string              `json:"remote,omitempty"`
 	Configuration   string              `json:"configuration,omitempty"`
@@ -77,25 +79,34 @@ running agent, and changes nothing.`,
 
 // hostStatus gathers what is known. A file of the agent's that cannot be read is part of the answer.
 func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error) {
-	config, err := c.config()
+	conf, err := c.conf()
 	if err != nil {
 		return hostStatus{}, err
 	}
-	s := hostStatus{Host: config.Host, Remote: config.Remote, Configuration: config.Configuration, QueueURL: config.QueueURL}
+	s := hostStatus{Host: conf.Host, Remote: store.Redact(conf.Remote), Configuration: conf.Configuration, QueueURL: conf.QueueURL}
 	if s.Host == "" {
 		s.Host, _ = os.Hostname() // for the reader's convenience alone
 	}
-	if config.Paused.Active(time.Now()) {
-		s.Paused = config.Paused
+	if conf.Paused.Active(time.Now()) {
+		s.Paused = conf.Paused
 	}
-	state, err := c.dir().ReadState()
+	state, err := agent.ReadState(c.dir())
 	if errors.Is(err, agent.ErrState) {
 		s.StateError = err.Error()
 	} else if err != nil {
 		return hostStatus{}, err
 	}
 	s.Applied, s.Intent, s.Failure, s.Unsettled = state.Applied, state.Intent, state.Failure, state.Unsettled
-	if f := s.Failure; f != nil && f.RetryToken != config.RetryToken {
+	if s.Applied != nil {
+		s.Applied.Remote = store.Redact(s.Applied.Remote)
+	}
+	if s.Intent != nil {
+		s.Intent.Remote = store.Redact(s.Intent.Remote)
+	}
+	if s.Failure != nil {
+		s.Failure.Remote = store.Redact(s.Failure.Remote)
+	}
+	if f := s.Failure; f != nil && f.RetryToken != conf.RetryToken {
 		s.Failure = nil // a retry was asked for since
 	} else if f != nil && !f.Rejected {
 		s.NextAttempt = f.Next()
@@ -109,7 +120,7 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if a != nil && (!a.Phase.Ended() || a.Phase == activation.RollbackFailed) {
 		s.Activation = a
 	}
-	if s.Agent.Pulse, s.Agent.Running, err = c.dir().Pulse(); err != nil {
+	if s.Agent.Pulse, s.Agent.Running, err = agent.ReadPulse(c.dir()); err != nil {
 		s.Agent.Error = err.Error()
 	}
 	host, err := h.host(c)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
@@ -81,7 +82,7 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 		{"rolled back", func(s *hostStatus) {
 			s.Failure = &agent.Failure{Target: target, Attempts: 1, At: since, Rejected: true, RolledBack: true, Error: "check failed"}
 		}, []string{"latest:        v2 rolled back and rejected after attempt 1 1m 30s ago; `npcnix retry` tries again"}, nil},
-		{"paused", func(s *hostStatus) { s.Paused = (*agent.Pause)(nil).Extend(statusNow.Add(time.Hour), statusNow) },
+		{"paused", func(s *hostStatus) { s.Paused = (*config.Pause)(nil).Extend(statusNow.Add(time.Hour), statusNow) },
 			[]string{"paused (until 2026-03-01T13:00:00Z)", "receiving:     no, as the host is paused: events stay in the queue"}, []string{"active"}},
 		{"not settled", func(s *hostStatus) { s.Unsettled = true },
 			[]string{"problem:       an activation could not be taken back: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`"}, nil},

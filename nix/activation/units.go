@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -90,10 +89,10 @@ func (c *Coordinator) NewlyFailing(ctx context.Context, j Journal, exempt []stri
 	if f.Restarts, err = systemd.Restarts(ctx); err != nil {
 		return f, nix.Blame(ctx, err)
 	}
-	maps.DeleteFunc(f.Restarts, func(name, _ string) bool { return !slices.Contains(j.Ran, name) || matches(exempt, name) })
+	maps.DeleteFunc(f.Restarts, func(name, _ string) bool { return !slices.Contains(j.Ran, name) || systemd.Match(exempt, name) })
 	for _, u := range all {
 		switch {
-		case !u.Failing() || slices.Contains(j.Failed, u.Name) || matches(exempt, u.Name):
+		case !u.Failing() || slices.Contains(j.Failed, u.Name) || systemd.Match(exempt, u.Name):
 		case !slices.Contains(j.Ran, u.Name):
 			f.New = append(f.New, u.Name)
 		case u.Active == "failed":
@@ -103,19 +102,4 @@ func (c *Coordinator) NewlyFailing(ctx context.Context, j Journal, exempt []stri
 		}
 	}
 	return f, nil
-}
-
-func matches(patterns []string, name string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		ok, err := path.Match(p, name)
-		return ok && err == nil
-	})
-}
-
-// CheckUnitPattern returns an error that says what is wrong with a pattern for NewlyFailing.
-func CheckUnitPattern(pattern string) error {
-	if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
-		return fmt.Errorf("unit pattern %q: want a unit's name, with * and ? for what varies", pattern)
-	}
-	return nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -97,4 +99,20 @@ func OwnUnit(ctx context.Context) string {
 		}
 	}
 	return ""
+}
+
+// Match reports whether the name of a unit matches one of the patterns (path.Match).
+func Match(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, err := path.Match(p, name)
+		return ok && err == nil
+	})
+}
+
+// CheckPattern returns an error that says what is wrong with a pattern for Match.
+func CheckPattern(pattern string) error {
+	if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+		return fmt.Errorf("unit pattern %q: want a unit's name, with * and ? for what varies", pattern)
+	}
+	return nil
 }

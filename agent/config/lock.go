@@ -1,9 +1,10 @@
-package agent
+package config
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -17,10 +18,10 @@ var ErrRunning = errors.New("another npcnix follows on this data directory")
 // lock takes the named lock of the data directory, waiting until ctx ends. Where it has to
 // wait it says so once, through waiting.
 func (d Dir) lock(ctx context.Context, name string, waiting func()) (unlock func(), err error) {
-	if err := d.create(); err != nil {
+	if err := d.Create(); err != nil {
 		return nil, err
 	}
-	l := flock.New(d.path(name))
+	l := flock.New(d.Path(name))
 	ok, err := l.TryLock()
 	if err == nil && !ok {
 		if waiting != nil {
@@ -29,10 +30,10 @@ func (d Dir) lock(ctx context.Context, name string, waiting func()) (unlock func
 		ok, err = l.TryLockContext(ctx, 100*time.Millisecond)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("lock %s: %w", d.path(name), err)
+		return nil, fmt.Errorf("lock %s: %w", d.Path(name), err)
 	}
 	if !ok {
-		return nil, fmt.Errorf("lock %s: %w", d.path(name), ctx.Err())
+		return nil, fmt.Errorf("lock %s: %w", d.Path(name), ctx.Err())
 	}
 	return func() { _ = l.Unlock() }, nil
 }
@@ -46,13 +47,13 @@ func (d Dir) LockActivation(ctx context.Context, waiting func()) (unlock func(),
 const followLock = "follow.lock"
 
 // LockFollow takes follow.lock, which keeps a second long-running agent away from the data
-// directory. It waits no longer than a look of [Dir.Pulse] may take: where the lock is taken the
+// directory. It waits no longer than a look of [Dir.Following] may take: where the lock is taken the
 // error wraps ErrRunning.
 func (d Dir) LockFollow() (unlock func(), err error) {
-	if err := d.create(); err != nil {
+	if err := d.Create(); err != nil {
 		return nil, err
 	}
-	path := d.path(followLock)
+	path := d.Path(followLock)
 	l := flock.New(path)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
@@ -70,4 +71,21 @@ func (d Dir) LockFollow() (unlock func(), err error) {
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	return func() { _ = l.Unlock() }, nil
+}
+
+// Following reports whether an agent follows on the data directory, without getting in its way: the
+// lock is held shared, and for a moment.
+func (d Dir) Following() (bool, error) {
+	if _, err := os.Stat(d.Path(followLock)); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	l := flock.New(d.Path(followLock))
+	free, err := l.TryRLock()
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", d.Path(followLock), err)
+	}
+	if free {
+		_ = l.Unlock()
+	}
+	return !free, nil
 }

@@ -24,14 +24,13 @@ func deliveries(n int, ago time.Duration) []Delivery {
 	return ds
 }
 
-// entries returns the receipts, and the timeouts if any, of a batch request in order.
-func entries(c call) (receipts []string, timeouts []any) {
+// receiptsOf returns the receipts of a batch request in order.
+func receiptsOf(c call) (receipts []string) {
 	for _, e := range c.body["Entries"].([]any) {
 		e := e.(map[string]any)
 		receipts = append(receipts, e["ReceiptHandle"].(string))
-		timeouts = append(timeouts, e["VisibilityTimeout"])
 	}
-	return receipts, timeouts
+	return receipts
 }
 
 // refuse answers a batch request, refusing entries by their receipts.
@@ -48,8 +47,17 @@ func refuse(c call, codes map[string]string) any {
 	return map[string]any{"Successful": done, "Failed": failed}
 }
 
-func TestSettlingGoesByTens(t *testing.T) {
-	for name, settle := range map[string]func(*Queue, context.Context, []Delivery) error{
+func TestLease(t *testing.T) {
+	t.Run("is extended and deleted by tens", byTens)
+	t.Run("is extended though others are refused", refusedExtension)
+	t.Run("is deleted at a second try", refusedDeletion)
+	t.Run("is left when a request fails", failedRequest)
+	t.Run("counts in whole seconds up to 12 h after the receive", wholeSeconds)
+	t.Run("is counted from the receive", heldTime)
+}
+
+func byTens(t *testing.T) {
+	for name, request := range map[string]func(*Queue, context.Context, []Delivery) error{
 		"ChangeMessageVisibilityBatch": func(q *Queue, ctx context.Context, ds []Delivery) error { return q.Extend(ctx, ds, time.Minute) },
 		"DeleteMessageBatch":           (*Queue).Ack,
 	} {
@@ -57,7 +65,7 @@ func TestSettlingGoesByTens(t *testing.T) {
 			t.Run(fmt.Sprintf("%s of %d", name, test.deliveries), func(t *testing.T) {
 				s := newServer(t, func(c call) any { return refuse(c, nil) })
 				ds := deliveries(test.deliveries, 0)
-				if err := settle(s.open(t, nil), t.Context(), ds); err != nil {
+				if err := request(s.open(t, nil), t.Context(), ds); err != nil {
 					t.Fatal(err)
 				}
 				if n := len(s.trace()); n != test.requests {
@@ -65,7 +73,7 @@ func TestSettlingGoesByTens(t *testing.T) {
 				}
 				var sent []string
 				for _, c := range s.trace() {
-					receipts, _ := entries(c)
+					receipts := receiptsOf(c)
 					sent = append(sent, receipts...)
 					if c.op != name || len(receipts) > 10 || c.body["QueueUrl"] != s.URL+"/123456789012/web1" {
 						t.Errorf("request is %s of %d entries to %v", c.op, len(receipts), c.body["QueueUrl"])
@@ -81,7 +89,7 @@ func TestSettlingGoesByTens(t *testing.T) {
 	}
 }
 
-func TestExtendReportsTheRefusedAndDoesTheOthers(t *testing.T) {
+func refusedExtension(t *testing.T) {
 	s := newServer(t, func(c call) any {
 		return refuse(c, map[string]string{
 			"receipt-0": "ReceiptHandleIsInvalid", "receipt-3": "InternalError", "receipt-9": "ReceiptHandleIsInvalid", "receipt-11": "ReceiptHandleIsInvalid",
@@ -97,7 +105,7 @@ func TestExtendReportsTheRefusedAndDoesTheOthers(t *testing.T) {
 	}
 }
 
-func TestAckTriesTheRefusedOnceMore(t *testing.T) {
+func refusedDeletion(t *testing.T) {
 	t.Run("which then succeed", func(t *testing.T) {
 		var s *server
 		s = newServer(t, func(c call) any {
@@ -112,7 +120,7 @@ func TestAckTriesTheRefusedOnceMore(t *testing.T) {
 		if n := len(s.trace()); n != 2 {
 			t.Fatalf("%d requests, want 2", n)
 		}
-		if receipts, _ := entries(s.trace()[1]); !reflect.DeepEqual(receipts, []string{"receipt-2", "receipt-7"}) {
+		if receipts := receiptsOf(s.trace()[1]); !reflect.DeepEqual(receipts, []string{"receipt-2", "receipt-7"}) {
 			t.Errorf("tried again: %v, want receipt-2 and receipt-7", receipts)
 		}
 	})
@@ -124,7 +132,7 @@ func TestAckTriesTheRefusedOnceMore(t *testing.T) {
 		}
 		var sizes []int
 		for _, c := range s.trace() {
-			receipts, _ := entries(c)
+			receipts := receiptsOf(c)
 			sizes = append(sizes, len(receipts))
 		}
 		if !reflect.DeepEqual(sizes, []int{10, 1, 1}) {
@@ -133,7 +141,7 @@ func TestAckTriesTheRefusedOnceMore(t *testing.T) {
 	})
 }
 
-func TestSettlingStopsAtARequestThatFails(t *testing.T) {
+func failedRequest(t *testing.T) {
 	var s *server
 	s = newServer(t, func(c call) any {
 		if len(s.calls)%2 == 1 {
@@ -153,43 +161,57 @@ func TestSettlingStopsAtARequestThatFails(t *testing.T) {
 	}
 }
 
-func TestExtendCountsInWholeSecondsUpTo12HoursAfterTheReceive(t *testing.T) {
+func wholeSeconds(t *testing.T) {
+	const nothing = -1 // an error, and no request
 	tests := []struct {
 		name string
 		held time.Duration
 		by   time.Duration
-		want any // seconds; nil for an error without a request
+		want int32 // seconds
 	}{
-		{"whole seconds stay", 0, 2 * time.Minute, 120.0},
-		{"parts of a second count whole", 0, 1200 * time.Millisecond, 2.0},
-		{"a nanosecond is a second", 0, 1, 1.0},
-		{"zero releases", 0, 0, 0.0},
-		{"less than zero releases", 0, -time.Minute, 0.0},
-		{"an hour may be had after 10 h", 10 * time.Hour, time.Hour, 3600.0},
-		{"an hour is cut short after 11 h 30", 11*time.Hour + 30*time.Minute, time.Hour, 1799.0}, // some of the second has passed
-		{"a day is cut to 12 h", 0, 24 * time.Hour, 43199.0},
-		{"nothing is left after 12 h", 12 * time.Hour, time.Minute, nil},
-		{"nothing is left in the last second", 12*time.Hour - 500*time.Millisecond, time.Minute, nil},
-		{"releasing is possible even after 12 h", 13 * time.Hour, 0, 0.0},
+		{"whole seconds stay", 0, 2 * time.Minute, 120},
+		{"parts of a second count whole", 0, 1200 * time.Millisecond, 2},
+		{"a nanosecond is a second", 0, 1, 1},
+		{"zero releases", 0, 0, 0},
+		{"less than zero releases", 0, -time.Minute, 0},
+		{"an hour may be had after 10 h", 10 * time.Hour, time.Hour, 3600},
+		{"an hour is cut short after 11 h 30", 11*time.Hour + 30*time.Minute, time.Hour, 1800},
+		{"a day is cut to 12 h", 0, 24 * time.Hour, 43200},
+		{"part of a second is not rounded beyond 12 h", 500 * time.Millisecond, 24 * time.Hour, 43199},
+		{"nothing is left after 12 h", 12 * time.Hour, time.Minute, nothing},
+		{"nothing is left in the last second", 12*time.Hour - 500*time.Millisecond, time.Minute, nothing},
+		{"releasing is possible even after 12 h", 13 * time.Hour, 0, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s := newServer(t, func(c call) any { return refuse(c, nil) })
-			err := s.open(t, nil).Extend(t.Context(), deliveries(1, test.held), test.by)
-			if test.want == nil {
-				if err == nil || !strings.Contains(err.Error(), "HeldTooLong") || len(s.trace()) != 0 {
-					t.Errorf("%d requests and error %v, want none and one of 12 h", len(s.trace()), err)
+			synctest.Test(t, func(t *testing.T) {
+				var r recorder
+				err := (&Queue{sqs: &r}).Extend(t.Context(), deliveries(1, test.held), test.by)
+				if test.want == nothing {
+					if err == nil || !strings.Contains(err.Error(), "HeldTooLong") || len(r.timeouts) != 0 {
+						t.Errorf("timeouts %d and error %v, want none and one of 12 h", r.timeouts, err)
+					}
+					return
 				}
-				return
-			}
-			if err != nil || len(s.trace()) != 1 {
-				t.Fatalf("%d requests and error %v", len(s.trace()), err)
-			}
-			if _, timeouts := entries(s.trace()[0]); timeouts[0] != test.want {
-				t.Errorf("visibility is set to %v s, want %v", timeouts[0], test.want)
-			}
+				if err != nil || len(r.timeouts) != 1 || r.timeouts[0] != test.want {
+					t.Errorf("timeouts %d and error %v, want %d", r.timeouts, err, test.want)
+				}
+			})
 		})
 	}
+}
+
+// recorder takes every extension, in a synctest bubble, where no time passes on the way.
+type recorder struct {
+	api
+	timeouts []int32
+}
+
+func (r *recorder) ChangeMessageVisibilityBatch(_ context.Context, in *sqs.ChangeMessageVisibilityBatchInput, _ ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityBatchOutput, error) {
+	for _, e := range in.Entries {
+		r.timeouts = append(r.timeouts, e.VisibilityTimeout)
+	}
+	return &sqs.ChangeMessageVisibilityBatchOutput{}, nil
 }
 
 // slow answers each poll after a time, in a synctest bubble, where no sockets are possible.
@@ -208,7 +230,7 @@ func (s *slow) ReceiveMessage(ctx context.Context, _ *sqs.ReceiveMessageInput, _
 	return &sqs.ReceiveMessageOutput{Messages: make([]types.Message, s.gives)}, nil
 }
 
-func TestReceiveKeepsTime(t *testing.T) {
+func keepsTime(t *testing.T) {
 	tests := []struct {
 		name  string
 		queue slow
@@ -248,7 +270,7 @@ func TestReceiveKeepsTime(t *testing.T) {
 	}
 }
 
-func TestHeldCountsFromTheReceive(t *testing.T) {
+func heldTime(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	if got := (Delivery{Received: at}).Held(at.Add(11 * time.Hour)); got != 11*time.Hour {
 		t.Errorf("held for %s, want 11h", got)
@@ -258,7 +280,11 @@ func TestHeldCountsFromTheReceive(t *testing.T) {
 	}
 }
 
-func TestADeliveryPrintsWithoutItsReceipt(t *testing.T) {
+func TestDelivery(t *testing.T) {
+	t.Run("prints without its receipt", hiddenReceipt)
+}
+
+func hiddenReceipt(t *testing.T) {
 	d := Delivery{ID: "id-1", Receives: 2, receipt: "hush"}
 	for _, format := range []string{"%v", "%+v", "%s"} {
 		if got := fmt.Sprintf(format, []Delivery{d}); strings.Contains(got, "hush") || !strings.Contains(got, "id-1") {

@@ -1,18 +1,15 @@
-package agent
+// Package config has the settings of a host: DATA_DIR/config.json, what the NixOS module declares over
+// it, and the data directory itself with its locks.
+package config
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/nix/jsonfile"
+	"github.com/npcnix/npcnix/nix/systemd"
 )
 
 // Config is what the operator set: DATA_DIR/config.json. The Rust npcnix's file is read as it
@@ -63,8 +60,8 @@ type Config struct {
 	rest jsonfile.Unknown
 }
 
-// DefaultConfig returns the settings of a host on which nothing was set.
-func DefaultConfig() Config {
+// Default returns the settings of a host on which nothing was set.
+func Default() Config {
 	return Config{
 		LastReconfiguration: time.Now().UTC().Truncate(time.Second),
 		MinSleepSecs:        5,
@@ -73,55 +70,16 @@ func DefaultConfig() Config {
 	}
 }
 
-// Pause is the operator's wish that nothing be changed: for ever, or until a time.
-type Pause struct {
-	Type  string    `json:"type"` // "indefinitely" or "until"
-	Until time.Time `json:"until,omitzero"`
-}
-
-const (
-	pauseIndefinitely = "indefinitely"
-	pauseUntil        = "until"
-)
-
-// Active reports whether the pause holds at now. A nil pause does not.
-func (p *Pause) Active(now time.Time) bool {
-	return p != nil && (p.Type == pauseIndefinitely || now.Before(p.Until))
-}
-
-func (p *Pause) String() string {
-	switch {
-	case p == nil:
-		return "not paused"
-	case p.Type == pauseIndefinitely:
-		return "paused (indefinitely)"
-	default:
-		return "paused (until " + p.Until.UTC().Format(time.RFC3339) + ")"
-	}
-}
-
-// Extend returns the longer of p and a pause until the given time; a zero time stands for ever.
-func (p *Pause) Extend(until, now time.Time) *Pause {
-	switch {
-	case until.IsZero(), p.Active(now) && p.Type == pauseIndefinitely:
-		return &Pause{Type: pauseIndefinitely}
-	case p.Active(now) && p.Until.After(until):
-		return p
-	default:
-		return &Pause{Type: pauseUntil, Until: until.UTC().Truncate(time.Second)}
-	}
-}
-
 func (c *Config) UnmarshalJSON(data []byte) error {
 	type plain Config
-	p := plain(DefaultConfig())
+	p := plain(Default())
 	rest, err := jsonfile.Decode(data, &p)
 	if err != nil {
 		return err
 	}
 	*c = Config(p)
 	c.rest = rest
-	return c.validate()
+	return c.Validate()
 }
 
 func (c Config) MarshalJSON() ([]byte, error) {
@@ -158,9 +116,10 @@ func (c Config) With(settings []byte) (Config, error) {
 	return result, err
 }
 
-func (c *Config) validate() error {
-	if c.Paused != nil && c.Paused.Type != pauseIndefinitely && c.Paused.Type != pauseUntil {
-		return fmt.Errorf("paused.type is %q: it must be %q or %q", c.Paused.Type, pauseIndefinitely, pauseUntil)
+// Validate returns an error that says which setting cannot be as it is, and why.
+func (c *Config) Validate() error {
+	if err := c.Paused.validate(); err != nil {
+		return err
 	}
 	for name, secs := range map[string]int64{
 		"min_sleep_secs": c.MinSleepSecs, "max_sleep_secs": c.MaxSleepSecs,
@@ -186,7 +145,7 @@ func (c *Config) validate() error {
 		}
 	}
 	for _, pattern := range c.ExemptUnits {
-		if err := activation.CheckUnitPattern(pattern); err != nil {
+		if err := systemd.CheckPattern(pattern); err != nil {
 			return fmt.Errorf("exempt_units: %w", err)
 		}
 	}
@@ -198,18 +157,10 @@ func (c *Config) validate() error {
 	if c.Reboot != "" && c.Reboot != RebootNever && c.Reboot != RebootWhenNeeded {
 		return fmt.Errorf("reboot is %q: it must be %q or %q", c.Reboot, RebootNever, RebootWhenNeeded)
 	}
-	if _, err := parseWindow(c.RebootWindow); err != nil {
+	if _, err := ParseWindow(c.RebootWindow); err != nil {
 		return err
 	}
 	return nil
-}
-
-// Order is what the settings say of an activation that is verified by v.
-func (c Config) Order(v Verifier) activation.Request {
-	return activation.Request{
-		SwitchTimeout: seconds(c.ActivationTimeoutSecs), VerifyTimeout: seconds(c.ConfirmTimeoutSecs),
-		Verify: v.Verify, Keep: int(c.KeepGenerations),
-	}
 }
 
 // maxSeconds bounds every duration an operator can set: a year.
@@ -217,78 +168,3 @@ const maxSeconds = 366 * 24 * 3600
 
 // maxLease is the longest visibility timeout (Amazon SQS API reference, ReceiveMessage).
 const maxLease = 12 * time.Hour
-
-// ErrConfig marks a config.json that cannot be used.
-var ErrConfig = errors.New("config.json cannot be used")
-
-// Dir is the data directory of a host.
-type Dir string
-
-func (d Dir) path(name string) string { return filepath.Join(string(d), name) }
-
-// ConfigPath returns where LoadConfig reads from.
-func (d Dir) ConfigPath() string { return d.path("config.json") }
-
-// LoadConfig reads config.json; where there is none it returns DefaultConfig. A damaged file
-// is an error wrapping ErrConfig, and is left as it is.
-func (d Dir) LoadConfig() (Config, error) {
-	data, err := os.ReadFile(d.ConfigPath())
-	if errors.Is(err, fs.ErrNotExist) {
-		return DefaultConfig(), nil
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("read config: %w", err)
-	}
-	var c Config
-	if err := json.Unmarshal(data, &c); err != nil {
-		return Config{}, fmt.Errorf("%w: %s: %w; mend or move it away, then set it anew with `npcnix config set`", ErrConfig, d.ConfigPath(), err)
-	}
-	return c, nil
-}
-
-// UpdateConfig changes config.json under a lock, atomically. It creates the data directory
-// where there is none.
-func (d Dir) UpdateConfig(ctx context.Context, change func(*Config) error) error {
-	if err := d.create(); err != nil {
-		return err
-	}
-	unlock, err := d.lock(ctx, "config.lock", nil)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	c, err := d.LoadConfig()
-	if err != nil {
-		return err
-	}
-	if !c.Paused.Active(time.Now()) {
-		c.Paused = nil
-	}
-	if err := change(&c); err != nil {
-		return err
-	}
-	if err := c.validate(); err != nil {
-		return err
-	}
-	return jsonfile.Write(d.ConfigPath(), c)
-}
-
-func (d Dir) create() error {
-	if err := os.MkdirAll(string(d), 0o755); err != nil {
-		return fmt.Errorf("create data directory: %w; run as root, or choose another with --data-dir", err)
-	}
-	return nil
-}
-
-// Check creates the data directory where there is none and makes sure that it can be written.
-func (d Dir) Check() error {
-	if err := d.create(); err != nil {
-		return err
-	}
-	probe, err := os.CreateTemp(string(d), ".writable-*")
-	if err != nil {
-		return fmt.Errorf("data directory cannot be written: %w; run as root, or choose another with --data-dir", err)
-	}
-	probe.Close()
-	return os.Remove(probe.Name())
-}
