@@ -64,7 +64,7 @@ func (f *fleet) publish() {
 	dir := f.t.TempDir()
 	f.must(os.WriteFile(filepath.Join(dir, "flake.nix"), fmt.Appendf(nil, "{ outputs = _: { n = %d; }; }\n", f.published), 0o644))
 	var packed bytes.Buffer
-	f.must(store.Pack(f.t.Context(), dir, nil, &packed, nil))
+	f.must(store.Pack(f.t.Context(), dir, &packed, store.PackOptions{}))
 	_, err := f.s3.PutObject(f.t.Context(), &s3.PutObjectInput{
 		Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(packed.Bytes()),
 	})

@@ -163,7 +163,7 @@ func (g *guarded) publish(s nspawn.System) published {
 	// Salted, as a flake that is as the one before changes nothing.
 	g.must(nspawn.Flake(dir, "safety", map[string]nspawn.System{g.name: g.system(s)}))
 	var packed bytes.Buffer
-	g.must(store.Pack(g.t.Context(), dir, nil, &packed, nil))
+	g.must(store.Pack(g.t.Context(), dir, &packed, store.PackOptions{}))
 	p := published{guarded: g, version: s.Version, switched: len(g.m.Switches())}
 	sent := g.count(awsfake.Sent, "")
 	out, err := g.s3.PutObject(g.t.Context(), &s3.PutObjectInput{
