@@ -29,7 +29,19 @@ var losses = []loss{
 	{"reboot", func(g *guarded) { g.m.Reboot() }},
 }
 
-func TestAMachineThatGoesDownInTheMiddleComesUpAndFinishes(t *testing.T) {
+func TestReboot(t *testing.T) {
+	t.Parallel()
+	t.Run("in the middle of an activation lets it finish", downInTheMiddle)
+	t.Run("in the middle of a rollback keeps the old system", downInARollback)
+	t.Run("is waited for where the switch is inhibited", inhibited)
+	t.Run("is waited for where init is another", anotherInit)
+	t.Run("into a system that fails its verification is rolled back", bootedSystemFails)
+	t.Run("that loses the rollback timer makes the agent arm it", timerLost)
+	t.Run("is not tried for ever to roll back", notForEver)
+	t.Run("is made when it is needed", whenNeeded)
+}
+
+func downInTheMiddle(t *testing.T) {
 	t.Parallel()
 	proof := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
 	for _, l := range losses {
@@ -61,7 +73,7 @@ func TestAMachineThatGoesDownInTheMiddleComesUpAndFinishes(t *testing.T) {
 	}
 }
 
-func TestAMachineThatGoesDownOnTheWayBackStaysWithTheOldSystem(t *testing.T) {
+func downInARollback(t *testing.T) {
 	t.Parallel()
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
@@ -102,7 +114,7 @@ func (p published) booting() {
 	p.activated(0)
 }
 
-func TestAnInhibitedSwitchIsForTheNextBoot(t *testing.T) {
+func inhibited(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
@@ -123,7 +135,7 @@ func TestAnInhibitedSwitchIsForTheNextBoot(t *testing.T) {
 	})
 }
 
-func TestAnotherInitIsForTheNextBoot(t *testing.T) {
+func anotherInit(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	p := g.publish(nspawn.System{Version: "one", Init: "systemd 3"})
@@ -132,7 +144,7 @@ func TestAnotherInitIsForTheNextBoot(t *testing.T) {
 	p.want(agent.StateApplied)
 }
 
-func TestABootedSystemThatDoesNotProveItselfIsTakenBack(t *testing.T) {
+func bootedSystemFails(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		units map[string]string
@@ -160,7 +172,7 @@ func TestABootedSystemThatDoesNotProveItselfIsTakenBack(t *testing.T) {
 }
 
 // What npcnix-rearm has armed is lost: the agent sees to it before it has the system prove itself.
-func TestTheAgentArmsTheDeadMansSwitchThatWasLost(t *testing.T) {
+func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
@@ -174,7 +186,7 @@ func TestTheAgentArmsTheDeadMansSwitchThatWasLost(t *testing.T) {
 }
 
 // The boot loader says that it has been set, and has not.
-func TestAMachineIsNotRestartedForEverToGoBack(t *testing.T) {
+func notForEver(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	old := dbus("daemon", "dbus")
@@ -200,7 +212,7 @@ func TestAMachineIsNotRestartedForEverToGoBack(t *testing.T) {
 	}
 }
 
-func TestTheMachineIsRestartedWhenThatIsNeeded(t *testing.T) {
+func whenNeeded(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.m.Reboot() // into a system, as a host always is

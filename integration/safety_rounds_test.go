@@ -51,11 +51,11 @@ const (
 	longestDelay = 2500 * time.Millisecond // of a kill at random, from the publish
 )
 
-// TestKilledAtAnyInstantAHostEndsWithOneSystem publishes version after version, and kills something
+// TestKillRounds publishes version after version, and kills something
 // amid each. Each time the host ends with exactly one of: the new system, which runs, boots, and is
 // acknowledged; or the old one, which runs and boots, and a record that says so. And no version is
 // activated twice unless it was cut short. NPCNIX_TEST_SEED repeats the rounds of another run.
-func TestKilledAtAnyInstantAHostEndsWithOneSystem(t *testing.T) {
+func TestKillRounds(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if given := os.Getenv("NPCNIX_TEST_SEED"); given != "" {

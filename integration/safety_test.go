@@ -331,7 +331,12 @@ func eachSuite(t *testing.T, test func(*testing.T, string)) {
 	}
 }
 
-func TestAGoodVersionIsAppliedOnce(t *testing.T) {
+func TestActivation(t *testing.T) {
+	t.Parallel()
+	t.Run("applies a good version once", appliedOnce)
+}
+
+func appliedOnce(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)

@@ -1,4 +1,4 @@
-package integration
+package rules
 
 import (
 	"os/exec"
@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"cmd/npcnix":        {"cmd/npcnix/doctor", "cmd/npcnix/fleet", "agent", "agent/config", "events", "store", "nix", "nix/activation"},
 }
 
-func TestImportsPointInOneDirection(t *testing.T) {
+func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...").Output()
 	if err != nil {
 		t.Fatal(err)
