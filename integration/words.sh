@@ -32,6 +32,7 @@ by hand\b                                                  # by an operator; man
 \bnix\.Order\b|\bActivateError\b                           # activation.Request, activation.Error
 confirm_?timeout|activation_?timeout                       # verify_timeout_secs, switch_timeout_secs
 "(ordered|confirming|rolling-back|rolled-back|stranded)"   # the phases of nix/activation
+(?-i:[a-z](WayBack|ByHand|DeadMan|BootsNext|Mends?(?![a-z])|Anew|Pro(ve|ves|of|ofs)(?![a-z])|MayNot|LeftAway)) # the same, in names
 (log|slog|logger)[^ ]*\((.*, )?"err",                      # the key is "error"
 WORDS
 )
