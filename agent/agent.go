@@ -20,8 +20,10 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -47,7 +49,7 @@ type Store interface {
 	PutRecord(ctx context.Context, host string, body []byte) error
 }
 
-// Host builds and runs systems. *nix.Host serves.
+// Host builds and runs systems. *activation.Coordinator serves.
 type Host interface {
 	// Current returns the system that runs; zero where that cannot be told.
 	Current(ctx context.Context) (nix.System, error)
@@ -57,19 +59,19 @@ type Host interface {
 	Build(ctx context.Context, dir, configuration string) (nix.System, error)
 	// Activate switches to s, has it verified, and commits to it or takes it back, as o says. When
 	// ctx ends it returns, and the activation goes on for Resume to take up. An
-	// *nix.ActivateError says that it was taken back.
-	Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error)
-	// TakeBack takes back what is only to boot next, if there is such a thing.
-	TakeBack(ctx context.Context) error
+	// *activation.Error says that it was taken back.
+	Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error)
+	// Abandon takes back what is only to boot next, if there is such a thing.
+	Abandon(ctx context.Context) error
 	// Resume brings an activation to its end that an earlier process began, if there is one.
-	Resume(ctx context.Context, o nix.Order) (a nix.Activation, found bool, err error)
+	Resume(ctx context.Context, o activation.Request) (a activation.Journal, found bool, err error)
 }
 
-// Machine is what the agent asks and does beyond systems. *nix.Host serves.
+// Machine is what the agent asks and does beyond systems. *activation.Coordinator serves.
 type Machine interface {
 	// NewlyFailing returns the units that are failing and were not before an activation, but for
 	// those that match one of the patterns of exempt.
-	NewlyFailing(ctx context.Context, a nix.Activation, exempt []string) (nix.Failing, error)
+	NewlyFailing(ctx context.Context, a activation.Journal, exempt []string) (activation.Failing, error)
 	// RebootDue says why the machine is to be restarted for its system to run wholly; "" if not.
 	RebootDue(ctx context.Context) (why string, err error)
 	// Reboot restarts the machine.
@@ -88,7 +90,7 @@ const (
 
 // Options of an agent. Store, Host and Dir are required.
 type Options struct {
-	Dir   Dir
+	Dir   config.Dir
 	Name  string // of the host, in records
 	Store Store
 	Host  Host
@@ -98,17 +100,17 @@ type Options struct {
 	Machine Machine
 	// Reach connects anew to the store and, if asked to, to the queue of the settings, as a process
 	// that was just started would. Nil: what runs is not asked to prove that it can.
-	Reach func(ctx context.Context, c Config, queue bool) error
+	Reach func(ctx context.Context, c config.Config, queue bool) error
 	// BootID tells one boot of the machine from another. Nil: [nix.BootID].
 	BootID func() string
 
 	// Ours tells notices about this host's remote from others. Nil: all are.
 	Ours func(events.Notice) bool
 	// Config holds the settings that Store and Queue were made from, overrides included.
-	Config Config
+	Config config.Config
 	// Override is applied to config.json's settings each time they are read: flags and
 	// environment come before the file. Nil: the file alone counts.
-	Override func(Config) (Config, error)
+	Override func(config.Config) (config.Config, error)
 	// Poke wakes the agent to read config.json and reconcile. Nil: it finds out at the
 	// next poll.
 	Poke <-chan struct{}
@@ -141,7 +143,7 @@ func (o *Options) validate() error {
 		o.Ours = func(events.Notice) bool { return true }
 	}
 	if o.Override == nil {
-		o.Override = func(c Config) (Config, error) { return c, nil }
+		o.Override = func(c config.Config) (config.Config, error) { return c, nil }
 	}
 	if o.BootID == nil {
 		o.BootID = nix.BootID
@@ -163,7 +165,7 @@ type Agent struct {
 	reporter *reporter
 	pulse    *pulse // nil beside a long-running agent, which has its own
 
-	config     Config                      // as last read, overrides included
+	config     config.Config               // as last read, overrides included
 	said       string                      // the status that the service manager was told last
 	idled      time.Time                   // when an event last brought nothing new
 	swept      bool                        // what a killed agent left is gone
@@ -179,7 +181,7 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{Options: o, config: o.Config, reporter: newReporter(o.Log)}
-	if err := a.config.validate(); err != nil {
+	if err := a.config.Validate(); err != nil {
 		return nil, err
 	}
 	if a.config.Remote == "" || a.config.Configuration == "" {
@@ -201,7 +203,7 @@ type round struct {
 	trigger  Trigger
 	held     []events.Delivery // the messages that it is to settle
 	last     bool              // a newer version does not cancel this one's build
-	config   Config
+	config   config.Config
 	state    State
 	previous nix.System // what ran when it began
 	running  nix.System // what runs
@@ -361,8 +363,8 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	if err != nil {
 		return err
 	}
-	if done.Stage == nix.StageBooting {
-		return rebootDue{done.Why}
+	if done.Phase == activation.RebootPending {
+		return rebootDue{done.BootOnlyWhy}
 	}
 	r.times.Activated = time.Now()
 	return nil
@@ -381,15 +383,23 @@ func (a *Agent) stillWanted(r *round) error {
 	return nil
 }
 
+// Order is what the settings say of an activation that is verified by v.
+func Order(c config.Config, v Verifier) activation.Request {
+	return activation.Request{
+		SwitchTimeout: seconds(c.ActivationTimeoutSecs), VerifyTimeout: seconds(c.ConfirmTimeoutSecs),
+		Verify: v.Verify, Keep: int(c.KeepGenerations),
+	}
+}
+
 // order is what an activation for an intent, which may be nil, is to heed.
-func (a *Agent) order(before Config, in *Intent) nix.Order {
-	o := before.Order(Verifier{})
+func (a *Agent) order(before config.Config, in *Intent) activation.Request {
+	o := Order(before, Verifier{})
 	remote := before.Remote
 	if in != nil {
 		o.ID, remote = in.Activation, in.Remote
 	}
 	// The system may bring settings of its own: it is by these that the host lives on.
-	o.Verify = func(ctx context.Context, act nix.Activation) error {
+	o.Verify = func(ctx context.Context, act activation.Journal) error {
 		c, err := a.loadConfig()
 		if err != nil {
 			return fmt.Errorf("the settings cannot be used any more: %w", err)

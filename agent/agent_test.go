@@ -11,8 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -129,7 +131,7 @@ func TestAFailingVersionIsTriedPerScheduleThenRejectedAndTheNextAppliesAtOnce(t 
 
 func TestTheMessageOfAFailedAttemptIsHiddenUntilTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.RetryDelaysSecs = []int64{1000} })
+		r := newRig(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{1000} })
 		r.host.build = func(context.Context) error { return errBuild }
 		r.store.latestErr = errors.New("not yet") // so that the start leaves no failure behind
 		r.start()
@@ -360,7 +362,7 @@ func TestMessagesThatAreNotForThisHostAreDeletedAndSaidOnce(t *testing.T) {
 
 func TestAPausedHostReceivesNothingAndGoesOnAtOnceWhenUnpaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r := newRig(t, func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		r.start()
 		time.Sleep(24 * time.Hour)
 		receives := len(r.of("receive"))
@@ -373,7 +375,7 @@ func TestAPausedHostReceivesNothingAndGoesOnAtOnceWhenUnpaused(t *testing.T) {
 		if rec := r.store.lastRecord(); rec.State != StatePaused || rec.Remote != testRemote || rec.Configuration != "web1" {
 			t.Errorf("record: %+v", rec)
 		}
-		r.configure(func(c *Config) { c.Paused = nil })
+		r.configure(func(c *config.Config) { c.Paused = nil })
 		r.poke <- struct{}{}
 		synctest.Wait()
 		if a := r.state().Applied; a == nil || a.ETag != "v1" {
@@ -391,7 +393,7 @@ func TestAMessageReceivedWhilePausedIsGivenBack(t *testing.T) {
 		r := newRig(t)
 		r.start()
 		synctest.Wait()
-		r.configure(func(c *Config) { c.Paused = &Pause{Type: pauseUntil, Until: time.Now().Add(time.Hour)} })
+		r.configure(func(c *config.Config) { c.Paused = &config.Pause{Type: config.Until, Until: time.Now().Add(time.Hour)} })
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.queue.in <- []events.Delivery{message("m1")} // by the poll in the air
 		synctest.Wait()
@@ -415,7 +417,7 @@ func TestAPauseDuringABuildKeepsItFromBeingActivated(t *testing.T) {
 		r.host.build = func(ctx context.Context) error { sleep(ctx, time.Minute); return ctx.Err() }
 		r.start()
 		time.Sleep(time.Second)
-		r.configure(func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r.configure(func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		time.Sleep(time.Hour)
 		r.end()
 		if got := r.of("activate"); len(got) != 0 {
@@ -430,11 +432,11 @@ func TestAPauseDuringABuildKeepsItFromBeingActivated(t *testing.T) {
 func TestAChangeDuringThePreActivateHookKeepsTheSystemFromBeingActivated(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*config.Config)
 		ends   string // Run's error
 	}{
-		{"a pause", func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} }, "paused"},
-		{"another remote", func(c *Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" }, ErrReconnect.Error()},
+		{"a pause", func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} }, "paused"},
+		{"another remote", func(c *config.Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" }, ErrReconnect.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			// Not in a bubble: a hook is a process.
@@ -442,11 +444,11 @@ func TestAChangeDuringThePreActivateHookKeepsTheSystemFromBeingActivated(t *test
 			r.opts.Once, r.opts.Queue = OnceAny, nil
 			// The hook puts the settings in place that are to be.
 			r.configure(c.change)
-			changed := r.dir.path("changed.json")
+			changed := r.dir.Path("changed.json")
 			if err := os.Rename(r.dir.ConfigPath(), changed); err != nil {
 				t.Fatal(err)
 			}
-			r.configure(func(config *Config) {
+			r.configure(func(config *config.Config) {
 				config.Remote, config.Configuration = testRemote, "web1"
 				config.Hooks.PreActivate = []string{"/bin/mv", changed, r.dir.ConfigPath()}
 			})
@@ -520,13 +522,17 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 	activating := Intent{Target: v2, Stage: StageActivating, Attempt: 1, System: "/nix/store/sys-2", Activation: "id"}
 	last := activating
 	last.Attempt = 4
-	on := func(stage nix.Stage, cutShort bool) *nix.Activation {
-		return &nix.Activation{ID: "id", System: "/nix/store/sys-2", Previous: "/nix/store/old", Stage: stage, CutShort: cutShort, Reason: "why"}
+	on := func(phase activation.Phase, interrupted bool) *activation.Journal {
+		cause := activation.CauseVersion
+		if interrupted {
+			cause = activation.CauseInterrupted
+		}
+		return &activation.Journal{ID: "id", System: "/nix/store/sys-2", Previous: "/nix/store/old", Phase: phase, Cause: cause, Reason: "why"}
 	}
 	for _, c := range []struct {
 		name    string
 		intent  Intent
-		left    *nix.Activation
+		left    *activation.Journal
 		running string
 		trace   []string
 		state   RecordState // of the last record
@@ -535,26 +541,26 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
 		{"killed before the activation was ordered, it is begun anew", activating, nil, "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"what is on disk is an older activation", activating, &nix.Activation{ID: "other", Stage: nix.StageRolledBack}, "/nix/store/old",
+		{"what is on disk is an older activation", activating, &activation.Journal{ID: "other", Phase: activation.RolledBack}, "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"killed before the confirmation was taken note of, nothing is activated again", activating, on(nix.StageConfirmed, false), "/nix/store/sys-2",
+		{"killed before the confirmation was taken note of, nothing is activated again", activating, on(activation.Committed, false), "/nix/store/sys-2",
 			nil, StateApplied},
-		{"killed before the proof, it proves itself to the next agent", activating, on(nix.StageSwitched, false), "/nix/store/sys-2",
+		{"killed before the proof, it proves itself to the next agent", activating, on(activation.Verifying, false), "/nix/store/sys-2",
 			nil, StateApplied},
-		{"the dead man's switch has taken it back, it is rejected", activating, on(nix.StageRolledBack, false), "/nix/store/old",
+		{"the dead man's switch has taken it back, it is rejected", activating, on(activation.RolledBack, false), "/nix/store/old",
 			nil, StateRolledBack},
-		{"it was cut short, it is done again", activating, on(nix.StageRolledBack, true), "/nix/store/old",
+		{"it was cut short, it is done again", activating, on(activation.RolledBack, true), "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"it was cut short at the last attempt, it is rejected", last, on(nix.StageRolledBack, true), "/nix/store/old",
+		{"it was cut short at the last attempt, it is rejected", last, on(activation.RolledBack, true), "/nix/store/old",
 			nil, StateRejected},
-		{"it boots next, it waits for that", activating, on(nix.StageBooting, false), "/nix/store/old",
+		{"it boots next, it waits for that", activating, on(activation.RebootPending, false), "/nix/store/old",
 			nil, StateActivating},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
 				r.store.etag, r.host.system, r.host.running, r.host.left = "v2", "/nix/store/sys-2", c.running, c.left
-				if err := r.dir.saveState(State{Intent: &c.intent}); err != nil {
+				if err := saveState(r.dir, State{Intent: &c.intent}); err != nil {
 					t.Fatal(err)
 				}
 				r.start()
@@ -589,7 +595,7 @@ func TestAFailedActivationLeavesTheNextVersionAndTheOldOneApplicable(t *testing.
 			// As a real switch does: the new system runs, then a unit fails.
 			h.activate = func() error {
 				h.running = "/nix/store/sys-2"
-				return &nix.ActivateError{Activation: nix.Activation{Stage: nix.StageStranded, Reason: "unit failed", Tail: []string{"unit failed"}}}
+				return &activation.Error{Journal: activation.Journal{Phase: activation.RollbackFailed, Reason: "unit failed", Tail: []string{"unit failed"}}}
 			}
 		})
 		r.queue.in <- []events.Delivery{message("m1")}
@@ -622,11 +628,11 @@ func TestASwitchThatSucceedsWithoutRunningTheSystemIsAFailure(t *testing.T) {
 // pretender activates nothing.
 type pretender struct{ *fakeHost }
 
-func (p pretender) Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error) {
-	a := nix.Activation{System: s.Path}
+func (p pretender) Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error) {
+	a := activation.Journal{System: s.Path}
 	if err := o.Verify(ctx, a); err != nil {
-		a.Reason, a.Stage = "verify: "+err.Error(), nix.StageRolledBack
-		return a, &nix.ActivateError{Activation: a}
+		a.Reason, a.Phase = "verify: "+err.Error(), activation.RolledBack
+		return a, &activation.Error{Journal: a}
 	}
 	return a, nil
 }

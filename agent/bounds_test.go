@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/npcnix/npcnix/agent/config"
 )
 
 func TestTheOutputOfACommandIsKeptInPartAndPlain(t *testing.T) {
@@ -38,8 +40,8 @@ func TestTheOutputOfACommandIsKeptInPartAndPlain(t *testing.T) {
 func TestAHookIsToldOfAnErrorThatIsLong(t *testing.T) {
 	// Not in a bubble: a hook is a process.
 	r := newRig(t)
-	out := r.dir.path("told")
-	r.configure(func(c *Config) {
+	out := r.dir.Path("told")
+	r.configure(func(c *config.Config) {
 		c.RetryDelaysSecs = []int64{}
 		c.Hooks.OnFailure = []string{"/bin/sh", "-c", `printf %s "$NPCNIX_ERROR" >"$0"`, out}
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
 )
 
@@ -27,7 +28,7 @@ func (d Decision) String() string {
 // Known is what an agent knows when it decides.
 type Known struct {
 	State
-	Paused       *Pause
+	Paused       *config.Pause
 	RetryToken   string     // the operator's last retry
 	Running      nix.System // zero where it cannot be told
 	CorrectDrift bool

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
 )
 
@@ -35,10 +36,10 @@ func TestDecide(t *testing.T) {
 		{"after a failed activation the applied version is returned to", Known{State: State{Applied: applied, Unsettled: true}, Running: nix.System{Path: "/x"}}, v1, Apply, "returning"},
 		{"what boots next waits for that", Known{State: State{Applied: applied, Intent: &Intent{Target: v2, Stage: StageBooting}}}, v2, Booting, "restart"},
 		{"the applied version is gone back to while another boots next", Known{State: State{Applied: applied, Intent: &Intent{Target: v2, Stage: StageBooting}}, Running: nix.System{Path: "/s1"}}, v1, Apply, "another version boots next"},
-		{"a paused host waits", Known{Paused: &Pause{Type: pauseIndefinitely}}, v1, Wait, "paused"},
-		{"a host paused until later waits", Known{Paused: &Pause{Type: pauseUntil, Until: now.Add(time.Minute)}}, v1, Wait, "2026-11-22T12:01:00Z"},
-		{"a pause that ran out does not count", Known{Paused: &Pause{Type: pauseUntil, Until: now}}, v1, Apply, ""},
-		{"pause comes before force", Known{Paused: &Pause{Type: pauseIndefinitely}, Force: true}, v1, Wait, ""},
+		{"a paused host waits", Known{Paused: &config.Pause{Type: config.Indefinitely}}, v1, Wait, "paused"},
+		{"a host paused until later waits", Known{Paused: &config.Pause{Type: config.Until, Until: now.Add(time.Minute)}}, v1, Wait, "2026-11-22T12:01:00Z"},
+		{"a pause that ran out does not count", Known{Paused: &config.Pause{Type: config.Until, Until: now}}, v1, Apply, ""},
+		{"pause comes before force", Known{Paused: &config.Pause{Type: config.Indefinitely}, Force: true}, v1, Wait, ""},
 		{"force applies what is unchanged", Known{State: State{Applied: applied}, Force: true}, v1, Apply, "asked"},
 		{"before its next attempt a failed target backs off", Known{State: State{Applied: applied, Failure: failed(now.Add(-10*time.Second), 30)}}, v2, BackOff, "12:00:20Z"},
 		{"at its next attempt a failed target applies", Known{State: State{Applied: applied, Failure: failed(now.Add(-30*time.Second), 30)}}, v2, Apply, "attempt 2"},

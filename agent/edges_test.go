@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
@@ -32,7 +33,7 @@ func TestFollowingOnceBesideADaemonLeavesItsFlakeAlone(t *testing.T) {
 		r.opts.Store = fileStore{r.store}
 		r.host.build = func(ctx context.Context) error {
 			sleep(ctx, time.Minute)
-			left, _ := filepath.Glob(r.dir.path("flake-*/flake/flake.nix"))
+			left, _ := filepath.Glob(r.dir.Path("flake-*/flake/flake.nix"))
 			if len(left) == 0 {
 				return errors.New("no flake.nix in the folder: was the right folder packed?")
 			}
@@ -145,7 +146,7 @@ func TestOnceActivateGoesOnWhenTheSystemRanAlready(t *testing.T) {
 
 func TestAPausedHostReceivesNothingWhileTheStoreIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r := newRig(t, func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		r.store.latestErr = errors.New("down")
 		r.start()
 		time.Sleep(time.Hour)
@@ -185,7 +186,7 @@ func (q *realQueue) Ack(context.Context, []events.Delivery) error { return nil }
 
 func TestAPausedHostReceivesNothingOverRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r := newRig(t, func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		q := &realQueue{trace: r.trace, visible: make(chan events.Delivery, 100)}
 		q.visible <- message("m1")
 		r.opts.Queue = q
@@ -265,7 +266,7 @@ func TestAConfigurationChangedDuringABuildIsWhatIsActivated(t *testing.T) {
 		r.host.build = func(ctx context.Context) error { sleep(ctx, time.Minute); return ctx.Err() }
 		r.start()
 		time.Sleep(time.Second)
-		r.configure(func(c *Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" })
+		r.configure(func(c *config.Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" })
 		if err := <-r.done; !errors.Is(err, ErrReconnect) {
 			t.Errorf("Run: %v", err)
 		}
@@ -336,7 +337,7 @@ func TestStoppingIsNotTakenForRecovery(t *testing.T) {
 func TestALockThatCannotBeTakenIsNotBlamedOnTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		if err := os.Mkdir(r.dir.path("activate.lock"), 0o755); err != nil {
+		if err := os.Mkdir(r.dir.Path("activate.lock"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		r.start()
@@ -497,7 +498,7 @@ func TestAFaultThatWasOverIsSaidAgainHoursLater(t *testing.T) {
 			r.queue.in <- []events.Delivery{message("m1")}
 		}},
 		{"state.json", "state.json cannot be written", func(r *rig, m *fakeMachine, on bool) {
-			state := r.dir.path("state.json")
+			state := r.dir.Path("state.json")
 			if !on {
 				if err := os.Remove(state); err != nil {
 					r.t.Error(err)
@@ -518,7 +519,7 @@ func TestAFaultThatWasOverIsSaidAgainHoursLater(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(c *Config) { c.Reboot = RebootWhenNeeded })
+				r := newRig(t, func(c *config.Config) { c.Reboot = config.RebootWhenNeeded })
 				m := &fakeMachine{trace: r.trace}
 				r.opts.Machine, r.opts.BootID = m, m.bootID
 				r.start()

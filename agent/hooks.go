@@ -2,31 +2,16 @@ package agent
 
 import (
 	"context"
-	"time"
 
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/store"
 )
-
-// Hooks are the operator's commands, a program and its arguments each, that are run at an
-// activation: once for an attempt. Those after it are run again where they were cut short, with the
-// same NPCNIX_ACTIVATION_ID.
-type Hooks struct {
-	// PreActivate vetoes the activation by ending with another status than 0. The attempt failed
-	// then, and is made again as others are. Where it is cut short the attempt ends with it, and the
-	// next has another id.
-	PreActivate []string `json:"pre_activate,omitempty"`
-	// PostActivate is run when the new system was confirmed.
-	PostActivate []string `json:"post_activate,omitempty"`
-	// OnFailure is run when an attempt failed: in building, by a veto, or taken back.
-	OnFailure []string `json:"on_failure,omitempty"`
-}
 
 const (
 	HookPreActivate  = "pre_activate"
 	HookPostActivate = "post_activate"
 	HookOnFailure    = "on_failure"
-
-	defaultHookTimeout = 5 * time.Minute
 )
 
 // Hook is a run of a hook that is due. One after an activation is on disk from before it begins until it
@@ -46,7 +31,7 @@ func (e *vetoError) Error() string { return "vetoed by the pre_activate hook: " 
 func (e *vetoError) Unwrap() error { return e.err }
 
 // hookAfter returns the hook that is due after an attempt; nil where the operator has set none.
-func hookAfter(r *round, name string, act nix.Activation, failure error) *Hook {
+func hookAfter(r *round, name string, act activation.Journal, failure error) *Hook {
 	command := r.config.Hooks.PostActivate
 	if name == HookOnFailure {
 		command = r.config.Hooks.OnFailure
@@ -57,7 +42,7 @@ func hookAfter(r *round, name string, act nix.Activation, failure error) *Hook {
 	return newHook(r, name, act, failure)
 }
 
-func newHook(r *round, name string, act nix.Activation, failure error) *Hook {
+func newHook(r *round, name string, act activation.Journal, failure error) *Hook {
 	target := r.target
 	switch {
 	case name == HookOnFailure && r.state.Failure != nil:
@@ -70,7 +55,7 @@ func newHook(r *round, name string, act nix.Activation, failure error) *Hook {
 		"NPCNIX_ACTIVATION_ID":   act.ID,
 		"NPCNIX_SYSTEM":          act.System,
 		"NPCNIX_PREVIOUS_SYSTEM": act.Previous,
-		"NPCNIX_REMOTE":          target.Remote,
+		"NPCNIX_REMOTE":          store.Redact(target.Remote),
 		"NPCNIX_CONFIGURATION":   target.Configuration,
 		"NPCNIX_ETAG":            target.ETag,
 	}
@@ -86,7 +71,7 @@ func (a *Agent) preActivate(ctx context.Context, r *round) error {
 		return nil
 	}
 	in := r.state.Intent
-	h := newHook(r, HookPreActivate, nix.Activation{ID: in.Activation, System: in.System, Previous: r.previous.Path}, nil)
+	h := newHook(r, HookPreActivate, activation.Journal{ID: in.Activation, System: in.System, Previous: r.previous.Path}, nil)
 	tail, err := a.callHook(ctx, r.config, h, r.config.Hooks.PreActivate)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -116,12 +101,8 @@ func (a *Agent) runHook(ctx context.Context, r *round) error {
 	return a.save(r)
 }
 
-func (a *Agent) callHook(ctx context.Context, c Config, h *Hook, command []string) ([]string, error) {
-	timeout := seconds(c.HookTimeoutSecs)
-	if timeout == 0 {
-		timeout = defaultHookTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+func (a *Agent) callHook(ctx context.Context, c config.Config, h *Hook, command []string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.HookTimeout())
 	defer cancel()
 	var env []string
 	for name, value := range h.Env {

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
+	"github.com/npcnix/npcnix/agent/config"
 )
 
 // Pulse is what a running agent knows and nothing else on disk tells: DATA_DIR/agent.json. It is for
@@ -58,14 +58,14 @@ var pulseParts = map[string]string{
 	byStore: "store",
 }
 
-// Pulse returns what the agent wrote last, and whether that agent still runs. Without a file the pulse
+// ReadPulse returns what the agent wrote last, and whether that agent still runs. Without a file the pulse
 // is zero; one that cannot be read is an error, and running is right all the same.
-func (d Dir) Pulse() (p Pulse, running bool, err error) {
-	running, err = d.following()
+func ReadPulse(d config.Dir) (p Pulse, running bool, err error) {
+	running, err = d.Following()
 	if err != nil {
 		return Pulse{}, false, err
 	}
-	data, err := os.ReadFile(d.path(pulseFile))
+	data, err := os.ReadFile(d.Path(pulseFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Pulse{}, running, nil
 	}
@@ -81,33 +81,16 @@ func (d Dir) Pulse() (p Pulse, running bool, err error) {
 	return p, running, nil
 }
 
-// following reports whether an agent follows on the data directory, without getting in its way: the
-// lock is held shared, and for a moment.
-func (d Dir) following() (bool, error) {
-	if _, err := os.Stat(d.path(followLock)); errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	l := flock.New(d.path(followLock))
-	free, err := l.TryRLock()
-	if err != nil {
-		return false, fmt.Errorf("look at %s: %w", d.path(followLock), err)
-	}
-	if free {
-		_ = l.Unlock()
-	}
-	return !free, nil
-}
-
 // pulse writes agent.json: on change, and at most once a second. A nil pulse does nothing.
 type pulse struct {
-	dir     Dir
+	dir     config.Dir
 	changed chan struct{} // holds one when there is something to write
 
 	mu  sync.Mutex
 	now Pulse
 }
 
-func newPulse(dir Dir, version string) *pulse {
+func newPulse(dir config.Dir, version string) *pulse {
 	p := &pulse{dir: dir, changed: make(chan struct{}, 1)}
 	p.now = Pulse{Schema: pulseSchema, PID: os.Getpid(), Started: time.Now().UTC(), Version: version}
 	p.changed <- struct{}{}
@@ -216,8 +199,8 @@ func (p *pulse) write() {
 		return
 	}
 	// Renamed, so that nobody reads half of it.
-	next := p.dir.path("." + pulseFile)
+	next := p.dir.Path("." + pulseFile)
 	if err := os.WriteFile(next, append(data, '\n'), 0o600); err == nil {
-		_ = os.Rename(next, p.dir.path(pulseFile))
+		_ = os.Rename(next, p.dir.Path(pulseFile))
 	}
 }

@@ -10,13 +10,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 )
 
 // pulse is what agent.json says now.
 func (r *rig) pulse() Pulse {
 	r.t.Helper()
-	p, _, err := r.dir.Pulse()
+	p, _, err := ReadPulse(r.dir)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func TestARunBesideTheAgentLeavesItsPulseAlone(t *testing.T) {
 		if err := <-r.done; err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(r.dir.path(pulseFile)); err == nil {
+		if _, err := os.Stat(r.dir.Path(pulseFile)); err == nil {
 			t.Error("follow --once wrote agent.json")
 		}
 	})
@@ -88,7 +89,7 @@ func TestARunBesideTheAgentLeavesItsPulseAlone(t *testing.T) {
 
 func TestThePulseIsWrittenOnceASecondAtMostAndOnlyOnChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir := Dir(t.TempDir())
+		dir := config.Dir(t.TempDir())
 		p := newPulse(dir, "test")
 		var running sync.WaitGroup
 		ctx, stop := context.WithCancel(t.Context())
@@ -97,7 +98,7 @@ func TestThePulseIsWrittenOnceASecondAtMostAndOnlyOnChange(t *testing.T) {
 		for range 400 { // 10 s
 			p.update(func(now *Pulse) { now.Next = time.Now() })
 			time.Sleep(25 * time.Millisecond)
-			data, err := os.ReadFile(dir.path(pulseFile))
+			data, err := os.ReadFile(dir.Path(pulseFile))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,33 +108,33 @@ func TestThePulseIsWrittenOnceASecondAtMostAndOnlyOnChange(t *testing.T) {
 			t.Errorf("%d writes in 10 s of changes", len(seen))
 		}
 		time.Sleep(5 * time.Second)
-		if err := os.Remove(dir.path(pulseFile)); err != nil {
+		if err := os.Remove(dir.Path(pulseFile)); err != nil {
 			t.Fatal(err)
 		}
 		p.part("queue", nil)
 		time.Sleep(2 * time.Second)
-		if err := os.Remove(dir.path(pulseFile)); err != nil {
+		if err := os.Remove(dir.Path(pulseFile)); err != nil {
 			t.Errorf("a change was not written: %v", err)
 		}
 		p.part("queue", nil)
 		p.part("unheard of", errors.New("x"))
 		p.update(func(*Pulse) {})
 		time.Sleep(2 * time.Second)
-		if _, err := os.Stat(dir.path(pulseFile)); err == nil {
+		if _, err := os.Stat(dir.Path(pulseFile)); err == nil {
 			t.Error("written without a change")
 		}
 		p.update(func(now *Pulse) { now.ETag = "last" })
 		stop()
 		running.Wait()
-		if last, _, err := dir.Pulse(); err != nil || last.ETag != "last" {
+		if last, _, err := ReadPulse(dir); err != nil || last.ETag != "last" {
 			t.Errorf("the last change: %+v, %v", last, err)
 		}
 	})
 }
 
 func TestWhetherAnAgentRunsIsToldByItsLockAlone(t *testing.T) {
-	dir := Dir(t.TempDir())
-	if p, running, err := dir.Pulse(); running || err != nil || p.PID != 0 {
+	dir := config.Dir(t.TempDir())
+	if p, running, err := ReadPulse(dir); running || err != nil || p.PID != 0 {
 		t.Errorf("where none ever ran: %+v, %v, %v", p, running, err)
 	}
 	if entries, err := os.ReadDir(string(dir)); err != nil || len(entries) != 0 {
@@ -143,25 +144,25 @@ func TestWhetherAnAgentRunsIsToldByItsLockAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, running, err := dir.Pulse(); !running || err != nil {
+	if _, running, err := ReadPulse(dir); !running || err != nil {
 		t.Errorf("while one runs: %v, %v", running, err)
 	}
 	for _, damaged := range []string{"{", `{"schema": 7}`} {
-		if err := os.WriteFile(dir.path(pulseFile), []byte(damaged), 0o600); err != nil {
+		if err := os.WriteFile(dir.Path(pulseFile), []byte(damaged), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if p, running, err := dir.Pulse(); !running || err == nil || p.PID != 0 {
+		if p, running, err := ReadPulse(dir); !running || err == nil || p.PID != 0 {
 			t.Errorf("%s: %+v, %v, %v", damaged, p, running, err)
 		}
 	}
 	unlock()
-	if _, running, _ := dir.Pulse(); running {
+	if _, running, _ := ReadPulse(dir); running {
 		t.Error("one that has ended runs")
 	}
 }
 
 func TestLookingWhetherAnAgentRunsKeepsNoneFromStarting(t *testing.T) {
-	dir := Dir(t.TempDir())
+	dir := config.Dir(t.TempDir())
 	var looking sync.WaitGroup
 	stop := make(chan struct{})
 	looking.Go(func() {
@@ -170,7 +171,7 @@ func TestLookingWhetherAnAgentRunsKeepsNoneFromStarting(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				if _, _, err := dir.Pulse(); err != nil {
+				if _, _, err := ReadPulse(dir); err != nil {
 					t.Errorf("look: %v", err)
 					return
 				}

@@ -2,80 +2,14 @@ package agent
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
 )
 
-// Reboot says whether the agent restarts the machine when that is due.
-type Reboot string
-
-const (
-	RebootNever      Reboot = "never"
-	RebootWhenNeeded Reboot = "when-needed"
-)
-
-const (
-	rebootSpread = time.Hour       // without a window: restarts of a fleet are spread over this
-	rebootAgain  = 5 * time.Minute // after one that was asked for and did not come
-)
-
-// window is a part of the day, in local time.
-type window struct{ from, to time.Duration } // since midnight; equal: the whole day
-
-// parseWindow reads "HH:MM-HH:MM", which may go beyond midnight.
-func parseWindow(s string) (window, error) {
-	if s == "" {
-		return window{}, nil
-	}
-	var h1, m1, h2, m2 int
-	var rest string
-	n, _ := fmt.Sscanf(s+" .", "%2d:%2d-%2d:%2d %s", &h1, &m1, &h2, &m2, &rest)
-	if n != 5 || rest != "." || h1 < 0 || m1 < 0 || h2 < 0 || m2 < 0 || h1 > 23 || h2 > 23 || m1 > 59 || m2 > 59 || h1 == h2 && m1 == m2 {
-		return window{}, fmt.Errorf("reboot_window is %q: want a time of the day from and to, such as 03:00-05:00", s)
-	}
-	at := func(h, m int) time.Duration { return time.Duration(h)*time.Hour + time.Duration(m)*time.Minute }
-	return window{at(h1, m1), at(h2, m2)}, nil
-}
-
-// next returns when the window opens, or now where it is open, and when it closes then. A window of the
-// whole day closes a while from now.
-func (w window) next(now time.Time) (opens, closes time.Time) {
-	if w.from == w.to {
-		return now, now.Add(rebootSpread)
-	}
-	// By the calendar, as days with a change of the clock are longer or shorter.
-	on := func(day int, at time.Duration) time.Time {
-		return time.Date(now.Year(), now.Month(), now.Day()+day, 0, int(at/time.Minute), 0, 0, now.Location())
-	}
-	for day := -1; ; day++ {
-		opens, closes = on(day, w.from), on(day, w.to)
-		if w.to < w.from {
-			closes = on(day+1, w.to)
-		}
-		if closes.After(now) && closes.After(opens) {
-			if opens.Before(now) {
-				opens = now
-			}
-			return opens, closes
-		}
-	}
-}
-
-// pick returns a random moment of the window that is open at now, or else opens next, so that a fleet
-// does not restart all at one time.
-func (w window) pick(now time.Time) time.Time {
-	opens, closes := w.next(now)
-	return opens.Add(rand.N(closes.Sub(opens)))
-}
-
-// open reports whether the window is open.
-func (w window) open(now time.Time) bool {
-	opens, _ := w.next(now)
-	return !opens.After(now)
-}
+// rebootAgain is how long after a restart that was asked for and did not come it is asked for again.
+const rebootAgain = 5 * time.Minute
 
 // restartedFor reports whether the machine was restarted for the system, and has come up since.
 func (s State) restartedFor(system, boot string) bool {
@@ -112,7 +46,7 @@ func (a *Agent) lookForReboot(ctx context.Context, r *round) {
 // due again after that, a restart does not help.
 func (a *Agent) planRestart(r *round, system string) {
 	c := r.config
-	if r.reboot == "" || c.Reboot != RebootWhenNeeded || c.Paused.Active(time.Now()) || a.Machine == nil || a.Once != "" {
+	if r.reboot == "" || c.Reboot != config.RebootWhenNeeded || c.Paused.Active(time.Now()) || a.Machine == nil || a.Once != "" {
 		a.restart = restart{}
 		return
 	}
@@ -128,11 +62,11 @@ func (a *Agent) planRestart(r *round, system string) {
 	if a.restart.system == system && a.restart.from == r.running.Path && a.restart.window == c.RebootWindow {
 		return
 	}
-	w, err := parseWindow(c.RebootWindow)
+	w, err := config.ParseWindow(c.RebootWindow)
 	if err != nil {
 		return // a config.json that holds it is refused
 	}
-	a.restart = restart{at: w.pick(time.Now()), from: r.running.Path, window: c.RebootWindow, system: system}
+	a.restart = restart{at: w.Pick(time.Now()), from: r.running.Path, window: c.RebootWindow, system: system}
 	a.Log.Warn("a restart of the machine is due", "why", r.reboot, "at", a.restart.at.Format(time.RFC3339))
 }
 
@@ -152,13 +86,13 @@ func (a *Agent) restartMachine(ctx context.Context) {
 	if err != nil {
 		c = a.config // reported by the next round
 	}
-	if c.Reboot != RebootWhenNeeded || c.Paused.Active(time.Now()) {
+	if c.Reboot != config.RebootWhenNeeded || c.Paused.Active(time.Now()) {
 		a.restart = restart{}
 		return
 	}
 	a.restart.window = c.RebootWindow
-	if w, err := parseWindow(c.RebootWindow); err != nil || !w.open(time.Now()) {
-		a.restart.at = w.pick(time.Now()) // a build took its time, or the clock was set
+	if w, err := config.ParseWindow(c.RebootWindow); err != nil || !w.Open(time.Now()) {
+		a.restart.at = w.Pick(time.Now()) // a build took its time, or the clock was set
 		return
 	}
 	a.restart.at = time.Now().Add(rebootAgain)
@@ -169,7 +103,7 @@ func (a *Agent) restartMachine(ctx context.Context) {
 		return // somebody activates by hand
 	}
 	defer unlock()
-	state, err := a.Dir.ReadState()
+	state, err := ReadState(a.Dir)
 	if err == nil {
 		var running nix.System
 		if running, err = a.Host.Current(ctx); err == nil && running.Path != a.restart.from {
@@ -184,7 +118,7 @@ func (a *Agent) restartMachine(ctx context.Context) {
 	if err == nil {
 		// On disk before it is asked for, and counts only once it has come.
 		state.Restarted, state.RestartedIn = a.restart.system, a.BootID()
-		err = a.Dir.saveState(state)
+		err = saveState(a.Dir, state)
 	}
 	if err == nil {
 		a.Log.Warn("restarting the machine", "system", a.restart.system)

@@ -71,16 +71,7 @@ const (
 	// 1 MiB is not read by package store.
 	maxError = 8 << 10
 	maxTail  = 64 << 10
-
-	defaultRecordRefreshSecs = 3600
 )
-
-func (c Config) recordRefreshSecs() int64 {
-	if c.RecordRefreshSecs != nil {
-		return *c.RecordRefreshSecs
-	}
-	return defaultRecordRefreshSecs
-}
 
 // says reports whether both records tell a reader the same.
 func (r Record) says(o Record) bool {

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -55,16 +57,16 @@ const (
 func (h hindrance) Unwrap() error { return h.error }
 
 // loadConfig reads config.json, overrides included.
-func (a *Agent) loadConfig() (Config, error) {
+func (a *Agent) loadConfig() (config.Config, error) {
 	c, err := a.Dir.LoadConfig()
 	if err != nil {
-		return Config{}, err
+		return config.Config{}, err
 	}
 	return a.Override(c)
 }
 
 // connects reports whether an agent made with the settings o reaches what c names.
-func (c Config) connects(o Config) bool {
+func connects(c, o config.Config) bool {
 	return c.Remote == o.Remote && c.RemoteRegion == o.RemoteRegion && c.QueueURL == o.QueueURL &&
 		c.Host == o.Host && c.LeaseSecs == o.LeaseSecs
 }
@@ -78,18 +80,18 @@ func (a *Agent) recall(ctx context.Context, r *round) error {
 		a.reporter.worked("config", "config.json can be used again")
 		a.config = c
 	}
-	if !a.config.connects(a.Options.Config) {
+	if !connects(a.config, a.Options.Config) {
 		return ErrReconnect
 	}
 	r.config = a.config
 	a.inbox.setOpen(!r.config.Paused.Active(time.Now()))
-	a.recorder.setRefresh(seconds(r.config.recordRefreshSecs()))
+	a.recorder.setRefresh(r.config.RecordRefresh())
 	running, err := a.Host.Current(ctx)
 	if err != nil {
 		return hindrance{byMachine, err}
 	}
 	r.previous, r.running = running, running
-	r.state, err = a.Dir.loadState(r.config, running, a.Log)
+	r.state, err = loadState(a.Dir, r.config, running, a.Log)
 	if err != nil {
 		return hindrance{byMachine, err}
 	}
@@ -112,7 +114,7 @@ func (a *Agent) recall(ctx context.Context, r *round) error {
 func (a *Agent) resume(ctx context.Context, r *round) error {
 	in := r.state.Intent
 	act, found, err := a.Host.Resume(ctx, a.order(r.config, in))
-	var failed *nix.ActivateError
+	var failed *activation.Error
 	if err != nil && !errors.As(err, &failed) {
 		return hindrance{byMachine, err}
 	}
@@ -122,12 +124,12 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		}
 		r.previous = r.running
 	}
-	if found && act.Stage == nix.StageBooting {
+	if found && act.Phase == activation.RebootPending {
 		r.bootsNext, r.bootsFrom = act.System, act.Previous
 	}
 	switch ours := found && in != nil && in.Activation != "" && act.ID == in.Activation; {
 	case in == nil:
-	case !ours, failed != nil && failed.Busy:
+	case !ours, failed != nil && failed.Cause == activation.CauseBusy:
 		// The work was cut short before anything was changed.
 		r.state.Intent = nil
 		if err := a.save(r); err != nil {
@@ -140,7 +142,7 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		if err := a.save(r); err != nil {
 			return err
 		}
-	case act.Stage == nix.StageBooting:
+	case act.Phase == activation.RebootPending:
 		in.Stage = StageBooting
 	default:
 		a.Log.Info("the activation that was under way when the agent ended is complete", "system", act.System)
@@ -159,24 +161,24 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 
 // takenBack takes note of an activation that failed, and whose version is not tried again unless it
 // was no fault of its own.
-func (a *Agent) takenBack(r *round, t Target, e *nix.ActivateError) {
+func (a *Agent) takenBack(r *round, t Target, e *activation.Error) {
 	r.setFailure(t, r.attempt, e, e.Tail)
 	f := r.state.Failure
-	if e.CutShort && e.ByHand == "" && !e.Stranded() {
+	if e.Cause.Transient() && !e.RollbackFailed() {
 		f.DelaySecs = 0
 	} else {
-		f.Rejected, f.RolledBack = true, !e.Stranded()
+		f.Rejected, f.RolledBack = true, !e.RollbackFailed()
 	}
 	// Else what runs is the previous system, and so what was applied, or chosen by somebody.
 	strange := r.state.Applied == nil || r.running.Path != r.state.Applied.System
 	// What boots was not set anew where the activation did not come to that.
-	r.state.Unsettled = e.Stranded() || r.state.Unsettled && (strange || !e.Installed)
-	r.state.Hook = hookAfter(r, HookOnFailure, e.Activation, e)
+	r.state.Unsettled = e.RollbackFailed() || r.state.Unsettled && (strange || !e.Installed)
+	r.state.Hook = hookAfter(r, HookOnFailure, e.Journal, e)
 }
 
 // save makes the round's state durable; not to be able to is this machine's fault.
 func (a *Agent) save(r *round) error {
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		return hindrance{byMachine, err}
 	}
 	a.reporter.worked("state", "state.json can be written again")
@@ -199,7 +201,7 @@ func (r *round) setApplied(t Target, system string) {
 
 // setFailure takes note of a failed attempt and plans the next, or rejects the target.
 func (r *round) setFailure(t Target, attempt int, err error, tail []string) {
-	delay, again := r.config.retryDelay(attempt)
+	delay, again := r.config.RetryDelay(attempt)
 	r.state.Failure = &Failure{
 		Target: t, Attempts: attempt, At: time.Now().UTC(), DelaySecs: jitter(delay, 0.1).Seconds(),
 		Error: err.Error(), Tail: tail, RetryToken: r.config.RetryToken,
@@ -278,7 +280,7 @@ func (a *Agent) takeBack(ctx context.Context, r *round) error {
 		return nil
 	}
 	a.Log.Info("taking back the system that was to boot next", "system", r.bootsNext)
-	if err := a.Host.TakeBack(ctx); err != nil {
+	if err := a.Host.Abandon(ctx); err != nil {
 		return hindrance{byMachine, err}
 	}
 	r.bootsNext = ""
@@ -308,14 +310,14 @@ func (a *Agent) applied(ctx context.Context, r *round, s nix.System) outcome {
 		r.config = c // the system may have brought hooks of its own
 	}
 	if in := r.state.Intent; in.Stage == StageActivating {
-		r.state.Hook = hookAfter(r, HookPostActivate, nix.Activation{ID: in.Activation, System: s.Path, Previous: r.previous.Path}, nil)
+		r.state.Hook = hookAfter(r, HookPostActivate, activation.Journal{ID: in.Activation, System: s.Path, Previous: r.previous.Path}, nil)
 	}
 	r.setApplied(r.target, s.Path)
 	r.running = s
 	a.lookForReboot(ctx, r)
 	a.Force = false
 	a.since = r.state.Applied.At
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		// The host runs the target; without memory of it the next round finds that out.
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
@@ -334,7 +336,7 @@ func (a *Agent) applied(ctx context.Context, r *round, s nix.System) outcome {
 
 // failed ends a round whose target could not be reached.
 func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
-	var back *nix.ActivateError
+	var back *activation.Error
 	switch {
 	case errors.Is(err, errNewer) || errors.Is(err, store.ErrChanged):
 		a.Log.Info("begun anew", "etag", r.target.ETag, "why", err)
@@ -350,7 +352,7 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 		return a.booting(ctx, r, err)
 	case ctx.Err() != nil && (r.state.Intent.Stage != StageActivating || errors.Is(err, ctx.Err())):
 		return a.hindered(ctx, r, err)
-	case errors.As(err, &back) && back.Busy:
+	case errors.As(err, &back) && back.Cause == activation.CauseBusy:
 		return a.hindered(ctx, r, hindrance{byMachine, err})
 	case errors.Is(err, nix.ErrMachine) && back == nil:
 		return a.hindered(ctx, r, hindrance{byMachine, err})
@@ -364,11 +366,11 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 	if back != nil {
 		a.takenBack(r, r.target, back)
 	} else {
-		act := nix.Activation{ID: r.state.Intent.Activation, System: r.state.Intent.System, Previous: r.running.Path}
+		act := activation.Journal{ID: r.state.Intent.Activation, System: r.state.Intent.System, Previous: r.running.Path}
 		r.setFailure(r.target, r.attempt, err, logTail(err))
 		r.state.Hook = hookAfter(r, HookOnFailure, act, err)
 	}
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
 	f := r.state.Failure
@@ -410,7 +412,7 @@ func (a *Agent) booting(ctx context.Context, r *round, why error) outcome {
 	r.state.Intent.Stage, r.state.Failure = StageBooting, nil
 	r.bootsNext, r.bootsFrom = r.state.Intent.System, r.running.Path
 	a.lookForReboot(ctx, r)
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
 	a.Force = false
@@ -423,7 +425,7 @@ func (a *Agent) booting(ctx context.Context, r *round, why error) outcome {
 // forget takes the intent back.
 func (a *Agent) forget(r *round) {
 	r.state.Intent = nil
-	if err := a.Dir.saveState(r.state); err != nil {
+	if err := saveState(a.Dir, r.state); err != nil {
 		a.reporter.failed("state", "state.json cannot be written", err)
 	}
 }
@@ -444,7 +446,7 @@ func logTail(err error) []string {
 // report asks for the host's record to be brought up to date.
 func (a *Agent) report(r *round, s RecordState) {
 	rec := Record{
-		Remote: r.target.Remote, Configuration: r.target.Configuration,
+		Remote: store.Redact(r.target.Remote), Configuration: r.target.Configuration,
 		Version: RecordVersion{r.target.ETag, r.target.VersionID},
 		State:   s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times, RebootDue: r.reboot != "",
@@ -474,7 +476,7 @@ func (a *Agent) status(s string) {
 
 // sweep removes what an agent that was killed left in the data directory.
 func (a *Agent) sweep() {
-	left, _ := filepath.Glob(a.Dir.path(flakePrefix + "*"))
+	left, _ := filepath.Glob(a.Dir.Path(flakePrefix + "*"))
 	for _, dir := range left {
 		_ = os.RemoveAll(dir)
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 )
 
@@ -99,7 +100,7 @@ func (a *Agent) fulfilled(out outcome) (bool, error) {
 	case OnceActivate:
 		return (out.kind == outcomeApplied || out.kind == outcomeBooting) && out.fresh, nil
 	case OnceAny:
-		_, again := a.config.retryDelay(a.hindrances + 1)
+		_, again := a.config.RetryDelay(a.hindrances + 1)
 		switch {
 		case out.kind == outcomeApplied && out.err != nil:
 			return true, fmt.Errorf("%w; --correct-drift switches it back", out.err)
@@ -163,14 +164,14 @@ func (a *Agent) await(ctx context.Context, out outcome, started bool) Trigger {
 
 // delay says how long to wait after a round for the next poll or attempt.
 func (a *Agent) delay(out outcome, healthyQueue bool) time.Duration {
-	poll := a.config.pollInterval(healthyQueue, time.Since(a.since))
+	poll := pollInterval(a.config, healthyQueue, time.Since(a.since))
 	switch out.kind {
 	case outcomeHindered:
 		return time.Until(out.next)
 	case outcomeFailed:
 		return min(poll, time.Until(out.next))
 	case outcomePaused:
-		if p := a.config.Paused; p != nil && p.Type == pauseUntil {
+		if p := a.config.Paused; p != nil && p.Type == config.Until {
 			return min(pausedLook, time.Until(p.Until))
 		}
 		return pausedLook

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/jsonfile"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -50,7 +52,7 @@ type State struct {
 	Restarted   string `json:"restarted_for,omitempty"`
 	RestartedIn string `json:"restarted_in_boot,omitempty"`
 
-	rest unknown
+	rest jsonfile.Unknown
 }
 
 // Applied is the last target that was reached.
@@ -109,7 +111,7 @@ func (f *Failure) Next() time.Time {
 func (s *State) UnmarshalJSON(data []byte) error {
 	type plain State
 	var p plain
-	rest, err := decodeKeeping(data, &p)
+	rest, err := jsonfile.Decode(data, &p)
 	if err != nil {
 		return err
 	}
@@ -123,7 +125,7 @@ func (s *State) UnmarshalJSON(data []byte) error {
 
 func (s State) MarshalJSON() ([]byte, error) {
 	type plain State
-	return encodeKeeping(plain(s), s.rest)
+	return jsonfile.Encode(plain(s), s.rest)
 }
 
 // ErrState marks a state.json that cannot be read.
@@ -131,8 +133,8 @@ var ErrState = errors.New("state.json cannot be read")
 
 // ReadState reads state.json without changing anything; where there is none it returns an
 // empty state. A damaged one is an error wrapping ErrState.
-func (d Dir) ReadState() (State, error) {
-	data, err := os.ReadFile(d.path("state.json"))
+func ReadState(d config.Dir) (State, error) {
+	data, err := os.ReadFile(d.Path("state.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return State{Schema: stateSchema}, nil
 	}
@@ -149,11 +151,11 @@ func (d Dir) ReadState() (State, error) {
 // loadState is ReadState for the agent: a damaged file is set aside and reported, and the host
 // heals by reconciling. Where there is none yet, what the Rust npcnix left in config.json
 // serves, so that taking a host over builds nothing anew.
-func (d Dir) loadState(c Config, running nix.System, log *slog.Logger) (State, error) {
-	s, err := d.ReadState()
+func loadState(d config.Dir, c config.Config, running nix.System, log *slog.Logger) (State, error) {
+	s, err := ReadState(d)
 	if errors.Is(err, ErrState) {
-		aside := d.path("state.json.damaged")
-		if err := os.Rename(d.path("state.json"), aside); err != nil {
+		aside := d.Path("state.json.damaged")
+		if err := os.Rename(d.Path("state.json"), aside); err != nil {
 			return State{}, fmt.Errorf("set damaged state aside: %w", err)
 		}
 		log.Warn("state.json could not be read; set aside, starting afresh", "error", err, "aside", aside)
@@ -168,16 +170,16 @@ func (d Dir) loadState(c Config, running nix.System, log *slog.Logger) (State, e
 			System: running.Path,
 			At:     c.LastReconfiguration,
 		}
-		return s, d.saveState(s)
+		return s, saveState(d, s)
 	}
 	return s, nil
 }
 
 // saveState makes s durable before it returns.
-func (d Dir) saveState(s State) error {
+func saveState(d config.Dir, s State) error {
 	s.Schema = max(s.Schema, stateSchema)
-	if err := d.create(); err != nil {
+	if err := d.Create(); err != nil {
 		return err
 	}
-	return writeJSON(d.path("state.json"), s)
+	return jsonfile.Write(d.Path("state.json"), s)
 }

@@ -11,42 +11,27 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
-const (
-	defaultSettleSecs  = 5
-	defaultConfirmSecs = 300         // as of package nix
-	unitLook           = time.Second // between looks at units
-)
-
-func (c Config) confirmTimeoutSecs() int64 {
-	if c.ConfirmTimeoutSecs != 0 {
-		return c.ConfirmTimeoutSecs
-	}
-	return defaultConfirmSecs
-}
-
-func (c Config) settleSecs() int64 {
-	if c.SettleSecs != nil {
-		return *c.SettleSecs
-	}
-	return defaultSettleSecs
-}
+// unitLook is the time between looks at units.
+const unitLook = time.Second
 
 // Verifier is how a new system proves itself.
 type Verifier struct {
 	Host    Host
 	Machine Machine                     // nil: units are not watched
 	Reach   func(context.Context) error // connects anew to the store and the queue; nil: not asked for
-	Config  Config                      // settings of the proof
+	Config  config.Config               // settings of the proof
 	Log     *slog.Logger
 }
 
 // Verify returns nil when the new system has proved itself: it is what runs, the store and the queue
 // are reached from it anew, every check passes, and no unit is failing that ran before. What does not
 // hold yet is looked at again until ctx ends.
-func (v Verifier) Verify(ctx context.Context, act nix.Activation) error {
+func (v Verifier) Verify(ctx context.Context, act activation.Journal) error {
 	var running nix.System
 	err := until(ctx, func() (err error) {
 		running, err = v.Host.Current(ctx)
@@ -66,7 +51,7 @@ func (v Verifier) Verify(ctx context.Context, act nix.Activation) error {
 		}
 	}
 	for _, check := range v.Config.Checks {
-		if err := until(ctx, func() error { return check.run(ctx) }); err != nil {
+		if err := until(ctx, func() error { return try(ctx, check) }); err != nil {
 			return fmt.Errorf("check %s: %w", check, err)
 		}
 	}
@@ -92,16 +77,16 @@ func until(ctx context.Context, what func() error) error {
 
 // unitsSettle watches the units for a while: none that ran before may have failed at its end. One
 // that is started again and again has until ctx ends to stay up for as long.
-func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
+func (v Verifier) unitsSettle(ctx context.Context, act activation.Journal) error {
 	if v.Machine == nil || len(act.Ran) == 0 {
 		return nil // there is no systemd, or it was another boot's
 	}
-	settled := time.NewTimer(seconds(v.Config.settleSecs()))
+	settled := time.NewTimer(v.Config.Settle())
 	defer settled.Stop()
 	tick := time.NewTicker(unitLook)
 	defer tick.Stop()
 	over := false
-	var before nix.Failing
+	var before activation.Failing
 	var restless []string // started again when they were looked at last
 	var last error        // of the last look
 	for {
@@ -112,7 +97,7 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 		if err == nil {
 			if again := restarted(before, now); len(again) > 0 {
 				restless, over = again, false
-				settled.Reset(seconds(v.Config.settleSecs()))
+				settled.Reset(v.Config.Settle())
 			}
 			before = now
 		}
@@ -145,7 +130,7 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 }
 
 // restarted returns the units that ran before and wait to be started again, or were between two looks.
-func restarted(before, now nix.Failing) []string {
+func restarted(before, now activation.Failing) []string {
 	again := slices.Clone(now.Restarting)
 	for name, times := range now.Restarts {
 		if was, seen := before.Restarts[name]; seen && was != times && !slices.Contains(again, name) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 )
 
@@ -30,7 +31,13 @@ func withAgent(version, unit string) nspawn.System {
 	return nspawn.System{Version: version, Units: map[string]string{"npcnix.service": unit}}
 }
 
-func TestABrokenAgentIsTakenBackByTheDeadMansSwitch(t *testing.T) {
+func TestAgentUpdate(t *testing.T) {
+	t.Parallel()
+	t.Run("an agent that does not work is rolled back by the rollback timer", brokenAgent)
+	t.Run("a new agent takes over from the old", newAgent)
+}
+
+func brokenAgent(t *testing.T) {
 	t.Parallel()
 	hangs := strings.Replace(agentUnit("/bin/sleep infinity"), "WatchdogSec=2min\n", "", 1)
 	for name, unit := range map[string]string{
@@ -54,7 +61,7 @@ func TestABrokenAgentIsTakenBackByTheDeadMansSwitch(t *testing.T) {
 	}
 }
 
-func TestANewAgentTakesOverFromTheOld(t *testing.T) {
+func newAgent(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		o := nspawn.Options{Suite: suite, Binds: map[string]string{"/usr/local/bin/npcnix-two": buildAgent(t, "two")}}
@@ -62,7 +69,7 @@ func TestANewAgentTakesOverFromTheOld(t *testing.T) {
 		first := g.record().Agent
 		two := agentUnit("/usr/local/bin/npcnix-two follow --log-level debug")
 
-		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []agent.Check{{Name: "pulse", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
+		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []config.Check{{Name: "pulse", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
 		p := g.publish(withAgent("in-vain", two))
 		r := p.want(agent.StateRolledBack, "check pulse")
 		p.activated(1)
@@ -98,9 +105,9 @@ func TestANewAgentTakesOverFromTheOld(t *testing.T) {
 }
 
 // hooks tell that they were run, and then run a script.
-func hooks(script string) agent.Hooks {
+func hooks(script string) config.Hooks {
 	command := []string{"/bin/sh", "-c", "echo $NPCNIX_HOOK $NPCNIX_ACTIVATION_ID $NPCNIX_ETAG >>" + hooksLog + "; " + script + "true"}
-	return agent.Hooks{PreActivate: command, PostActivate: command, OnFailure: command}
+	return config.Hooks{PreActivate: command, PostActivate: command, OnFailure: command}
 }
 
 // hooksRan checks which hooks were run for the version, all for one activation.
@@ -120,7 +127,13 @@ func (p published) hooksRan(names ...string) {
 	}
 }
 
-func TestAHookIsRunAgainOnlyWhenItWasCutShort(t *testing.T) {
+func TestHooks(t *testing.T) {
+	t.Parallel()
+	t.Run("a hook is run again only when it was cut short", hookCutShort)
+	t.Run("a veto changes nothing", veto)
+}
+
+func hookCutShort(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	// post_activate hangs when it is run for the first time.
@@ -136,10 +149,10 @@ func TestAHookIsRunAgainOnlyWhenItWasCutShort(t *testing.T) {
 	p.hooksRan("pre_activate", "post_activate", "post_activate")
 }
 
-func TestAVetoChangesNothing(t *testing.T) {
+func veto(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"retry_delays_secs": []int{1}})
-	g.set(map[string]any{"hooks": agent.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})
+	g.set(map[string]any{"hooks": config.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})
 	p := g.publish(nspawn.System{Version: "unwanted"})
 	p.want(agent.StateRejected, "vetoed by the pre_activate hook", "not today")
 	p.activated(0)

@@ -9,8 +9,9 @@ import (
 	"testing"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // fate is a version, and what is to become of it.
@@ -56,7 +57,17 @@ func (g *guarded) meet(t *testing.T, fates []fate) {
 	g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
 }
 
-func TestASwitchThatFailsIsTakenBack(t *testing.T) {
+func TestRollback(t *testing.T) {
+	t.Parallel()
+	t.Run("of a switch that fails", switchFails)
+	t.Run("of a switch that hangs", switchHangs)
+	t.Run("for units that fail and ran before", unitsFail)
+	t.Run("not for units that are exempt", exemptUnits)
+	t.Run("for a check that fails", checksFail)
+	t.Run("of a host that is cut off", cutOff)
+}
+
+func switchFails(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
@@ -71,7 +82,7 @@ func TestASwitchThatFailsIsTakenBack(t *testing.T) {
 	})
 }
 
-func TestASwitchThatHangsIsTakenBack(t *testing.T) {
+func switchHangs(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"activation_timeout_secs": 10})
 	g.meet(t, []fate{
@@ -86,7 +97,7 @@ func TestASwitchThatHangsIsTakenBack(t *testing.T) {
 }
 
 // Exit code 4 says that a unit is failing. Whether that is the version's doing is for the proof to see.
-func TestUnitsThatFailCountWhenTheyRanBefore(t *testing.T) {
+func unitsFail(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	sick := daemonUnit("/bin/false")
@@ -116,7 +127,7 @@ func TestUnitsThatFailCountWhenTheyRanBefore(t *testing.T) {
 	}
 }
 
-func TestUnitsThatAreExemptMayFail(t *testing.T) {
+func exemptUnits(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"exempt_units": []string{"gues?.service"}})
 	g.units["guest.service"] = daemonUnit("/bin/sleep infinity")
@@ -126,7 +137,7 @@ func TestUnitsThatAreExemptMayFail(t *testing.T) {
 	p.activated(1)
 }
 
-func TestAFailedCheckTakesTheSystemBack(t *testing.T) {
+func checksFail(t *testing.T) {
 	t.Parallel()
 	ill := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(ill.Close)
@@ -138,24 +149,24 @@ func TestAFailedCheckTakesTheSystemBack(t *testing.T) {
 	}
 	nobody := closed.Addr().String()
 	_ = closed.Close()
-	checks := func(all ...agent.Check) map[string]any {
+	checks := func(all ...config.Check) map[string]any {
 		return map[string]any{"checks": all, "confirm_timeout_secs": 3}
 	}
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{
-		{name: "http", settings: checks(agent.Check{Name: "shop", HTTP: ill.URL}), state: agent.StateRolledBack, says: []string{"check shop", "404"}},
-		{name: "tcp", settings: checks(agent.Check{Name: "door", TCP: nobody}), state: agent.StateRolledBack, says: []string{"check door", "refused"}},
-		{name: "command", settings: checks(agent.Check{Name: "pulse", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
+		{name: "http", settings: checks(config.Check{Name: "shop", HTTP: ill.URL}), state: agent.StateRolledBack, says: []string{"check shop", "404"}},
+		{name: "tcp", settings: checks(config.Check{Name: "door", TCP: nobody}), state: agent.StateRolledBack, says: []string{"check door", "refused"}},
+		{name: "command", settings: checks(config.Check{Name: "pulse", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
 			state: agent.StateRolledBack, says: []string{"check pulse", "exit status 3", "none"}},
-		{name: "one that hangs", settings: checks(agent.Check{Name: "sloth", Command: []string{"/bin/sleep", "infinity"}, TimeoutSecs: 1}),
+		{name: "one that hangs", settings: checks(config.Check{Name: "sloth", Command: []string{"/bin/sleep", "infinity"}, TimeoutSecs: 1}),
 			state: agent.StateRolledBack, says: []string{"check sloth", "not done in its time"}},
-		{name: "all pass", state: agent.StateApplied, settings: map[string]any{"checks": []agent.Check{
+		{name: "all pass", state: agent.StateApplied, settings: map[string]any{"checks": []config.Check{
 			{HTTP: well.URL}, {TCP: strings.TrimPrefix(well.URL, "http://")}, {Command: []string{"/usr/bin/grep", "-q", "all-pass", "/run/current-system/version"}},
 		}}},
 	})
 }
 
-func TestAHostThatIsCutOffComesBack(t *testing.T) {
+func cutOff(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{{
@@ -163,7 +174,7 @@ func TestAHostThatIsCutOffComesBack(t *testing.T) {
 		settings: map[string]any{"confirm_timeout_secs": 4},
 		state:    agent.StateRolledBack, says: []string{"the store cannot be reached"},
 	}})
-	if a := g.activation(); a.Stage != nix.StageConfirmed {
-		t.Errorf("the last activation is %s", a.Stage)
+	if a := g.activation(); a.Phase != activation.Committed {
+		t.Errorf("the last activation is %s", a.Phase)
 	}
 }

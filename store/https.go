@@ -41,6 +41,7 @@ func newHTTP(u *url.URL) *httpBackend {
 // checkRedirect refuses what net/http would follow to our cost: a PUT that
 // becomes a GET, whose 200 is no publish, and a way out of TLS.
 func checkRedirect(req *http.Request, via []*http.Request) error {
+	req.Header.Del("Referer") // a query may hold a token
 	first := via[0]
 	switch {
 	case len(via) >= 10:

@@ -148,6 +148,13 @@ func TestRedirects(t *testing.T) {
 		remote := open(t, redirect(http.StatusFound))
 		wantFetch(t, remote, latest(t, remote), "one")
 	})
+	t.Run("are told nothing of where they were sent from", func(t *testing.T) {
+		target.take()
+		latest(t, open(t, redirect(http.StatusFound)+"?token=s3cret"))
+		if got := target.take()[0].Header; got.Get("Referer") != "" {
+			t.Errorf("the Referer was %s", got.Get("Referer"))
+		}
+	})
 	t.Run("are followed when publishing if they keep the method", func(t *testing.T) {
 		remote := open(t, redirect(http.StatusTemporaryRedirect))
 		wantFetch(t, remote, publish(t, remote, packed(t, "two")), "two")

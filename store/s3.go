@@ -105,7 +105,10 @@ func parseS3Query(u *url.URL) (s3Query, error) {
 		case "endpoint":
 			e, err := url.Parse(value)
 			if err != nil || e.Host == "" || e.Scheme != "http" && e.Scheme != "https" {
-				return q, fmt.Errorf("%w: endpoint %q: want http://HOST or https://HOST", ErrURL, value)
+				return q, fmt.Errorf("%w: endpoint %q: want http://HOST or https://HOST", ErrURL, Redact(value))
+			}
+			if e.User != nil || e.RawQuery != "" {
+				return q, fmt.Errorf("%w: endpoint %q: want nothing but http(s)://HOST; credentials come from the environment", ErrURL, Redact(value))
 			}
 			q.endpoint = value
 		case "path-style":

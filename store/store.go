@@ -142,7 +142,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Remote, error) {
 	return r, nil
 }
 
-// URL returns the remote's URL for messages: without passwords and tokens.
+// URL returns the remote's printed form, see Redact.
 func (r *Remote) URL() string { return r.url }
 
 // Bucket returns the S3 bucket; empty for other stores.

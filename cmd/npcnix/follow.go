@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/store"
 )
@@ -24,7 +25,7 @@ type follower struct {
 	force bool
 	// unrecorded: what is applied is an intermediate step, which nobody is to take for the end.
 	unrecorded bool
-	over       agent.Config // flags and environment; zero where not given
+	over       config.Config // flags and environment; zero where not given
 }
 
 func followCommand(c *common) *cobra.Command {
@@ -93,16 +94,16 @@ applied, as an intermediate step that writes no record; the agent it brings appl
 			if err := store.CheckURL(remote); err != nil {
 				return err
 			}
-			err := c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
-				config.Remote, config.Configuration = remote, configuration
+			err := c.dir().UpdateConfig(cmd.Context(), func(conf *config.Config) error {
+				conf.Remote, conf.Configuration = remote, configuration
 				if region != "" {
-					config.RemoteRegion = region
+					conf.RemoteRegion = region
 				}
 				if f.over.QueueURL != "" {
-					config.QueueURL = f.over.QueueURL
+					conf.QueueURL = f.over.QueueURL
 				}
 				if f.over.Host != "" {
-					config.Host = f.over.Host
+					conf.Host = f.over.Host
 				}
 				return nil
 			})
@@ -140,10 +141,10 @@ func (f *follower) check() error {
 }
 
 // override puts declared settings over what config.json says, and flags and environment over both.
-func (f *follower) override(c agent.Config) (agent.Config, error) {
+func (f *follower) override(c config.Config) (config.Config, error) {
 	c, err := f.declared(c)
 	if err != nil {
-		return agent.Config{}, err
+		return config.Config{}, err
 	}
 	pick := func(over, set string) string {
 		if over != "" {
@@ -218,23 +219,23 @@ func (f *follower) run(ctx context.Context) error {
 // agent wires one agent from config.json and the flags. What it returns beside the agent is to
 // be called when that has run.
 func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) (*agent.Agent, func(), error) {
-	config, err := f.dir().LoadConfig()
+	conf, err := f.dir().LoadConfig()
 	if err != nil {
 		return nil, nil, err
 	}
-	if config, err = f.override(config); err != nil {
+	if conf, err = f.override(conf); err != nil {
 		return nil, nil, err
 	}
-	if config.Remote == "" || config.Configuration == "" {
+	if conf.Remote == "" || conf.Configuration == "" {
 		return nil, nil, usageError{errors.New("remote and configuration must both be set: `npcnix config set remote URL` and `npcnix config set configuration NAME`")}
 	}
-	name := config.Host
+	name := conf.Host
 	if name == "" {
 		if name, err = os.Hostname(); err != nil {
 			return nil, nil, fmt.Errorf("find out the host name: %w; give --host", err)
 		}
 	}
-	remote, err := store.Open(ctx, config.Remote, store.Options{Region: config.RemoteRegion, Warn: func(msg string) { f.log.Warn(msg) }})
+	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, Warn: func(msg string) { f.log.Warn(msg) }})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -252,15 +253,15 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
 		},
-		Config: config, Override: f.override, Poke: poke, Once: agent.Once(f.once), Force: force,
+		Config: conf, Override: f.override, Poke: poke, Once: agent.Once(f.once), Force: force,
 		Status:  func(line string) { f.tell("STATUS=" + line) },
 		Version: versionString(), Log: f.log,
 	}
 	closeWatch := func() {}
 	switch {
 	case f.once == string(agent.OnceAny): // one look at the store
-	case config.QueueURL != "":
-		if o.Queue, err = events.OpenQueue(ctx, events.QueueOptions{URL: config.QueueURL, Lease: config.Lease()}); err != nil {
+	case conf.QueueURL != "":
+		if o.Queue, err = events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()}); err != nil {
 			return nil, nil, err
 		}
 	case remote.Bucket() == "" && remote.Key() != "":
@@ -275,7 +276,7 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		closeWatch()
 		return nil, nil, err
 	}
-	f.log.Info("following", "remote", remote.URL(), "configuration", config.Configuration, "host", name, "events", o.Queue != nil, "version", versionString())
+	f.log.Info("following", "remote", remote.URL(), "configuration", conf.Configuration, "host", name, "events", o.Queue != nil, "version", versionString())
 	return a, closeWatch, nil
 }
 
@@ -286,18 +287,18 @@ func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil 
 
 // reach connects anew to the store and, if asked to, to the queue: with new credentials, names and
 // connections, as one that was made before proves nothing about the system that runs now.
-func reach(ctx context.Context, config agent.Config, queue bool) error {
-	remote, err := store.Open(ctx, config.Remote, store.Options{Region: config.RemoteRegion})
+func reach(ctx context.Context, conf config.Config, queue bool) error {
+	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion})
 	if err == nil {
 		_, err = remote.Latest(ctx, store.Version{})
 	}
 	if err != nil {
 		return fmt.Errorf("the store cannot be reached: %w", err)
 	}
-	if !queue || config.QueueURL == "" {
+	if !queue || conf.QueueURL == "" {
 		return nil
 	}
-	q, err := events.OpenQueue(ctx, events.QueueOptions{URL: config.QueueURL, Lease: config.Lease()})
+	q, err := events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()})
 	if err == nil {
 		err = q.Reach(ctx)
 	}

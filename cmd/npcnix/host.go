@@ -11,7 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/agent"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -33,12 +34,12 @@ correct_drift is set. Prints the system.`,
 			if err := c.dir().Check(); err != nil {
 				return err
 			}
-			config, err := c.config()
+			conf, err := c.conf()
 			if err != nil {
 				return err
 			}
 			if configuration == "" {
-				if configuration = config.Configuration; configuration == "" {
+				if configuration = conf.Configuration; configuration == "" {
 					return usageError{errors.New("no configuration: give --configuration, or set it with `npcnix config set configuration NAME`")}
 				}
 			}
@@ -51,8 +52,8 @@ correct_drift is set. Prints the system.`,
 				return err
 			}
 			defer unlock()
-			order := config.Order(agent.Verifier{Host: host, Machine: host, Config: config, Log: c.log})
-			if _, _, err := host.Resume(ctx, order); err != nil && !errors.As(err, new(*nix.ActivateError)) {
+			order := agent.Order(conf, agent.Verifier{Host: host, Machine: host, Config: conf, Log: c.log})
+			if _, _, err := host.Resume(ctx, order); err != nil && !errors.As(err, new(*activation.Error)) {
 				return err
 			}
 			system, err := host.Build(ctx, src, configuration)
@@ -63,15 +64,15 @@ correct_drift is set. Prints the system.`,
 			if err != nil {
 				return err
 			}
-			state, _ := c.dir().ReadState() // what cannot be read says nothing of what boots
+			state, _ := agent.ReadState(c.dir()) // what cannot be read says nothing of what boots
 			if runs && !state.Unsettled {
 				c.log.Info("the system runs already; nothing to activate")
 			} else if a, err := host.Activate(ctx, system, order); ctx.Err() != nil {
 				return fmt.Errorf("interrupted; the activation goes on, and is taken back unless a running agent, or npcnix follow --once, confirms it: %w", err)
 			} else if err != nil {
 				return err
-			} else if a.Stage == nix.StageBooting {
-				c.log.Warn("the system boots next: a restart of the machine is due", "why", a.Why)
+			} else if a.Phase == activation.RebootPending {
+				c.log.Warn("the system boots next: a restart of the machine is due", "why", a.BootOnlyWhy)
 			}
 			_, err = fmt.Fprintln(c.stdout, system.Path)
 			return err
@@ -85,11 +86,11 @@ correct_drift is set. Prints the system.`,
 
 func configCommand(c *common) *cobra.Command {
 	show := func(*cobra.Command, []string) error {
-		config, err := c.dir().LoadConfig()
+		conf, err := c.dir().LoadConfig()
 		if err != nil {
 			return err
 		}
-		out, err := json.MarshalIndent(config, "", "  ")
+		out, err := json.MarshalIndent(conf, "", "  ")
 		if err != nil {
 			return err
 		}
@@ -116,14 +117,14 @@ func configCommand(c *common) *cobra.Command {
 			if !ok {
 				return usageError{fmt.Errorf("there is no setting %q; `npcnix config set --help` lists them", args[0])}
 			}
-			return c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
-				if init && s.get(*config) != "" {
+			return c.dir().UpdateConfig(cmd.Context(), func(conf *config.Config) error {
+				if init && s.get(*conf) != "" {
 					return nil
 				}
-				if err := s.apply(config, args[1]); err != nil {
+				if err := s.apply(conf, args[1]); err != nil {
 					return err
 				}
-				return usable(*config)
+				return usable(*conf)
 			})
 		},
 	}
@@ -133,10 +134,10 @@ func configCommand(c *common) *cobra.Command {
 }
 
 // usable returns a usage error when config.json could not be read with these settings.
-func usable(config agent.Config) error {
-	data, err := json.Marshal(config)
+func usable(conf config.Config) error {
+	data, err := json.Marshal(conf)
 	if err == nil {
-		err = json.Unmarshal(data, new(agent.Config))
+		err = json.Unmarshal(data, new(config.Config))
 	}
 	if err != nil {
 		return usageError{err}
@@ -161,8 +162,8 @@ way is finished. A pause in force is only ever made longer; unpause ends it.`,
 			if cmd.Flags().Changed("hours") || cmd.Flags().Changed("minutes") {
 				until = now.Add(time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute)
 			}
-			return c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
-				config.Paused = config.Paused.Extend(until, now)
+			return c.dir().UpdateConfig(cmd.Context(), func(conf *config.Config) error {
+				conf.Paused = conf.Paused.Extend(until, now)
 				return nil
 			})
 		},
@@ -179,8 +180,8 @@ func unpauseCommand(c *common) *cobra.Command {
 		Short: "End a pause",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
-				config.Paused = nil
+			return c.dir().UpdateConfig(cmd.Context(), func(conf *config.Config) error {
+				conf.Paused = nil
 				return nil
 			})
 		},
@@ -194,8 +195,8 @@ func retryCommand(c *common) *cobra.Command {
 		Long:  "Try a failed or rejected version again, at once, with all its attempts. A running agent takes it up; without one, the next `npcnix follow` does.",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.dir().UpdateConfig(cmd.Context(), func(config *agent.Config) error {
-				config.RetryToken = strconv.FormatInt(time.Now().UnixNano(), 36)
+			return c.dir().UpdateConfig(cmd.Context(), func(conf *config.Config) error {
+				conf.RetryToken = strconv.FormatInt(time.Now().UnixNano(), 36)
 				return nil
 			})
 		},

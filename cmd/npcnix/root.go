@@ -15,8 +15,9 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -51,32 +52,32 @@ type common struct {
 	logFormat string
 }
 
-func (c *common) dir() agent.Dir { return agent.Dir(c.dataDir) }
+func (c *common) dir() config.Dir { return config.Dir(c.dataDir) }
 
 // defaultSettings is where the NixOS module puts its settings.
 const defaultSettings = "/etc/npcnix/settings.json"
 
 // config reads config.json and puts the declared settings over it, where there are any.
-func (c *common) config() (agent.Config, error) {
-	config, err := c.dir().LoadConfig()
+func (c *common) conf() (config.Config, error) {
+	conf, err := c.dir().LoadConfig()
 	if err != nil {
-		return agent.Config{}, err
+		return config.Config{}, err
 	}
-	return c.declared(config)
+	return c.declared(conf)
 }
 
-func (c *common) declared(config agent.Config) (agent.Config, error) {
+func (c *common) declared(conf config.Config) (config.Config, error) {
 	data, err := os.ReadFile(c.settings)
 	if errors.Is(err, fs.ErrNotExist) && c.settings == defaultSettings {
-		return config, nil
+		return conf, nil
 	}
 	if err == nil {
-		config, err = config.With(data)
+		conf, err = conf.With(data)
 	}
 	if err != nil {
-		return agent.Config{}, fmt.Errorf("settings %s: %w", c.settings, err)
+		return config.Config{}, fmt.Errorf("settings %s: %w", c.settings, err)
 	}
-	return config, nil
+	return conf, nil
 }
 
 const rootHelp = `npcnix keeps NixOS hosts at the configuration that a store holds.
@@ -255,7 +256,7 @@ func (h *hostFlags) register(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&h.options, "option", nil, "an option for nix, as two words: --option NAME VALUE (repeatable)")
 }
 
-func (h *hostFlags) host(c *common) (*nix.Host, error) {
+func (h *hostFlags) host(c *common) (*activation.Coordinator, error) {
 	o := nix.Options{
 		Profile: h.profile, CurrentSystem: h.currentSystem, Dir: c.dataDir,
 		Substituters: h.substituters, PublicKeys: h.keys, Log: c.log,
@@ -271,5 +272,5 @@ func (h *hostFlags) host(c *common) (*nix.Host, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return host, nil
+	return activation.New(host)
 }

@@ -28,7 +28,7 @@ const (
 
 // links are those of this host.
 func (h *Host) links(_ context.Context, o Options) []func(context.Context) Finding {
-	p, running, err := h.Dir.Pulse()
+	p, running, err := agent.ReadPulse(h.Dir)
 	links := []func(context.Context) Finding{
 		func(context.Context) Finding { return h.agent(p, running, err) },
 	}

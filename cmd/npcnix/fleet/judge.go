@@ -96,7 +96,7 @@ func judge(host string, r *agent.Record, remote, etag string) Host {
 		h.State = Silent
 		return h
 	case !store.SameObject(r.Remote, remote):
-		h.State, h.Why = Elsewhere, "it follows "+clean(r.Remote)
+		h.State, h.Why = Elsewhere, "it follows "+clean(store.Redact(r.Remote))
 		return h
 	case r.State == agent.StatePaused: // it does not look at versions
 		h.State, h.Why = string(agent.StatePaused), clean(r.Error)
