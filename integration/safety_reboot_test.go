@@ -9,7 +9,7 @@ import (
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // once is a script that tells that it was run, and hangs when it is run for the first time.
@@ -49,21 +49,21 @@ func downInTheMiddle(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, map[string]any{"confirm_timeout_secs": 900})
 			for _, c := range []struct {
-				at       nix.Stage
+				at       activation.Phase
 				system   nspawn.System
 				settings map[string]any
 			}{
-				{nix.StageSwitching, nspawn.System{Version: "switch", After: once}, nil},
-				{nix.StageSwitching, nspawn.System{Version: "early-switch", Before: once}, nil},
-				{nix.StageSwitched, nspawn.System{Version: "proof"}, proof},
-				{nix.StageConfirming, nspawn.System{Version: "commit", Bootloader: once}, nil},
+				{activation.Switching, nspawn.System{Version: "switch", After: once}, nil},
+				{activation.Switching, nspawn.System{Version: "early-switch", Before: once}, nil},
+				{activation.Verifying, nspawn.System{Version: "proof"}, proof},
+				{activation.Committing, nspawn.System{Version: "commit", Bootloader: once}, nil},
 			} {
 				g.m.Must("rm", "-f", onceMark)
 				g.set(c.settings)
 				p := g.publish(c.system)
 				g.m.Await(fmt.Sprintf("the stage %s of %s", c.at, p.version), func() bool { return g.m.Exists(onceMark) })
-				if a := g.activation(); a.Stage != c.at {
-					t.Errorf("%s hangs in the stage %s", p.version, a.Stage)
+				if a := g.activation(); a.Phase != c.at {
+					t.Errorf("%s hangs in the stage %s", p.version, a.Phase)
 				}
 				l.down(g)
 				p.want(agent.StateApplied)
@@ -199,8 +199,8 @@ func notForEver(t *testing.T) {
 	p.booting()
 	g.m.Must("touch", "/var/lib/machine/stuck")
 	g.m.Reboot()
-	g.m.Await("the end of the way back", func() bool { return g.activation().Stage == nix.StageStranded })
-	if a := g.activation(); !strings.Contains(a.Trouble, "in spite of all") || a.Tries < 3 {
+	g.m.Await("the end of the way back", func() bool { return g.activation().Phase == activation.RollbackFailed })
+	if a := g.activation(); !strings.Contains(a.RollbackError, "after all attempts") || a.RollbackTries < 3 {
 		t.Errorf("%+v", a)
 	}
 	if boots := strings.Count(g.m.Must("journalctl", "--no-pager", "--list-boots", "--quiet"), "\n"); boots != 5 {

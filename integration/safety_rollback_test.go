@@ -11,7 +11,7 @@ import (
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // fate is a version, and what is to become of it.
@@ -174,7 +174,7 @@ func cutOff(t *testing.T) {
 		settings: map[string]any{"confirm_timeout_secs": 4},
 		state:    agent.StateRolledBack, says: []string{"the store cannot be reached"},
 	}})
-	if a := g.activation(); a.Stage != nix.StageConfirmed {
-		t.Errorf("the last activation is %s", a.Stage)
+	if a := g.activation(); a.Phase != activation.Committed {
+		t.Errorf("the last activation is %s", a.Phase)
 	}
 }
