@@ -385,7 +385,7 @@ func (a *Agent) stillWanted(r *round) error {
 // Order is what the settings say of an activation that is verified by v.
 func Order(c config.Config, v Verifier) nix.Order {
 	return nix.Order{
-		SwitchTimeout: seconds(c.ActivationTimeoutSecs), ConfirmTimeout: seconds(c.ConfirmTimeoutSecs),
+		SwitchTimeout: c.SwitchTimeout(), ConfirmTimeout: c.VerifyTimeout(),
 		Verify: v.Verify, Keep: int(c.KeepGenerations),
 	}
 }

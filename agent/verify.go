@@ -123,7 +123,7 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 			if len(before.Failed) > 0 {
 				return fmt.Errorf("units did not settle in the time of the proof; failed that ran before: %s", strings.Join(before.Failed, " "))
 			}
-			return errors.New("units did not settle in the time of the proof: make confirm_timeout_secs larger, or settle_secs smaller")
+			return errors.New("units did not settle in the time of the proof: make verify_timeout_secs larger, or settle_secs smaller")
 		}
 	}
 }

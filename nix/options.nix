@@ -5,11 +5,8 @@
 { lib, pkgs, ... }:
 let
   inherit (lib) types mkOption;
-  defaults = import ./defaults.nix;
+  table = builtins.fromJSON (builtins.readFile ./settings.json); # of agent/config
 
-  aYear = 366 * 24 * 3600;
-  secs = types.ints.between 1 aYear;
-  secsOrNone = types.ints.between 0 aYear;
   command = types.nonEmptyListOf types.str;
 
   unset = type: description: mkOption {
@@ -18,11 +15,16 @@ let
     inherit description;
   };
 
-  # A setting that has a default in the agent.
-  setting = name: type: description:
-    unset type "${description} Where it is null, config.json decides, and else it is `${builtins.toJSON defaults.${name}}`.";
+  # A setting: the agent's table has its sentences, its default and its bounds.
+  setting = name: type: unset type (table.${name}.text
+    + (if table.${name} ? default
+      then " If this is null, config.json decides; without it, it is `${builtins.toJSON table.${name}.default}`."
+      else " If this is null, config.json decides."));
+  within = name: types.ints.between table.${name}.min table.${name}.max;
+  number = name: setting name (within name);
 
   example = value: option: option // { example = value; };
+  also = text: option: option // { description = "${option.description} ${text}"; };
 
   hook = when: example [ "/run/current-system/sw/bin/logger" "npcnix" ]
     (unset command "A command, with its arguments, that runs ${when}.");
@@ -39,9 +41,9 @@ let
       tcp = example "127.0.0.1:5432"
         (unset (types.strMatching ".+:[0-9]+") "An address `HOST:PORT`. The check passes when it can be connected to.");
       timeoutSecs = mkOption {
-        type = secs;
+        type = within "verifyTimeoutSecs";
         default = 10;
-        description = "How many seconds one try of the check may take. It is tried again until it passes or `confirmTimeoutSecs` are over.";
+        description = "Seconds that one try of the check can take. It is tried again until it passes or `verifyTimeoutSecs` have passed.";
       };
     };
   };
@@ -50,6 +52,8 @@ in
   imports = [
     (lib.mkRenamedOptionModule [ "npcnix" "enable" ] [ "services" "npcnix" "enable" ])
     (lib.mkRenamedOptionModule [ "npcnix" "package" ] [ "services" "npcnix" "package" ])
+    (lib.mkRenamedOptionModule [ "services" "npcnix" "activationTimeoutSecs" ] [ "services" "npcnix" "switchTimeoutSecs" ])
+    (lib.mkRenamedOptionModule [ "services" "npcnix" "confirmTimeoutSecs" ] [ "services" "npcnix" "verifyTimeoutSecs" ])
   ];
 
   options.services.npcnix = {
@@ -68,63 +72,44 @@ in
 
     # Settings.
 
-    remote = example "s3://my-fleet/npcnix/remotes/dev.npcnix" (unset
-      (types.strMatching "(s3|https?|file)://[^#[:space:]]+") ''
-      URL of the packed flake to follow. It ends up in the Nix store, which everybody on the host
-      can read: a URL with a password goes as `NPCNIX_REMOTE` into `environmentFile` instead.'');
-    remoteRegion = example "eu-central-1" (unset (types.strMatching "[a-z0-9-]+")
-      "Region of the remote's bucket. Where it is null, config.json decides, and else the SDK's own settings.");
-    configuration = example "web1" (unset (types.strMatching ''[^"]+'')
-      "Name of the NixOS configuration in the flake.");
-    queueUrl = example "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1" (unset
-      (types.strMatching "https?://[^[:space:]]+")
-      "URL of the SQS queue that tells of publishes. Without one the host polls.");
-    host = example "web1" (unset (types.strMatching "[^/\\[:cntrl:]]{1,200}")
-      "Name of this host in acknowledgement records. Where it is null, config.json decides, and else it is the host name.");
+    remote = example "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      (also "It is in the Nix store then, which everybody on the host can read: put a URL with a password as `NPCNIX_REMOTE` into `environmentFile` instead."
+        (setting "remote" (types.strMatching "(s3|https?|file)://[^#[:space:]]+")));
+    remoteRegion = example "eu-central-1" (setting "remoteRegion" (types.strMatching "[a-z0-9-]+"));
+    configuration = example "web1" (setting "configuration" (types.strMatching ''[^"]+''));
+    queueUrl = example "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1"
+      (setting "queueUrl" (types.strMatching "https?://[^[:space:]]+"));
+    host = example "web1" (setting "host" (types.strMatching "[^/\\[:cntrl:]]{1,200}"));
 
-    pollIntervalSecs = setting "pollIntervalSecs" secs
-      "Seconds between polls of the store while the queue works, ± 20 %.";
-    leaseSecs = setting "leaseSecs" secs
-      "Seconds that a message stays hidden before the agent extends it. SQS allows 12 hours.";
-    minSleepSecs = setting "minSleepSecs" secs
-      "Seconds between polls without a queue, just after a reconfiguration, ± 50 %.";
-    maxSleepSecs = setting "maxSleepSecs" secs
-      "Seconds between polls without a queue, long after a reconfiguration, ± 50 %.";
-    maxSleepAfterHours = setting "maxSleepAfterHours" (types.ints.between 1 (366 * 24))
-      "Hours after a reconfiguration until polls without a queue are rarest.";
-    retryDelaysSecs = setting "retryDelaysSecs" (types.listOf secsOrNone)
-      "Seconds before each further attempt at a version that failed. After the last of them it is rejected.";
-    correctDrift = setting "correctDrift" types.bool
-      "Whether a host that was switched by hand is switched back. Else it is reported as drifted and left alone until the next publish.";
+    pollIntervalSecs = number "pollIntervalSecs";
+    leaseSecs = number "leaseSecs";
+    minSleepSecs = number "minSleepSecs";
+    maxSleepSecs = number "maxSleepSecs";
+    maxSleepAfterHours = number "maxSleepAfterHours";
+    retryDelaysSecs = setting "retryDelaysSecs" (types.listOf (within "retryDelaysSecs"));
+    correctDrift = setting "correctDrift" types.bool;
 
-    activationTimeoutSecs = setting "activationTimeoutSecs" secs
-      "Seconds that a switch may take before it is ended and rolled back.";
-    confirmTimeoutSecs = setting "confirmTimeoutSecs" secs
-      "Seconds that a new system has to prove itself. It is rolled back when it has not by then.";
-    settleSecs = setting "settleSecs" secsOrNone
-      "Seconds that units are watched after a switch, for those that fail a little later. They must be fewer than `confirmTimeoutSecs`.";
-    exemptUnits = example [ "backup.service" "mount-*.service" ] (setting "exemptUnits" (types.listOf (types.strMatching ".+"))
-      "Names and patterns of units that may fail in a switch without it being rolled back.");
-    checks = example [{ name = "web"; http = "http://127.0.0.1:8080/health"; }] (setting "checks" (types.listOf check)
-      "What must hold before a new system is confirmed. Each check has exactly one of `command`, `http` and `tcp`.");
+    switchTimeoutSecs = number "switchTimeoutSecs";
+    verifyTimeoutSecs = number "verifyTimeoutSecs";
+    settleSecs = number "settleSecs";
+    exemptUnits = example [ "backup.service" "mount-*.service" ]
+      (setting "exemptUnits" (types.listOf (types.strMatching ".+")));
+    checks = example [{ name = "web"; http = "http://127.0.0.1:8080/health"; }]
+      (setting "checks" (types.listOf check));
 
-    reboot = setting "reboot" (types.enum [ "never" "when-needed" ])
-      "Whether the host reboots when the kernel, the initrd or the kernel's modules differ between what was booted and what runs, or when a system was made what boots next because it cannot be switched to. Whatever this is, it reboots to go back from such a system that does not prove itself. The need shows in the status and in the record either way.";
-    rebootWindow = example "03:00-05:00" (unset
-      (types.strMatching "([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
-      "Time of day, in the host's time zone, in which it may reboot. It may span midnight. Where it is null, config.json decides, and else any time will do.");
+    reboot = setting "reboot" (types.enum table.reboot.oneOf);
+    rebootWindow = example "03:00-05:00" (setting "rebootWindow"
+      (types.strMatching "([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]"));
 
     hooks = {
       preActivate = hook "before a system is activated; a status other than 0 vetoes the activation";
-      postActivate = hook "once a system was confirmed";
-      onFailure = hook "once an attempt has failed, in building, by a veto or in its activation, which was rolled back";
+      postActivate = hook "after a system was committed";
+      onFailure = hook "after an attempt failed: its build, by a veto, or its activation, which was rolled back";
     };
-    hookTimeoutSecs = setting "hookTimeoutSecs" secs "Seconds that a hook may take.";
+    hookTimeoutSecs = number "hookTimeoutSecs";
 
-    keepGenerations = setting "keepGenerations" types.ints.unsigned
-      "How many generations of the system's profile are kept, besides those that run, ran before and were booted. With 0 all of them are.";
-    recordRefreshSecs = setting "recordRefreshSecs" secsOrNone
-      "Seconds after which a host with no news writes its acknowledgement record again, so that a silent one shows. With 0 it never does.";
+    keepGenerations = number "keepGenerations";
+    recordRefreshSecs = number "recordRefreshSecs";
 
     # The agent's unit.
 
