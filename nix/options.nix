@@ -1,7 +1,7 @@
 # The options of services.npcnix.
 #
-# Those under "settings" are written to /etc/npcnix/settings.json, and only where they are not
-# null: what is null is left to config.json, and else to the agent's default.
+# Those under "settings" are written to /etc/npcnix/settings.json if they are not null. If one is
+# null, config.json decides, and otherwise the agent's default.
 { lib, pkgs, ... }:
 let
   inherit (lib) types mkOption;
@@ -18,8 +18,8 @@ let
   # A setting: the agent's table has its sentences, its default and its bounds.
   setting = name: type: unset type (table.${name}.text
     + (if table.${name} ? default
-      then " If this is null, config.json decides; without it, it is `${builtins.toJSON table.${name}.default}`."
-      else " If this is null, config.json decides."));
+      then " If null, config.json decides; the default there is `${builtins.toJSON table.${name}.default}`."
+      else " If null, config.json decides."));
   within = name: types.ints.between table.${name}.min table.${name}.max;
   number = name: setting name (within name);
 
@@ -27,23 +27,23 @@ let
   also = text: option: option // { description = "${option.description} ${text}"; };
 
   hook = when: example [ "/run/current-system/sw/bin/logger" "npcnix" ]
-    (unset command "A command, with its arguments, that runs ${when}.");
+    (unset command "A command with its arguments, which runs ${when}.");
 
   check = types.submodule {
     options = {
       name = mkOption {
         type = types.strMatching "[^[:cntrl:]]+";
-        description = "What the check is called in logs and records.";
+        description = "Name of the check in logs and records.";
       };
-      command = unset command "A command, with its arguments. The check passes when it ends with status 0.";
+      command = unset command "A command with its arguments. The check passes if it exits with 0.";
       http = example "http://127.0.0.1:8080/health"
-        (unset (types.strMatching "https?://.+") "A URL. The check passes when a GET of it, and of where it redirects to, is answered with a status below 400.");
+        (unset (types.strMatching "https?://.+") "A URL. The check passes if a GET, after redirects, is answered with a status below 400.");
       tcp = example "127.0.0.1:5432"
-        (unset (types.strMatching ".+:[0-9]+") "An address `HOST:PORT`. The check passes when it can be connected to.");
+        (unset (types.strMatching ".+:[0-9]+") "An address `HOST:PORT`. The check passes if it accepts a connection.");
       timeoutSecs = mkOption {
         type = within "verifyTimeoutSecs";
         default = 10;
-        description = "Seconds that one try of the check can take. It is tried again until it passes or `verifyTimeoutSecs` have passed.";
+        description = "Seconds that one run of the check can take. The check is repeated until it passes, or until `verifyTimeoutSecs` have passed.";
       };
     };
   };
@@ -58,22 +58,23 @@ in
 
   options.services.npcnix = {
     enable = lib.mkEnableOption ''
-      npcnix, the agent that keeps this host at the configuration that a store holds.
-      The Rust npcnix's module was on wherever it was imported; this one is not. A configuration
-      without the agent is rolled back by an agent of this npcnix, as nothing confirms it; a host
-      of the Rust one switches to it and follows nothing any more'';
+      npcnix, the agent that keeps this host at the configuration in a store.
+      Without this option, importing the module changes nothing; the Rust npcnix's module was on
+      wherever it was imported. If a published configuration lacks the agent, the agent that runs
+      rolls it back, as nothing verifies it. A host of the Rust npcnix switches to it and then
+      follows nothing any more'';
 
     package = mkOption {
       type = types.package;
       default = pkgs.callPackage ./package.nix { };
       defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
-      description = "The npcnix to run. The flake's module takes the flake's own.";
+      description = "The npcnix package to run. The flake's module uses the flake's own.";
     };
 
     # Settings.
 
     remote = example "s3://my-fleet/npcnix/remotes/dev.npcnix"
-      (also "It is in the Nix store then, which everybody on the host can read: put a URL with a password as `NPCNIX_REMOTE` into `environmentFile` instead."
+      (also "Everyone on the host can read it in the Nix store. If the URL has a password, set `NPCNIX_REMOTE` in `environmentFile` instead."
         (setting "remote" (types.strMatching "(s3|https?|file)://[^#[:space:]]+")));
     remoteRegion = example "eu-central-1" (setting "remoteRegion" (types.strMatching "[a-z0-9-]+"));
     configuration = example "web1" (setting "configuration" (types.strMatching ''[^"]+''));
@@ -102,9 +103,9 @@ in
       (types.strMatching "([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]"));
 
     hooks = {
-      preActivate = hook "before a system is activated; a status other than 0 vetoes the activation";
+      preActivate = hook "before a system is activated; an exit code other than 0 vetoes the activation";
       postActivate = hook "after a system was committed";
-      onFailure = hook "after an attempt failed: its build, by a veto, or its activation, which was rolled back";
+      onFailure = hook "after an attempt has failed: in its build, by a veto, or by a rollback";
     };
     hookTimeoutSecs = number "hookTimeoutSecs";
 
@@ -117,40 +118,40 @@ in
       type = types.listOf (types.strMatching "[^[:space:]]+");
       default = [ ];
       example = [ "s3://my-cache?region=eu-central-1" ];
-      description = "Binary caches that the agent's builds use besides those of `nix.settings`.";
+      description = "Binary caches that the agent's builds use, in addition to those of `nix.settings`.";
     };
     extraTrustedPublicKeys = mkOption {
       type = types.listOf (types.strMatching "[^[:space:]]+");
       default = [ ];
-      description = "Keys that the agent's builds trust besides those of `nix.settings`.";
+      description = "Keys that the agent's builds trust, in addition to those of `nix.settings`.";
     };
     nixOptions = mkOption {
       type = types.attrsOf types.str;
       default = { };
       example = { max-jobs = "0"; };
-      description = "Options of nix for the agent's builds, as `--option NAME VALUE`.";
+      description = "Options of nix for the agent's builds, passed as `--option NAME VALUE`.";
     };
     logLevel = mkOption {
       type = types.enum [ "debug" "info" "warn" "error" ];
       default = "info";
-      description = "The least important lines that the agent logs.";
+      description = "Lowest level that the agent logs.";
     };
     logFormat = mkOption {
       type = types.enum [ "text" "json" ];
       default = "text";
-      description = "How the agent logs to the journal.";
+      description = "Format of the agent's log lines in the journal.";
     };
     awsCredentialsFile = example "/var/lib/secrets/npcnix-aws" (unset types.path ''
-      A file of AWS shared credentials on the host. It reaches the agent as a credential of systemd, so
-      that it need not be readable by anybody but root. Not needed where the instance has a role.'');
+      A file of AWS shared credentials on the host. The agent gets it as a systemd credential, so only
+      root needs to be able to read it. An instance with a role does not need it.'');
     environmentFile = example "/var/lib/secrets/npcnix.env" (unset types.path ''
       A file on the host with lines `NAME=VALUE` for the agent's environment, such as `NPCNIX_REMOTE`
-      or `AWS_SECRET_ACCESS_KEY`. `NPCNIX_*` goes before these options.'');
+      or `AWS_SECRET_ACCESS_KEY`. Variables `NPCNIX_*` take precedence over these options.'');
     extraEnvironment = mkOption {
       type = types.attrsOf types.str;
       default = { };
       example = { AWS_REGION = "eu-central-1"; };
-      description = "More of the agent's environment. Everybody on the host can read it. A `%` begins one of systemd's specifiers; `%%` is a plain one.";
+      description = "Additional environment variables of the agent. Everyone on the host can read them. In a value, `%` begins a systemd specifier; write `%%` for a plain `%`.";
     };
   };
 }

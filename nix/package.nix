@@ -3,7 +3,7 @@ buildGoModule {
   pname = "npcnix";
   inherit version;
 
-  # What is built, and what `go mod vendor` looks at; so a change of the docs builds nothing anew.
+  # What is built, and what `go mod vendor` looks at; so a change of the docs builds nothing.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.fileFilter (file: file.hasExt "go" || builtins.elem file.name [ "go.mod" "go.sum" ]) ../.;

@@ -22,7 +22,7 @@ import (
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
-// host is one machine's worth of folders, and the agent that runs in them.
+// host stands for one machine: its folders, and the agent that runs in them.
 type host struct {
 	*fleet
 	name, dir string
@@ -49,14 +49,14 @@ func (h *host) configure(ctx context.Context, queueURL string) error {
 			return fmt.Errorf("npcnix config set %s: %w\n%s", setting[0], err, out)
 		}
 	}
-	// This one is for an editor.
+	// "config set" cannot set a list: a user edits config.json.
 	return config.Dir(h.path("data")).UpdateConfig(ctx, func(c *config.Config) error {
 		c.RetryDelaysSecs = []int64{1, 1}
 		return nil
 	})
 }
 
-// start starts the agent. Should it end before it is told to, the play is cancelled.
+// start starts the agent. If the agent ends unasked, the play is cancelled.
 func (h *host) start(ctx context.Context, cancel context.CancelCauseFunc) error {
 	log, err := os.Create(h.path("log"))
 	if err != nil {
@@ -96,8 +96,8 @@ func (h *host) terminate() {
 	}
 }
 
-// awaitEnd returns when the agent has ended, and what it has left to outlive it: an activation's processes.
-// The agent is killed when it takes too long.
+// awaitEnd returns when the agent has ended, and with it the processes of an activation, which outlive
+// the agent. If the agent takes too long, it is killed.
 func (h *host) awaitEnd() {
 	if h.agent == nil {
 		return
@@ -113,7 +113,7 @@ func (h *host) awaitEnd() {
 	}
 }
 
-// endActivation kills the processes of an activation, until there are none or it takes too long.
+// endActivation kills the processes of an activation until none is left, or for ten seconds.
 func (h *host) endActivation() {
 	mark := []byte("\x00--data-dir\x00" + h.path("data") + "\x00")
 	for begun, left := time.Now(), true; left && time.Since(begun) < 10*time.Second; {
@@ -151,7 +151,7 @@ func (h *host) record(ctx context.Context, published awsfake.Entry, state agent.
 			return agent.Record{}, fmt.Errorf("read %s's record: %w", h.name, err)
 		}
 		switch {
-		case r.Version.ETag != published.ETag: // of the version before
+		case r.Version.ETag != published.ETag: // of the previous version
 		case r.State == state:
 			return r, nil
 		case state == agent.StateApplied && r.State == agent.StateFailed:
@@ -168,8 +168,8 @@ func (h *host) message(ctx context.Context, published awsfake.Entry, what awsfak
 	})
 }
 
-// runs says what the host itself says it runs: what its switch has written, the system, and the
-// profile's generation. The error says that the latter two are not the same system.
+// runs tells what the host runs: the version that its switch wrote, the system, and the generation of
+// the profile. It is an error if the profile holds another system.
 func (h *host) runs() (version, system string, generation int, err error) {
 	marker, err := os.ReadFile(h.path("root", nixtest.Marker))
 	if err != nil {
@@ -198,7 +198,7 @@ func (h *host) runs() (version, system string, generation int, err error) {
 
 // logTail returns the last lines of the agent's log.
 func (h *host) logTail(n int) []byte {
-	data, _ := os.ReadFile(h.path("log")) // without one there is nothing to show
+	data, _ := os.ReadFile(h.path("log")) // without a log there is nothing to show
 	lines := bytes.SplitAfter(data, []byte("\n"))
 	return bytes.Join(lines[max(0, len(lines)-1-n):], nil)
 }

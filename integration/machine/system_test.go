@@ -106,7 +106,7 @@ func TestASwitchEndsWithTheStatusOfNixOS(t *testing.T) {
 		status  int
 		prints  string
 		runs    string // the version that runs afterwards
-		boots   string // the version that is booted next
+		boots   string // the version that is the boot default
 	}{
 		{System{Version: "inhibited", Inhibitors: map[string]string{"dbus": "broker", "new": "1"}}, "switch", "", 1, "dbus : dbus -> broker\n", "base", "base"},
 		{System{Version: "inhibited", Inhibitors: map[string]string{"dbus": "broker", "new": "1"}}, "check", "", 1, "Pre-switch checks failed\n", "base", "base"},
