@@ -23,6 +23,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -48,7 +49,7 @@ type Store interface {
 	PutRecord(ctx context.Context, host string, body []byte) error
 }
 
-// Host builds and runs systems. *nix.Host serves.
+// Host builds and runs systems. *activation.Coordinator serves.
 type Host interface {
 	// Current returns the system that runs; zero where that cannot be told.
 	Current(ctx context.Context) (nix.System, error)
@@ -58,19 +59,19 @@ type Host interface {
 	Build(ctx context.Context, dir, configuration string) (nix.System, error)
 	// Activate switches to s, has it verified, and commits to it or takes it back, as o says. When
 	// ctx ends it returns, and the activation goes on for Resume to take up. An
-	// *nix.ActivateError says that it was taken back.
-	Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error)
-	// TakeBack takes back what is only to boot next, if there is such a thing.
-	TakeBack(ctx context.Context) error
+	// *activation.Error says that it was taken back.
+	Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error)
+	// Abandon takes back what is only to boot next, if there is such a thing.
+	Abandon(ctx context.Context) error
 	// Resume brings an activation to its end that an earlier process began, if there is one.
-	Resume(ctx context.Context, o nix.Order) (a nix.Activation, found bool, err error)
+	Resume(ctx context.Context, o activation.Request) (a activation.Journal, found bool, err error)
 }
 
-// Machine is what the agent asks and does beyond systems. *nix.Host serves.
+// Machine is what the agent asks and does beyond systems. *activation.Coordinator serves.
 type Machine interface {
 	// NewlyFailing returns the units that are failing and were not before an activation, but for
 	// those that match one of the patterns of exempt.
-	NewlyFailing(ctx context.Context, a nix.Activation, exempt []string) (nix.Failing, error)
+	NewlyFailing(ctx context.Context, a activation.Journal, exempt []string) (activation.Failing, error)
 	// RebootDue says why the machine is to be restarted for its system to run wholly; "" if not.
 	RebootDue(ctx context.Context) (why string, err error)
 	// Reboot restarts the machine.
@@ -362,8 +363,8 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	if err != nil {
 		return err
 	}
-	if done.Stage == nix.StageBooting {
-		return rebootDue{done.Why}
+	if done.Phase == activation.RebootPending {
+		return rebootDue{done.BootOnlyWhy}
 	}
 	r.times.Activated = time.Now()
 	return nil
@@ -383,22 +384,22 @@ func (a *Agent) stillWanted(r *round) error {
 }
 
 // Order is what the settings say of an activation that is verified by v.
-func Order(c config.Config, v Verifier) nix.Order {
-	return nix.Order{
-		SwitchTimeout: seconds(c.ActivationTimeoutSecs), ConfirmTimeout: seconds(c.ConfirmTimeoutSecs),
+func Order(c config.Config, v Verifier) activation.Request {
+	return activation.Request{
+		SwitchTimeout: c.SwitchTimeout(), VerifyTimeout: c.VerifyTimeout(),
 		Verify: v.Verify, Keep: int(c.KeepGenerations),
 	}
 }
 
 // order is what an activation for an intent, which may be nil, is to heed.
-func (a *Agent) order(before config.Config, in *Intent) nix.Order {
+func (a *Agent) order(before config.Config, in *Intent) activation.Request {
 	o := Order(before, Verifier{})
 	remote := before.Remote
 	if in != nil {
 		o.ID, remote = in.Activation, in.Remote
 	}
 	// The system may bring settings of its own: it is by these that the host lives on.
-	o.Verify = func(ctx context.Context, act nix.Activation) error {
+	o.Verify = func(ctx context.Context, act activation.Journal) error {
 		c, err := a.loadConfig()
 		if err != nil {
 			return fmt.Errorf("the settings cannot be used any more: %w", err)

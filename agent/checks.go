@@ -59,7 +59,7 @@ func runCommand(ctx context.Context, command, env []string) (tail []string, err 
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), env...)
-	var out nix.Tail
+	var out nix.Output
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/npcnix/npcnix/agent/config"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -31,7 +31,7 @@ func (e *vetoError) Error() string { return "vetoed by the pre_activate hook: " 
 func (e *vetoError) Unwrap() error { return e.err }
 
 // hookAfter returns the hook that is due after an attempt; nil where the operator has set none.
-func hookAfter(r *round, name string, act nix.Activation, failure error) *Hook {
+func hookAfter(r *round, name string, act activation.Journal, failure error) *Hook {
 	command := r.config.Hooks.PostActivate
 	if name == HookOnFailure {
 		command = r.config.Hooks.OnFailure
@@ -42,7 +42,7 @@ func hookAfter(r *round, name string, act nix.Activation, failure error) *Hook {
 	return newHook(r, name, act, failure)
 }
 
-func newHook(r *round, name string, act nix.Activation, failure error) *Hook {
+func newHook(r *round, name string, act activation.Journal, failure error) *Hook {
 	target := r.target
 	switch {
 	case name == HookOnFailure && r.state.Failure != nil:
@@ -71,7 +71,7 @@ func (a *Agent) preActivate(ctx context.Context, r *round) error {
 		return nil
 	}
 	in := r.state.Intent
-	h := newHook(r, HookPreActivate, nix.Activation{ID: in.Activation, System: in.System, Previous: r.previous.Path}, nil)
+	h := newHook(r, HookPreActivate, activation.Journal{ID: in.Activation, System: in.System, Previous: r.previous.Path}, nil)
 	tail, err := a.callHook(ctx, r.config, h, r.config.Hooks.PreActivate)
 	if ctx.Err() != nil {
 		return ctx.Err()

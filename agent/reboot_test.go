@@ -14,7 +14,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // fakeMachine is due for a restart until it was restarted, or for ever.
@@ -27,7 +27,7 @@ type fakeMachine struct {
 	dueErr  error
 	lost    int // restarts that are asked for and do not come
 	boots   int
-	failing []nix.Failing // what each look at the units finds, the last for ever
+	failing []activation.Failing // what each look at the units finds, the last for ever
 }
 
 func (m *fakeMachine) set(f func()) {
@@ -36,12 +36,12 @@ func (m *fakeMachine) set(f func()) {
 	f()
 }
 
-func (m *fakeMachine) NewlyFailing(context.Context, nix.Activation, []string) (nix.Failing, error) {
+func (m *fakeMachine) NewlyFailing(context.Context, activation.Journal, []string) (activation.Failing, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.add("units")
 	if len(m.failing) == 0 {
-		return nix.Failing{}, nil
+		return activation.Failing{}, nil
 	}
 	now := m.failing[0]
 	if len(m.failing) > 1 {
@@ -257,7 +257,7 @@ func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
 		why    string
 	}{
 		{"a check that it brings fails", func(c *config.Config) {
-			c.ConfirmTimeoutSecs = 10
+			c.VerifyTimeoutSecs = 10
 			c.Checks = []config.Check{{Name: "own", Command: []string{"/bin/false"}}}
 		}, nil, "check own: "},
 		{"the remote that it brings cannot be reached", func(c *config.Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, func(c config.Config, _ bool) error {
@@ -287,11 +287,11 @@ func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
 			r.opts.Override = func(config config.Config) (config.Config, error) {
 				if _, err := os.Stat(settings); err == nil {
 					c.change(&config)
-					config.ConfirmTimeoutSecs, config.SettleSecs = 1, new(int64)
+					config.VerifyTimeoutSecs, config.SettleSecs = 1, new(int64)
 				}
 				return config, nil
 			}
-			r.configure(func(c *config.Config) { c.ConfirmTimeoutSecs, c.SettleSecs = 1, new(int64) })
+			r.configure(func(c *config.Config) { c.VerifyTimeoutSecs, c.SettleSecs = 1, new(int64) })
 			r.host.activate = func() error { return os.WriteFile(settings, nil, 0o600) }
 			r.start()
 			if err := <-r.done; err == nil || !strings.Contains(err.Error(), c.why) {

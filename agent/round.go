@@ -13,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -113,7 +114,7 @@ func (a *Agent) recall(ctx context.Context, r *round) error {
 func (a *Agent) resume(ctx context.Context, r *round) error {
 	in := r.state.Intent
 	act, found, err := a.Host.Resume(ctx, a.order(r.config, in))
-	var failed *nix.ActivateError
+	var failed *activation.Error
 	if err != nil && !errors.As(err, &failed) {
 		return hindrance{byMachine, err}
 	}
@@ -123,12 +124,12 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		}
 		r.previous = r.running
 	}
-	if found && act.Stage == nix.StageBooting {
+	if found && act.Phase == activation.RebootPending {
 		r.bootsNext, r.bootsFrom = act.System, act.Previous
 	}
 	switch ours := found && in != nil && in.Activation != "" && act.ID == in.Activation; {
 	case in == nil:
-	case !ours, failed != nil && failed.Busy:
+	case !ours, failed != nil && failed.Cause == activation.CauseBusy:
 		// The work was cut short before anything was changed.
 		r.state.Intent = nil
 		if err := a.save(r); err != nil {
@@ -141,7 +142,7 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		if err := a.save(r); err != nil {
 			return err
 		}
-	case act.Stage == nix.StageBooting:
+	case act.Phase == activation.RebootPending:
 		in.Stage = StageBooting
 	default:
 		a.Log.Info("the activation that was under way when the agent ended is complete", "system", act.System)
@@ -160,19 +161,19 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 
 // takenBack takes note of an activation that failed, and whose version is not tried again unless it
 // was no fault of its own.
-func (a *Agent) takenBack(r *round, t Target, e *nix.ActivateError) {
+func (a *Agent) takenBack(r *round, t Target, e *activation.Error) {
 	r.setFailure(t, r.attempt, e, e.Tail)
 	f := r.state.Failure
-	if e.CutShort && e.ByHand == "" && !e.Stranded() {
+	if e.Cause.Transient() && !e.RollbackFailed() {
 		f.DelaySecs = 0
 	} else {
-		f.Rejected, f.RolledBack = true, !e.Stranded()
+		f.Rejected, f.RolledBack = true, !e.RollbackFailed()
 	}
 	// Else what runs is the previous system, and so what was applied, or chosen by somebody.
 	strange := r.state.Applied == nil || r.running.Path != r.state.Applied.System
 	// What boots was not set anew where the activation did not come to that.
-	r.state.Unsettled = e.Stranded() || r.state.Unsettled && (strange || !e.Installed)
-	r.state.Hook = hookAfter(r, HookOnFailure, e.Activation, e)
+	r.state.Unsettled = e.RollbackFailed() || r.state.Unsettled && (strange || !e.Installed)
+	r.state.Hook = hookAfter(r, HookOnFailure, e.Journal, e)
 }
 
 // save makes the round's state durable; not to be able to is this machine's fault.
@@ -279,7 +280,7 @@ func (a *Agent) takeBack(ctx context.Context, r *round) error {
 		return nil
 	}
 	a.Log.Info("taking back the system that was to boot next", "system", r.bootsNext)
-	if err := a.Host.TakeBack(ctx); err != nil {
+	if err := a.Host.Abandon(ctx); err != nil {
 		return hindrance{byMachine, err}
 	}
 	r.bootsNext = ""
@@ -309,7 +310,7 @@ func (a *Agent) applied(ctx context.Context, r *round, s nix.System) outcome {
 		r.config = c // the system may have brought hooks of its own
 	}
 	if in := r.state.Intent; in.Stage == StageActivating {
-		r.state.Hook = hookAfter(r, HookPostActivate, nix.Activation{ID: in.Activation, System: s.Path, Previous: r.previous.Path}, nil)
+		r.state.Hook = hookAfter(r, HookPostActivate, activation.Journal{ID: in.Activation, System: s.Path, Previous: r.previous.Path}, nil)
 	}
 	r.setApplied(r.target, s.Path)
 	r.running = s
@@ -335,7 +336,7 @@ func (a *Agent) applied(ctx context.Context, r *round, s nix.System) outcome {
 
 // failed ends a round whose target could not be reached.
 func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
-	var back *nix.ActivateError
+	var back *activation.Error
 	switch {
 	case errors.Is(err, errNewer) || errors.Is(err, store.ErrChanged):
 		a.Log.Info("begun anew", "etag", r.target.ETag, "why", err)
@@ -351,7 +352,7 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 		return a.booting(ctx, r, err)
 	case ctx.Err() != nil && (r.state.Intent.Stage != StageActivating || errors.Is(err, ctx.Err())):
 		return a.hindered(ctx, r, err)
-	case errors.As(err, &back) && back.Busy:
+	case errors.As(err, &back) && back.Cause == activation.CauseBusy:
 		return a.hindered(ctx, r, hindrance{byMachine, err})
 	case errors.Is(err, nix.ErrMachine) && back == nil:
 		return a.hindered(ctx, r, hindrance{byMachine, err})
@@ -365,7 +366,7 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) outcome {
 	if back != nil {
 		a.takenBack(r, r.target, back)
 	} else {
-		act := nix.Activation{ID: r.state.Intent.Activation, System: r.state.Intent.System, Previous: r.running.Path}
+		act := activation.Journal{ID: r.state.Intent.Activation, System: r.state.Intent.System, Previous: r.running.Path}
 		r.setFailure(r.target, r.attempt, err, logTail(err))
 		r.state.Hook = hookAfter(r, HookOnFailure, act, err)
 	}

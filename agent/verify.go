@@ -13,6 +13,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // unitLook is the time between looks at units.
@@ -30,7 +31,7 @@ type Verifier struct {
 // Verify returns nil when the new system has proved itself: it is what runs, the store and the queue
 // are reached from it anew, every check passes, and no unit is failing that ran before. What does not
 // hold yet is looked at again until ctx ends.
-func (v Verifier) Verify(ctx context.Context, act nix.Activation) error {
+func (v Verifier) Verify(ctx context.Context, act activation.Journal) error {
 	var running nix.System
 	err := until(ctx, func() (err error) {
 		running, err = v.Host.Current(ctx)
@@ -76,7 +77,7 @@ func until(ctx context.Context, what func() error) error {
 
 // unitsSettle watches the units for a while: none that ran before may have failed at its end. One
 // that is started again and again has until ctx ends to stay up for as long.
-func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
+func (v Verifier) unitsSettle(ctx context.Context, act activation.Journal) error {
 	if v.Machine == nil || len(act.Ran) == 0 {
 		return nil // there is no systemd, or it was another boot's
 	}
@@ -85,7 +86,7 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 	tick := time.NewTicker(unitLook)
 	defer tick.Stop()
 	over := false
-	var before nix.Failing
+	var before activation.Failing
 	var restless []string // started again when they were looked at last
 	var last error        // of the last look
 	for {
@@ -123,13 +124,13 @@ func (v Verifier) unitsSettle(ctx context.Context, act nix.Activation) error {
 			if len(before.Failed) > 0 {
 				return fmt.Errorf("units did not settle in the time of the proof; failed that ran before: %s", strings.Join(before.Failed, " "))
 			}
-			return errors.New("units did not settle in the time of the proof: make confirm_timeout_secs larger, or settle_secs smaller")
+			return errors.New("units did not settle in the time of the proof: make verify_timeout_secs larger, or settle_secs smaller")
 		}
 	}
 }
 
 // restarted returns the units that ran before and wait to be started again, or were between two looks.
-func restarted(before, now nix.Failing) []string {
+func restarted(before, now activation.Failing) []string {
 	again := slices.Clone(now.Restarting)
 	for name, times := range now.Restarts {
 		if was, seen := before.Restarts[name]; seen && was != times && !slices.Contains(again, name) {
