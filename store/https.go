@@ -213,7 +213,7 @@ func versionOf(resp *http.Response) (Version, error) {
 	}
 	if v.ETag == "" {
 		if err != nil || length < 0 {
-			return Version{}, errors.New("the server gives neither an ETag nor Last-Modified with a length, so versions cannot be told apart")
+			return Version{}, fmt.Errorf("the server gives neither an ETag nor Last-Modified with a length, so %w", errNoVersion)
 		}
 		v.ETag = datePrefix + strconv.FormatInt(modified.Unix(), 10) + ":" + strconv.FormatInt(length, 10)
 	}

@@ -110,7 +110,7 @@ func (p publication) confirm(ctx context.Context, put Version) (Version, error) 
 		}
 		now, err := p.look(ctx)
 		switch {
-		case errors.Is(err, ErrForbidden):
+		case errors.Is(err, ErrForbidden), errors.Is(err, errNoVersion):
 			return Version{}, err
 		case err != nil:
 			doubt = err

@@ -88,7 +88,7 @@ func (b *s3Backend) headByGet(ctx context.Context, in *s3.HeadObjectInput, have 
 // identified refuses a version that cannot be told from another.
 func identified(v Version) (Version, error) {
 	if v.ETag == "" {
-		return Version{}, errors.New("the store gives no ETag, without which versions cannot be told apart")
+		return Version{}, fmt.Errorf("the store gives no ETag, without which %w", errNoVersion)
 	}
 	return v, nil
 }

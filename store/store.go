@@ -43,6 +43,9 @@ var (
 	ErrURL = errors.New("bad remote URL")
 )
 
+// errNoVersion means that the store tells nothing by which versions differ.
+var errNoVersion = errors.New("versions cannot be told apart")
+
 // Version names one state of a remote's object.
 type Version struct {
 	ETag     string // opaque, without quotes
@@ -105,6 +108,7 @@ type lister interface {
 type Remote struct {
 	backend  backend
 	url      string
+	masked   bool
 	bucket   string
 	key      string
 	progress io.Writer
@@ -129,6 +133,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Remote, error) {
 	}
 	r := &Remote{
 		url:      redact(u),
+		masked:   redact(u) != u.String(),
 		progress: o.Progress,
 		warn:     o.Warn,
 		limits:   Limits{Entries: o.MaxEntries, Bytes: o.MaxBytes}.orDefault(),
@@ -154,6 +159,10 @@ func Open(ctx context.Context, rawURL string, o Options) (*Remote, error) {
 
 // URL returns the remote's printed form, see Redact.
 func (r *Remote) URL() string { return r.url }
+
+// Masked reports whether the printed form lacks something, so that it cannot be
+// used as a remote.
+func (r *Remote) Masked() bool { return r.masked }
 
 // Bucket returns the S3 bucket; empty for other stores.
 func (r *Remote) Bucket() string { return r.bucket }

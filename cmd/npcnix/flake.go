@@ -134,6 +134,9 @@ exit codes: see npcnix wait --help. Which hosts to expect is found out before an
 				}
 			}
 			v, err := r.Publish(ctx, file, size)
+			if errors.Is(err, store.ErrUnconfirmed) {
+				return exitError{err, exitUnconfirmed}
+			}
 			if err != nil {
 				return err
 			}

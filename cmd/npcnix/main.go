@@ -27,6 +27,8 @@ const (
 	exitHosts      = 3 // more hosts failed, rolled back or rejected the version than may
 	exitTime       = 4 // time ran out with hosts missing
 	exitSuperseded = 5 // the remote holds another version by now
+
+	exitUnconfirmed = 6 // of push: published, but the store does not tell as which version
 )
 
 func main() {

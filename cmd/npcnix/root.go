@@ -76,7 +76,8 @@ Remotes: s3://BUCKET/KEY[?region=R&endpoint=URL&path-style=true&checksum=when-re
          https://HOST/PATH   file:///PATH
 
 Exit codes: 0 done, 1 failed, 2 wrong usage; of wait and push --wait also 3 hosts failed, more than
---min-ok allows, 4 time ran out, 5 superseded by another publish.`
+--min-ok allows, 4 time ran out, 5 superseded by another publish,
+6 published, but the store does not tell as which version (push).`
 
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	c := &common{stdout: stdout, stderr: stderr}

@@ -91,7 +91,8 @@ The wait ends as soon as --min-ok hosts are done, or so many have failed that th
 any more (--keep-going then still waits for the rest). A host has failed when an attempt failed, even
 if it will try again, or when it rolled the version back or rejected it; one that says so after it
 said applied has failed too. When the remote comes to hold another version, the wait for the older
-one ends as superseded.
+one ends as superseded: two looks in a row must see it, and it must not be older by the store's clock.
+Errors after the first look do not end the wait.
 
 Each interval costs one HEAD, and one LIST per 1,000 records; records are read when they have changed.
 With --topic-arn the queues of hosts that are not done are shown too: one to two requests a queue each
@@ -168,7 +169,7 @@ func (w *waitFlags) makeGate(ctx context.Context, c *common, cmd *cobra.Command,
 	o := fleet.Options{
 		Store: r, Hosts: w.hosts, KeepGoing: w.keepGoing, Timeout: w.timeout, Interval: w.interval,
 		ByQueue: w.byQueue, Settle: w.settle, Views: w.views(c),
-		Resume: func(etag string) string { return resume(cmd.Flags(), r.URL(), etag) },
+		Resume: func(etag string) string { return resume(cmd.Flags(), r, etag) },
 	}
 	if w.minOK != "" {
 		o.Need, _ = fleet.ParseNeed(w.minOK) // validated
@@ -266,9 +267,14 @@ func waitFor(ctx context.Context, gate *fleet.Gate, v store.Version, from fleet.
 	return exitError{err, code}
 }
 
-// resume is the command that takes up a wait with the flags it was given.
-func resume(flags *pflag.FlagSet, remote, etag string) string {
-	words := []string{"npcnix wait", "--remote " + quote(remote), "--etag " + quote(etag)}
+// resume is the command that takes up a wait with the flags it was given. A remote with secrets in its
+// URL is left to the reader.
+func resume(flags *pflag.FlagSet, remote *store.Remote, etag string) string {
+	where, note := quote(remote.URL()), ""
+	if remote.Masked() {
+		where, note = `"$REMOTE"`, " # REMOTE is the URL that was given: it is not printed, as it holds secrets"
+	}
+	words := []string{"npcnix wait", "--remote " + where, "--etag " + quote(etag)}
 	flags.Visit(func(f *pflag.Flag) {
 		switch f.Name {
 		case "host":
@@ -284,7 +290,7 @@ func resume(flags *pflag.FlagSet, remote, etag string) string {
 			}
 		}
 	})
-	return strings.Join(words, " ")
+	return strings.Join(words, " ") + note
 }
 
 // quote makes one word of a shell's command line.
