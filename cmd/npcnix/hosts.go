@@ -50,9 +50,6 @@ func newHostsCommand(c *common) *cobra.Command {
 	return cmd
 }
 
-// showRows prints the rows that changed, of all there are.
-type showRows func(changed, all []fleet.Row, now store.Version) error
-
 func runHosts(ctx context.Context, c *common, o hostsOptions) error {
 	if o.stale <= 0 || o.interval <= 0 {
 		return usageError{errors.New("--stale and --interval must be more than 0")}
