@@ -65,7 +65,8 @@ func TestAPushToAStoreThatNamesNoVersionIsUnconfirmed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stdout, stderr strings.Builder
-	code := run(t.Context(), []string{"push", "--src", flake, "--remote", server.URL + "/dev.npcnix"}, &stdout, &stderr)
+	err := execute(t.Context(), []string{"push", "--src", flake, "--remote", server.URL + "/dev.npcnix"}, &stdout, &stderr)
+	code := report(err, &stderr)
 	if code != 6 || stored != 1 || stdout.String() != "" || !strings.Contains(stderr.String(), "published, but not confirmed") {
 		t.Errorf("exit code %d, stored %d times: %s%s", code, stored, &stdout, &stderr)
 	}
