@@ -45,7 +45,7 @@ type agentStatus struct {
 	agent.Pulse
 }
 
-func statusCommand(c *common) *cobra.Command {
+func newStatusCommand(c *common) *cobra.Command {
 	var asJSON bool
 	var h hostFlags
 	cmd := &cobra.Command{

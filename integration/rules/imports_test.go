@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"nix/systemd":       nil,
 	"nix/nixtest":       nil,
 	"agent":             {"agent/config", "events", "store", "nix", "nix/activation", "nix/jsonfile"},
-	"agent/config":      {"nix/jsonfile", "nix/systemd"},
+	"agent/config":      {"events", "store", "nix/jsonfile", "nix/systemd"},
 	"cmd/npcnix/fleet":  {"agent", "store"},
 	"cmd/npcnix/doctor": {"agent", "agent/config", "events", "store"},
 	"cmd/npcnix":        {"cmd/npcnix/doctor", "cmd/npcnix/fleet", "agent", "agent/config", "events", "store", "nix", "nix/activation"},
