@@ -14,6 +14,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -521,13 +522,17 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 	activating := Intent{Target: v2, Stage: StageActivating, Attempt: 1, System: "/nix/store/sys-2", Activation: "id"}
 	last := activating
 	last.Attempt = 4
-	on := func(stage nix.Stage, cutShort bool) *nix.Activation {
-		return &nix.Activation{ID: "id", System: "/nix/store/sys-2", Previous: "/nix/store/old", Stage: stage, CutShort: cutShort, Reason: "why"}
+	on := func(phase activation.Phase, interrupted bool) *activation.Journal {
+		cause := activation.CauseVersion
+		if interrupted {
+			cause = activation.CauseInterrupted
+		}
+		return &activation.Journal{ID: "id", System: "/nix/store/sys-2", Previous: "/nix/store/old", Phase: phase, Cause: cause, Reason: "why"}
 	}
 	for _, c := range []struct {
 		name    string
 		intent  Intent
-		left    *nix.Activation
+		left    *activation.Journal
 		running string
 		trace   []string
 		state   RecordState // of the last record
@@ -536,19 +541,19 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
 		{"killed before the activation was ordered, it is begun anew", activating, nil, "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"what is on disk is an older activation", activating, &nix.Activation{ID: "other", Stage: nix.StageRolledBack}, "/nix/store/old",
+		{"what is on disk is an older activation", activating, &activation.Journal{ID: "other", Phase: activation.RolledBack}, "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"killed before the confirmation was taken note of, nothing is activated again", activating, on(nix.StageConfirmed, false), "/nix/store/sys-2",
+		{"killed before the confirmation was taken note of, nothing is activated again", activating, on(activation.Committed, false), "/nix/store/sys-2",
 			nil, StateApplied},
-		{"killed before the proof, it proves itself to the next agent", activating, on(nix.StageSwitched, false), "/nix/store/sys-2",
+		{"killed before the proof, it proves itself to the next agent", activating, on(activation.Verifying, false), "/nix/store/sys-2",
 			nil, StateApplied},
-		{"the dead man's switch has taken it back, it is rejected", activating, on(nix.StageRolledBack, false), "/nix/store/old",
+		{"the dead man's switch has taken it back, it is rejected", activating, on(activation.RolledBack, false), "/nix/store/old",
 			nil, StateRolledBack},
-		{"it was cut short, it is done again", activating, on(nix.StageRolledBack, true), "/nix/store/old",
+		{"it was cut short, it is done again", activating, on(activation.RolledBack, true), "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"it was cut short at the last attempt, it is rejected", last, on(nix.StageRolledBack, true), "/nix/store/old",
+		{"it was cut short at the last attempt, it is rejected", last, on(activation.RolledBack, true), "/nix/store/old",
 			nil, StateRejected},
-		{"it boots next, it waits for that", activating, on(nix.StageBooting, false), "/nix/store/old",
+		{"it boots next, it waits for that", activating, on(activation.RebootPending, false), "/nix/store/old",
 			nil, StateActivating},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -590,7 +595,7 @@ func TestAFailedActivationLeavesTheNextVersionAndTheOldOneApplicable(t *testing.
 			// As a real switch does: the new system runs, then a unit fails.
 			h.activate = func() error {
 				h.running = "/nix/store/sys-2"
-				return &nix.ActivateError{Activation: nix.Activation{Stage: nix.StageStranded, Reason: "unit failed", Tail: []string{"unit failed"}}}
+				return &activation.Error{Journal: activation.Journal{Phase: activation.RollbackFailed, Reason: "unit failed", Tail: []string{"unit failed"}}}
 			}
 		})
 		r.queue.in <- []events.Delivery{message("m1")}
@@ -623,11 +628,11 @@ func TestASwitchThatSucceedsWithoutRunningTheSystemIsAFailure(t *testing.T) {
 // pretender activates nothing.
 type pretender struct{ *fakeHost }
 
-func (p pretender) Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error) {
-	a := nix.Activation{System: s.Path}
+func (p pretender) Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error) {
+	a := activation.Journal{System: s.Path}
 	if err := o.Verify(ctx, a); err != nil {
-		a.Reason, a.Stage = "verify: "+err.Error(), nix.StageRolledBack
-		return a, &nix.ActivateError{Activation: a}
+		a.Reason, a.Phase = "verify: "+err.Error(), activation.RolledBack
+		return a, &activation.Error{Journal: a}
 	}
 	return a, nil
 }

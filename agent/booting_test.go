@@ -9,11 +9,11 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // left has the host run and have applied v1, with an activation of v2 that another agent has left.
-func (r *rig) left(stage Stage, act nix.Activation) {
+func (r *rig) left(stage Stage, act activation.Journal) {
 	r.t.Helper()
 	target := func(etag string) Target {
 		return Target{Remote: testRemote, Configuration: "web1", ETag: etag}
@@ -34,7 +34,7 @@ func (r *rig) left(stage Stage, act nix.Activation) {
 func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{1} })
-		r.left(StageBooting, nix.Activation{Stage: nix.StageBooting})
+		r.left(StageBooting, activation.Journal{Phase: activation.RebootPending})
 		r.host.build = func(context.Context) error { return errBuild }
 		r.store.etag = "v3"
 		r.start()
@@ -53,31 +53,34 @@ func TestASystemWhoseOrderIsForgottenMustReachTheStoreToo(t *testing.T) {
 		r := newRig(t)
 		r.opts.Reach = func(context.Context, config.Config, bool) error { r.add("reach"); return errors.New("cut off") }
 		r.host.running = "/nix/store/sys-2"
-		r.host.left = &nix.Activation{ID: "two", System: "/nix/store/sys-2", Previous: "/nix/store/sys-1", Stage: nix.StageSwitched}
+		r.host.left = &activation.Journal{ID: "two", System: "/nix/store/sys-2", Previous: "/nix/store/sys-1", Phase: activation.Verifying}
 		r.start()
 		time.Sleep(time.Hour)
 		r.end()
 		if len(r.of("reach")) == 0 {
 			t.Error("the store was not asked for")
 		}
-		if r.host.left.System == "/nix/store/sys-2" && r.host.left.Stage != nix.StageRolledBack {
-			t.Errorf("the system that is cut off is %s", r.host.left.Stage)
+		if r.host.left.System == "/nix/store/sys-2" && r.host.left.Phase != activation.RolledBack {
+			t.Errorf("the system that is cut off is %s", r.host.left.Phase)
 		}
 	})
 }
 
 func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
-	for name, act := range map[string]nix.Activation{
-		"cut short, and somebody has switched by hand": {Stage: nix.StageRolledBack, ByHand: "/nix/store/fix"},
-		"cut short, and not taken back":                {Stage: nix.StageStranded, Trouble: "the boot loader is full"},
+	for name, act := range map[string]activation.Journal{
+		"cut short, and somebody has switched by hand": {Phase: activation.RolledBack, OperatorSystem: "/nix/store/fix"},
+		"cut short, and not taken back":                {Phase: activation.RollbackFailed, RollbackError: "the boot loader is full"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				act.CutShort, act.Reason = true, "the machine was restarted"
+				act.Cause, act.Reason = activation.CauseInterrupted, "the machine was restarted"
+				if act.OperatorSystem != "" {
+					act.Cause = activation.CauseOperator
+				}
 				r.left(StageActivating, act)
-				if act.ByHand != "" {
-					r.host.running = act.ByHand
+				if act.OperatorSystem != "" {
+					r.host.running = act.OperatorSystem
 				}
 				r.store.etag = "v2"
 				r.start()
@@ -87,7 +90,7 @@ func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
 				if f := r.state().Failure; f == nil || !f.Rejected {
 					t.Errorf("failure: %+v", f)
 				}
-				if rec := r.store.lastRecord(); (rec.Warning != "") != (act.Stage == nix.StageStranded) {
+				if rec := r.store.lastRecord(); (rec.Warning != "") != (act.Phase == activation.RollbackFailed) {
 					t.Errorf("record: %+v", rec)
 				}
 			})
@@ -99,7 +102,7 @@ func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
 func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.left(StageBooting, nix.Activation{Stage: nix.StageStranded, CutShort: true, Installed: true, Boot: true, Trouble: "the boot loader is full"})
+		r.left(StageBooting, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
 		r.start()
 		time.Sleep(time.Minute)
 		r.end()
@@ -114,10 +117,10 @@ func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
 func TestAWayBackThatFailedIsRememberedUntilSomethingIsActivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.left(StageBooting, nix.Activation{Stage: nix.StageStranded, CutShort: true, Installed: true, Boot: true, Trouble: "the boot loader is full"})
+		r.left(StageBooting, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
 		r.store.etag, r.host.system = "v3", "/nix/store/sys-3"
 		r.host.activate = func() error {
-			return &nix.ActivateError{Activation: nix.Activation{Stage: nix.StageRolledBack, Reason: "a check"}}
+			return &activation.Error{Journal: activation.Journal{Phase: activation.RolledBack, Reason: "a check"}}
 		}
 		r.start()
 		time.Sleep(time.Minute)
@@ -150,7 +153,7 @@ func TestAHostThatIsSwitchedByHandWhileAnotherSystemBootsNextIsNotRestarted(t *t
 			r := newRig(t, func(c *config.Config) { c.Reboot = config.RebootWhenNeeded })
 			m := &fakeMachine{trace: r.trace}
 			r.opts.Machine, r.opts.BootID = m, m.bootID
-			r.left(StageBooting, nix.Activation{Stage: nix.StageBooting})
+			r.left(StageBooting, activation.Journal{Phase: activation.RebootPending})
 			r.store.etag, r.host.running = "v2", c.before
 			r.start()
 			synctest.Wait()

@@ -15,6 +15,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -138,7 +139,7 @@ type fakeHost struct {
 	system   string // what Build returns
 	build    func(ctx context.Context) error
 	activate func() error
-	left     *nix.Activation // as on disk
+	left     *activation.Journal // as on disk
 }
 
 func (h *fakeHost) set(f func(*fakeHost)) {
@@ -174,16 +175,16 @@ func (h *fakeHost) Build(ctx context.Context, dir, configuration string) (nix.Sy
 
 // Activate has the activation verified as nix.Host does, and takes it back where activate or the
 // proof fails.
-func (h *fakeHost) Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error) {
+func (h *fakeHost) Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error) {
 	h.add("activate %s", s.Path)
 	h.mu.Lock()
 	activate, previous := h.activate, h.running
-	h.left = &nix.Activation{ID: o.ID, System: s.Path, Previous: previous, Stage: nix.StageSwitching}
+	h.left = &activation.Journal{ID: o.ID, System: s.Path, Previous: previous, Phase: activation.Switching}
 	h.mu.Unlock()
 	if activate != nil {
 		if err := activate(); errors.Is(err, nix.ErrMachine) {
 			h.set(func(h *fakeHost) { h.left = nil })
-			return nix.Activation{}, err
+			return activation.Journal{}, err
 		} else if err != nil {
 			return h.end(err)
 		}
@@ -192,21 +193,21 @@ func (h *fakeHost) Activate(ctx context.Context, s nix.System, o nix.Order) (nix
 		if h.running == previous {
 			h.running = s.Path
 		}
-		h.left.Stage = nix.StageSwitched
+		h.left.Phase = activation.Verifying
 	})
 	return h.finish(ctx, o)
 }
 
 // finish has the new system prove itself.
-func (h *fakeHost) finish(ctx context.Context, o nix.Order) (nix.Activation, error) {
+func (h *fakeHost) finish(ctx context.Context, o activation.Request) (activation.Journal, error) {
 	if ctx.Err() != nil {
 		return *h.left, ctx.Err()
 	}
 	var err error
 	if o.Verify != nil {
-		if o.ConfirmTimeout > 0 {
+		if o.VerifyTimeout > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, o.ConfirmTimeout)
+			ctx, cancel = context.WithTimeout(ctx, o.VerifyTimeout)
 			defer cancel()
 		}
 		err = o.Verify(ctx, *h.left)
@@ -218,46 +219,46 @@ func (h *fakeHost) finish(ctx context.Context, o nix.Order) (nix.Activation, err
 }
 
 // end settles the activation.
-func (h *fakeHost) end(err error) (nix.Activation, error) {
+func (h *fakeHost) end(err error) (activation.Journal, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err == nil {
-		h.left.Stage = nix.StageConfirmed
+		h.left.Phase = activation.Committed
 		return *h.left, nil
 	}
-	h.left.Stage, h.left.Reason = nix.StageRolledBack, err.Error()
-	var back *nix.ActivateError
+	h.left.Phase, h.left.Reason = activation.RolledBack, err.Error()
+	var back *activation.Error
 	if errors.As(err, &back) {
 		reason := h.left
-		h.left = &back.Activation
+		h.left = &back.Journal
 		h.left.ID, h.left.System, h.left.Previous = reason.ID, reason.System, reason.Previous
 	}
-	return *h.left, &nix.ActivateError{Activation: *h.left}
+	return *h.left, &activation.Error{Journal: *h.left}
 }
 
-func (h *fakeHost) TakeBack(context.Context) error {
+func (h *fakeHost) Abandon(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.left != nil && h.left.Stage == nix.StageBooting {
+	if h.left != nil && h.left.Phase == activation.RebootPending {
 		h.add("take back %s", h.left.System)
-		h.left.Stage, h.left.CutShort = nix.StageRolledBack, true
+		h.left.Phase, h.left.Cause = activation.RolledBack, activation.CauseSuperseded
 	}
 	return nil
 }
 
-func (h *fakeHost) Resume(ctx context.Context, o nix.Order) (nix.Activation, bool, error) {
+func (h *fakeHost) Resume(ctx context.Context, o activation.Request) (activation.Journal, bool, error) {
 	h.mu.Lock()
 	left := h.left
 	h.mu.Unlock()
 	if left == nil {
-		return nix.Activation{}, false, nil
+		return activation.Journal{}, false, nil
 	}
-	switch left.Stage {
-	case nix.StageSwitched:
+	switch left.Phase {
+	case activation.Verifying:
 		a, err := h.finish(ctx, o)
 		return a, true, err
-	case nix.StageRolledBack, nix.StageStranded:
-		return *left, true, &nix.ActivateError{Activation: *left}
+	case activation.RolledBack, activation.RollbackFailed:
+		return *left, true, &activation.Error{Journal: *left}
 	}
 	return *left, true, nil
 }

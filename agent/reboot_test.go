@@ -14,7 +14,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // fakeMachine is due for a restart until it was restarted, or for ever.
@@ -27,7 +27,7 @@ type fakeMachine struct {
 	dueErr  error
 	lost    int // restarts that are asked for and do not come
 	boots   int
-	failing []nix.Failing // what each look at the units finds, the last for ever
+	failing []activation.Failing // what each look at the units finds, the last for ever
 }
 
 func (m *fakeMachine) set(f func()) {
@@ -36,12 +36,12 @@ func (m *fakeMachine) set(f func()) {
 	f()
 }
 
-func (m *fakeMachine) NewlyFailing(context.Context, nix.Activation, []string) (nix.Failing, error) {
+func (m *fakeMachine) NewlyFailing(context.Context, activation.Journal, []string) (activation.Failing, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.add("units")
 	if len(m.failing) == 0 {
-		return nix.Failing{}, nil
+		return activation.Failing{}, nil
 	}
 	now := m.failing[0]
 	if len(m.failing) > 1 {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // unsure answers with an error as long as it lasts, since the proof began.
@@ -30,9 +31,9 @@ func (u *unsure) Current(ctx context.Context) (nix.System, error) {
 	return u.Host.Current(ctx)
 }
 
-func (u *unsure) NewlyFailing(ctx context.Context, act nix.Activation, exempt []string) (nix.Failing, error) {
+func (u *unsure) NewlyFailing(ctx context.Context, act activation.Journal, exempt []string) (activation.Failing, error) {
 	if time.Since(u.begun) < u.units {
-		return nix.Failing{}, errUnsure
+		return activation.Failing{}, errUnsure
 	}
 	return u.Machine.NewlyFailing(ctx, act, exempt)
 }
@@ -42,7 +43,7 @@ func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 		name           string
 		confirm        time.Duration
 		current, units time.Duration // that it cannot be told what runs, and what fails
-		failing        []nix.Failing
+		failing        []activation.Failing
 		why            string // "": it has proved itself
 	}{
 		{"at once", time.Minute, 0, 0, nil, ""},
@@ -50,9 +51,9 @@ func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 		{"nor ever", time.Minute, time.Hour, 0, nil, "cannot fork"},
 		{"units cannot be looked at for a while", time.Minute, 0, 20 * time.Second, nil, ""},
 		{"nor ever", time.Minute, 0, time.Hour, nil, "units could not be looked at: cannot fork"},
-		{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []nix.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
+		{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []activation.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
 		{"there is no time for units to settle", 3 * time.Second, 0, 0, nil, "units did not settle in the time of the proof: make confirm_timeout_secs larger"},
-		{"nor for those that failed", 3 * time.Second, 0, 0, []nix.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time of the proof; failed that ran before: web.service"},
+		{"nor for those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time of the proof; failed that ran before: web.service"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -60,7 +61,7 @@ func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), c.confirm)
 				defer cancel()
 				v := Verifier{Host: u, Machine: u, Config: config.Default(), Log: slog.New(slog.DiscardHandler)}
-				err := v.Verify(ctx, nix.Activation{System: "/s", Ran: []string{"web.service"}})
+				err := v.Verify(ctx, activation.Journal{System: "/s", Ran: []string{"web.service"}})
 				if (err == nil) != (c.why == "") || err != nil && !strings.Contains(err.Error(), c.why) {
 					t.Errorf("error %v, want %q", err, c.why)
 				}

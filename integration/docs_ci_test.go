@@ -13,7 +13,7 @@ import (
 )
 
 // The script that docs/ci.md gives to pipelines ends as its table of exit codes says.
-func TestTheScriptOfTheDocsPublishesFromCI(t *testing.T) {
+func TestDocsPipeline(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "ci.md"))
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 // The commands that docs/aws.md tells an operator to run make a chain that works.
-func TestTheScriptOfTheDocsWiresAWS(t *testing.T) {
+func TestDocsWiring(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "aws.md"))
 	if err != nil {

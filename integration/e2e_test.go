@@ -16,12 +16,18 @@ import (
 // The end-to-end test: `aws s3 cp` → S3 → SNS → SQS → npcnix → nix → switch-to-configuration →
 // acknowledged, and what happens when each arrow breaks.
 
-func TestEndToEndOnMoto(t *testing.T) {
+func TestEndToEnd(t *testing.T) {
+	t.Parallel()
+	t.Run("on moto", endToEndOnMoto)
+	t.Run("on awsfake", endToEndOnAWSFake)
+}
+
+func endToEndOnMoto(t *testing.T) {
 	t.Parallel()
 	endToEnd(t, moto.Start(t))
 }
 
-func TestEndToEndOnAWSFake(t *testing.T) {
+func endToEndOnAWSFake(t *testing.T) {
 	t.Parallel()
 	cloud, err := awsfake.Start("")
 	if err != nil {

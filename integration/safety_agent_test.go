@@ -31,7 +31,13 @@ func withAgent(version, unit string) nspawn.System {
 	return nspawn.System{Version: version, Units: map[string]string{"npcnix.service": unit}}
 }
 
-func TestABrokenAgentIsTakenBackByTheDeadMansSwitch(t *testing.T) {
+func TestAgentUpdate(t *testing.T) {
+	t.Parallel()
+	t.Run("an agent that does not work is rolled back by the rollback timer", brokenAgent)
+	t.Run("a new agent takes over from the old", newAgent)
+}
+
+func brokenAgent(t *testing.T) {
 	t.Parallel()
 	hangs := strings.Replace(agentUnit("/bin/sleep infinity"), "WatchdogSec=2min\n", "", 1)
 	for name, unit := range map[string]string{
@@ -55,7 +61,7 @@ func TestABrokenAgentIsTakenBackByTheDeadMansSwitch(t *testing.T) {
 	}
 }
 
-func TestANewAgentTakesOverFromTheOld(t *testing.T) {
+func newAgent(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		o := nspawn.Options{Suite: suite, Binds: map[string]string{"/usr/local/bin/npcnix-two": buildAgent(t, "two")}}
@@ -121,7 +127,13 @@ func (p published) hooksRan(names ...string) {
 	}
 }
 
-func TestAHookIsRunAgainOnlyWhenItWasCutShort(t *testing.T) {
+func TestHooks(t *testing.T) {
+	t.Parallel()
+	t.Run("a hook is run again only when it was cut short", hookCutShort)
+	t.Run("a veto changes nothing", veto)
+}
+
+func hookCutShort(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	// post_activate hangs when it is run for the first time.
@@ -137,7 +149,7 @@ func TestAHookIsRunAgainOnlyWhenItWasCutShort(t *testing.T) {
 	p.hooksRan("pre_activate", "post_activate", "post_activate")
 }
 
-func TestAVetoChangesNothing(t *testing.T) {
+func veto(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"retry_delays_secs": []int{1}})
 	g.set(map[string]any{"hooks": config.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})

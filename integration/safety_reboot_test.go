@@ -9,7 +9,7 @@ import (
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // once is a script that tells that it was run, and hangs when it is run for the first time.
@@ -29,7 +29,19 @@ var losses = []loss{
 	{"reboot", func(g *guarded) { g.m.Reboot() }},
 }
 
-func TestAMachineThatGoesDownInTheMiddleComesUpAndFinishes(t *testing.T) {
+func TestReboot(t *testing.T) {
+	t.Parallel()
+	t.Run("in the middle of an activation lets it finish", downInTheMiddle)
+	t.Run("in the middle of a rollback keeps the old system", downInARollback)
+	t.Run("is waited for where the switch is inhibited", inhibited)
+	t.Run("is waited for where init is another", anotherInit)
+	t.Run("into a system that fails its verification is rolled back", bootedSystemFails)
+	t.Run("that loses the rollback timer makes the agent arm it", timerLost)
+	t.Run("is not tried for ever to roll back", notForEver)
+	t.Run("is made when it is needed", whenNeeded)
+}
+
+func downInTheMiddle(t *testing.T) {
 	t.Parallel()
 	proof := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
 	for _, l := range losses {
@@ -37,21 +49,21 @@ func TestAMachineThatGoesDownInTheMiddleComesUpAndFinishes(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, map[string]any{"confirm_timeout_secs": 900})
 			for _, c := range []struct {
-				at       nix.Stage
+				at       activation.Phase
 				system   nspawn.System
 				settings map[string]any
 			}{
-				{nix.StageSwitching, nspawn.System{Version: "switch", After: once}, nil},
-				{nix.StageSwitching, nspawn.System{Version: "early-switch", Before: once}, nil},
-				{nix.StageSwitched, nspawn.System{Version: "proof"}, proof},
-				{nix.StageConfirming, nspawn.System{Version: "commit", Bootloader: once}, nil},
+				{activation.Switching, nspawn.System{Version: "switch", After: once}, nil},
+				{activation.Switching, nspawn.System{Version: "early-switch", Before: once}, nil},
+				{activation.Verifying, nspawn.System{Version: "proof"}, proof},
+				{activation.Committing, nspawn.System{Version: "commit", Bootloader: once}, nil},
 			} {
 				g.m.Must("rm", "-f", onceMark)
 				g.set(c.settings)
 				p := g.publish(c.system)
 				g.m.Await(fmt.Sprintf("the stage %s of %s", c.at, p.version), func() bool { return g.m.Exists(onceMark) })
-				if a := g.activation(); a.Stage != c.at {
-					t.Errorf("%s hangs in the stage %s", p.version, a.Stage)
+				if a := g.activation(); a.Phase != c.at {
+					t.Errorf("%s hangs in the stage %s", p.version, a.Phase)
 				}
 				l.down(g)
 				p.want(agent.StateApplied)
@@ -61,7 +73,7 @@ func TestAMachineThatGoesDownInTheMiddleComesUpAndFinishes(t *testing.T) {
 	}
 }
 
-func TestAMachineThatGoesDownOnTheWayBackStaysWithTheOldSystem(t *testing.T) {
+func downInARollback(t *testing.T) {
 	t.Parallel()
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
@@ -102,7 +114,7 @@ func (p published) booting() {
 	p.activated(0)
 }
 
-func TestAnInhibitedSwitchIsForTheNextBoot(t *testing.T) {
+func inhibited(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
@@ -123,7 +135,7 @@ func TestAnInhibitedSwitchIsForTheNextBoot(t *testing.T) {
 	})
 }
 
-func TestAnotherInitIsForTheNextBoot(t *testing.T) {
+func anotherInit(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	p := g.publish(nspawn.System{Version: "one", Init: "systemd 3"})
@@ -132,7 +144,7 @@ func TestAnotherInitIsForTheNextBoot(t *testing.T) {
 	p.want(agent.StateApplied)
 }
 
-func TestABootedSystemThatDoesNotProveItselfIsTakenBack(t *testing.T) {
+func bootedSystemFails(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		units map[string]string
@@ -160,7 +172,7 @@ func TestABootedSystemThatDoesNotProveItselfIsTakenBack(t *testing.T) {
 }
 
 // What npcnix-rearm has armed is lost: the agent sees to it before it has the system prove itself.
-func TestTheAgentArmsTheDeadMansSwitchThatWasLost(t *testing.T) {
+func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
@@ -174,7 +186,7 @@ func TestTheAgentArmsTheDeadMansSwitchThatWasLost(t *testing.T) {
 }
 
 // The boot loader says that it has been set, and has not.
-func TestAMachineIsNotRestartedForEverToGoBack(t *testing.T) {
+func notForEver(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	old := dbus("daemon", "dbus")
@@ -187,8 +199,8 @@ func TestAMachineIsNotRestartedForEverToGoBack(t *testing.T) {
 	p.booting()
 	g.m.Must("touch", "/var/lib/machine/stuck")
 	g.m.Reboot()
-	g.m.Await("the end of the way back", func() bool { return g.activation().Stage == nix.StageStranded })
-	if a := g.activation(); !strings.Contains(a.Trouble, "in spite of all") || a.Tries < 3 {
+	g.m.Await("the end of the way back", func() bool { return g.activation().Phase == activation.RollbackFailed })
+	if a := g.activation(); !strings.Contains(a.RollbackError, "after all attempts") || a.RollbackTries < 3 {
 		t.Errorf("%+v", a)
 	}
 	if boots := strings.Count(g.m.Must("journalctl", "--no-pager", "--list-boots", "--quiet"), "\n"); boots != 5 {
@@ -200,7 +212,7 @@ func TestAMachineIsNotRestartedForEverToGoBack(t *testing.T) {
 	}
 }
 
-func TestTheMachineIsRestartedWhenThatIsNeeded(t *testing.T) {
+func whenNeeded(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.m.Reboot() // into a system, as a host always is

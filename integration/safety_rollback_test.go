@@ -11,7 +11,7 @@ import (
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // fate is a version, and what is to become of it.
@@ -57,7 +57,17 @@ func (g *guarded) meet(t *testing.T, fates []fate) {
 	g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
 }
 
-func TestASwitchThatFailsIsTakenBack(t *testing.T) {
+func TestRollback(t *testing.T) {
+	t.Parallel()
+	t.Run("of a switch that fails", switchFails)
+	t.Run("of a switch that hangs", switchHangs)
+	t.Run("for units that fail and ran before", unitsFail)
+	t.Run("not for units that are exempt", exemptUnits)
+	t.Run("for a check that fails", checksFail)
+	t.Run("of a host that is cut off", cutOff)
+}
+
+func switchFails(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
@@ -72,7 +82,7 @@ func TestASwitchThatFailsIsTakenBack(t *testing.T) {
 	})
 }
 
-func TestASwitchThatHangsIsTakenBack(t *testing.T) {
+func switchHangs(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"activation_timeout_secs": 10})
 	g.meet(t, []fate{
@@ -87,7 +97,7 @@ func TestASwitchThatHangsIsTakenBack(t *testing.T) {
 }
 
 // Exit code 4 says that a unit is failing. Whether that is the version's doing is for the proof to see.
-func TestUnitsThatFailCountWhenTheyRanBefore(t *testing.T) {
+func unitsFail(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	sick := daemonUnit("/bin/false")
@@ -117,7 +127,7 @@ func TestUnitsThatFailCountWhenTheyRanBefore(t *testing.T) {
 	}
 }
 
-func TestUnitsThatAreExemptMayFail(t *testing.T) {
+func exemptUnits(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"exempt_units": []string{"gues?.service"}})
 	g.units["guest.service"] = daemonUnit("/bin/sleep infinity")
@@ -127,7 +137,7 @@ func TestUnitsThatAreExemptMayFail(t *testing.T) {
 	p.activated(1)
 }
 
-func TestAFailedCheckTakesTheSystemBack(t *testing.T) {
+func checksFail(t *testing.T) {
 	t.Parallel()
 	ill := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(ill.Close)
@@ -156,7 +166,7 @@ func TestAFailedCheckTakesTheSystemBack(t *testing.T) {
 	})
 }
 
-func TestAHostThatIsCutOffComesBack(t *testing.T) {
+func cutOff(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{{
@@ -164,7 +174,7 @@ func TestAHostThatIsCutOffComesBack(t *testing.T) {
 		settings: map[string]any{"confirm_timeout_secs": 4},
 		state:    agent.StateRolledBack, says: []string{"the store cannot be reached"},
 	}})
-	if a := g.activation(); a.Stage != nix.StageConfirmed {
-		t.Errorf("the last activation is %s", a.Stage)
+	if a := g.activation(); a.Phase != activation.Committed {
+		t.Errorf("the last activation is %s", a.Phase)
 	}
 }

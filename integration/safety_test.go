@@ -17,7 +17,7 @@ import (
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -163,7 +163,7 @@ func (g *guarded) publish(s nspawn.System) published {
 	// Salted, as a flake that is as the one before changes nothing.
 	g.must(nspawn.Flake(dir, "safety", map[string]nspawn.System{g.name: g.system(s)}))
 	var packed bytes.Buffer
-	g.must(store.Pack(g.t.Context(), dir, nil, &packed, nil))
+	g.must(store.Pack(g.t.Context(), dir, &packed, store.PackOptions{}))
 	p := published{guarded: g, version: s.Version, switched: len(g.m.Switches())}
 	sent := g.count(awsfake.Sent, "")
 	out, err := g.s3.PutObject(g.t.Context(), &s3.PutObjectInput{
@@ -218,8 +218,8 @@ func (g *guarded) record() agent.Record {
 }
 
 // activation returns activation.json; the zero one where there is none.
-func (g *guarded) activation() nix.Activation {
-	var a nix.Activation
+func (g *guarded) activation() activation.Journal {
+	var a activation.Journal
 	_ = json.Unmarshal([]byte(g.m.Read(filepath.Join(dataDir, "activation.json"))), &a)
 	return a
 }
@@ -284,8 +284,8 @@ func (g *guarded) stands(version string) {
 			g.t.Errorf("%s runs, but %s leads to %s", running, link, to)
 		}
 	}
-	if a := g.activation(); a.Stage != "" && !a.Stage.Settled() {
-		g.t.Errorf("the activation of %s is %s", a.System, a.Stage)
+	if a := g.activation(); a.Phase != "" && !a.Phase.Ended() {
+		g.t.Errorf("the activation of %s is %s", a.System, a.Phase)
 	}
 	g.m.Await("no unit of npcnix's to be left", func() bool {
 		left := g.m.Must("systemctl", "list-units", "--all", "--plain", "--no-legend", "npcnix-activate*", "npcnix-rollback*")
@@ -331,7 +331,12 @@ func eachSuite(t *testing.T, test func(*testing.T, string)) {
 	}
 }
 
-func TestAGoodVersionIsAppliedOnce(t *testing.T) {
+func TestActivation(t *testing.T) {
+	t.Parallel()
+	t.Run("applies a good version once", appliedOnce)
+}
+
+func appliedOnce(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)

@@ -13,7 +13,13 @@ import (
 
 // The gate as a person sees it, in a real terminal.
 
-func TestTheTerminalShowsAWait(t *testing.T) {
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	t.Run("shows a wait", terminalWait)
+	t.Run("shows hosts", terminalHosts)
+}
+
+func terminalWait(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{80, 200} {
 		for _, size := range []int{3, 1000} {
@@ -84,7 +90,7 @@ func terminalShows(t *testing.T, width, size int) {
 	}
 }
 
-func TestTheTerminalShowsHosts(t *testing.T) {
+func terminalHosts(t *testing.T) {
 	t.Parallel()
 	s := newScreen(t, 120, 24)
 	f := newFileFleet(t, 100)

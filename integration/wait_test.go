@@ -26,13 +26,21 @@ import (
 
 // The CI gate: npcnix wait, against hosts whose records the test writes, and against real agents.
 
-func TestWaitOnMoto(t *testing.T) {
+func TestWait(t *testing.T) {
+	t.Parallel()
+	t.Run("on moto", waitOnMoto)
+	t.Run("on awsfake", waitOnAWSFake)
+	t.Run("watches a thousand hosts sparingly", thousandHosts)
+	t.Run("for real agents", waitForAgents)
+}
+
+func waitOnMoto(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, moto.Start(t))
 	waits(t, w, 4)
 }
 
-func TestWaitOnAWSFake(t *testing.T) {
+func waitOnAWSFake(t *testing.T) {
 	t.Parallel()
 	cloud := newCloud(t)
 	w := newWorld(t, cloud.URL())
@@ -353,7 +361,7 @@ func (f *watched) tag(queue string, tags map[string]string) {
 	f.must(err)
 }
 
-func TestAThousandHostsAreWatchedSparingly(t *testing.T) {
+func thousandHosts(t *testing.T) {
 	t.Parallel()
 	const size = 1000
 	cloud := newCloud(t)
@@ -404,7 +412,7 @@ func TestAThousandHostsAreWatchedSparingly(t *testing.T) {
 	}
 }
 
-func TestWaitForRealAgents(t *testing.T) {
+func waitForAgents(t *testing.T) {
 	t.Parallel()
 	cloud := newCloud(t)
 	w := newWorld(t, cloud.URL())

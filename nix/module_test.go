@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 var update = flag.Bool("update", false, "write docs/options.md and the vendorHash of package.nix anew")
@@ -87,15 +88,6 @@ const nixos = `
 let nixpkgs = (import ./testdata/nixpkgs/flake.nix).outputs { self = { }; }; inherit (nixpkgs) lib; in
 nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ ./module.nix { %s } ]; }`
 
-// installedNix sees to it that nix can be run: one is enough where only the language matters.
-func installedNix(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("nix"); err != nil {
-		skip(t, "nix is not on PATH: apt-get install nix-bin")
-	}
-	nixEnvironment(t)
-}
-
 // evaluated returns, as JSON, what an expression makes of s, a system of this module and another.
 // Where an assertion does not hold the system cannot be built, which is an error.
 func evaluated(t *testing.T, module, expr string) (string, error) {
@@ -131,7 +123,7 @@ func mustEvaluate(t *testing.T, into any, module, expr string) {
 const settingsText = `s.config.environment.etc."npcnix/settings.json".text`
 
 func TestSettingsOfTheModuleReachTheAgentsFile(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		for name, c := range map[string]struct{ module, want string }{
 			"none":       {"", "{}"},
 			"all":        {everything, everythingJSON},
@@ -173,7 +165,7 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 		delete(options, member)
 	}
 	if len(options) > 0 {
-		skip(t, fmt.Sprintf("this agent does not read %q", slices.Sorted(maps.Keys(options))))
+		nixtest.Skip(t, fmt.Sprintf("this agent does not read %q", slices.Sorted(maps.Keys(options))))
 	}
 	type plain config.Config // without the methods that let unknown members pass
 	strict := json.NewDecoder(strings.NewReader(everythingJSON))
@@ -184,7 +176,7 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 }
 
 func TestDefaultsInTheDescriptionsAreTheAgents(t *testing.T) {
-	installedNix(t)
+	nixtest.Installed(t)
 	out, err := nixEval(t, "--json", "--file", "defaults.nix")
 	if err != nil {
 		t.Fatal(err)
@@ -200,7 +192,7 @@ func TestDefaultsInTheDescriptionsAreTheAgents(t *testing.T) {
 }
 
 func TestWhatCannotBeMeantIsRefused(t *testing.T) {
-	installedNix(t)
+	nixtest.Installed(t)
 	for module, want := range map[string]string{
 		// Types.
 		`enable = "yes";`:                               "not of type `boolean'",
@@ -253,7 +245,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 }
 
 func TestWhatIsLikelyAMistakeIsWarnedOf(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		for module, want := range map[string]string{
 			`services.npcnix.enable = true;`:                                                      "",
 			`services.npcnix = { enable = true; ` + everything + ` };`:                            "",
@@ -272,7 +264,7 @@ func TestWhatIsLikelyAMistakeIsWarnedOf(t *testing.T) {
 }
 
 func TestTheRustModulesOptionsHaveNewNames(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		const seen = `[ s.config.services.npcnix.enable s.config.services.npcnix.package.name (s.units ? npcnix) (s.config.environment.etc != { }) ]`
 		for module, want := range map[string][]any{
 			``:                      {false, "npcnix-devel", false, false},
@@ -291,7 +283,7 @@ func TestTheRustModulesOptionsHaveNewNames(t *testing.T) {
 func TestUnitsAreWhatSystemdUnderstands(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		skip(t, "systemd-analyze is not on PATH: apt-get install systemd")
+		nixtest.Skip(t, "systemd-analyze is not on PATH: apt-get install systemd")
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -311,7 +303,7 @@ func TestUnitsAreWhatSystemdUnderstands(t *testing.T) {
 			extraEnvironment = { AWS_REGION = "eu-central-1"; };`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			installedNix(t)
+			nixtest.Installed(t)
 			var units map[string]string
 			mustEvaluate(t, &units, "services.npcnix = { enable = true; "+module+" };", "s.units")
 			if names := slices.Sorted(maps.Keys(units)); !slices.Equal(names, []string{"npcnix", "npcnix-rearm"}) {
@@ -342,7 +334,7 @@ func TestUnitsAreWhatSystemdUnderstands(t *testing.T) {
 }
 
 func TestTheAgentsUnitSurvivesASwitchAndFindsItsTools(t *testing.T) {
-	installedNix(t)
+	nixtest.Installed(t)
 	var units map[string]string
 	mustEvaluate(t, &units, `
 		nix.envVars.NIX_SSL_CERT_FILE = "/etc/ssl/ca.crt";
@@ -388,7 +380,7 @@ func TestTheAgentsUnitSurvivesASwitchAndFindsItsTools(t *testing.T) {
 }
 
 func TestOptionsAreDocumentedAsTheyAre(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		want, err := nixEval(t, "--raw", "--expr",
 			"import ./testdata/options-md.nix { nixpkgs = (import ./testdata/nixpkgs/flake.nix).outputs { self = { }; }; }")
 		if err != nil {

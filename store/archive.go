@@ -44,7 +44,7 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func openArchive(r io.Reader, limit int64) (*archive, error) {
-	a := &archive{packed: source{r: r}}
+	a := &archive{packed: source{r: &frameCounter{r: r}}}
 	zr, err := zstd.NewReader(&a.packed, zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return nil, err
@@ -56,6 +56,28 @@ func openArchive(r io.Reader, limit int64) (*archive, error) {
 }
 
 func (a *archive) close() { a.zr.Close() }
+
+// frameCounter refuses what has too many frames, of which even empty ones cost
+// time. It counts what looks like the beginning of one.
+type frameCounter struct {
+	r      io.Reader
+	last   uint32 // bytes read last
+	frames int
+}
+
+func (c *frameCounter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	for _, b := range p[:n] {
+		c.last = c.last>>8 | uint32(b)<<24
+		if c.last == 0xfd2fb528 || c.last&0xfffffff0 == 0x184d2a50 { // little-endian; the second may be skipped
+			c.frames++
+		}
+	}
+	if c.frames > maxFrames {
+		return 0, unsafe("more than %d zstd frames", maxFrames)
+	}
+	return n, err
+}
 
 // next returns the next entry, whose content Read then gives; io.EOF after the last.
 func (a *archive) next() (*tar.Header, error) {

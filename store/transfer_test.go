@@ -73,7 +73,7 @@ func inBubble(t *testing.T, s slowStore, test func(t *testing.T, remote *Remote,
 		t.Fatal(err)
 	}
 	var archive bytes.Buffer
-	if err := Pack(t.Context(), src, nil, &archive, nil); err != nil {
+	if err := Pack(t.Context(), src, &archive, PackOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	s.archive = archive.Bytes()

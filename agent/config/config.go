@@ -8,8 +8,8 @@ import (
 	"maps"
 	"time"
 
-	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/jsonfile"
+	"github.com/npcnix/npcnix/nix/systemd"
 )
 
 // Config is what the operator set: DATA_DIR/config.json. The Rust npcnix's file is read as it
@@ -145,7 +145,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	for _, pattern := range c.ExemptUnits {
-		if err := nix.CheckUnitPattern(pattern); err != nil {
+		if err := systemd.CheckPattern(pattern); err != nil {
 			return fmt.Errorf("exempt_units: %w", err)
 		}
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // activationCommand is run by the units that npcnix starts, not by people.
@@ -23,24 +23,24 @@ func activationCommand(c *common) *cobra.Command {
 			Short: "Do what activation.json asks for",
 			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				return nix.Work(cmd.Context(), c.dataDir, c.log)
+				return activation.Work(cmd.Context(), c.dataDir, c.log)
 			},
 		},
 		&cobra.Command{
-			Use:   "expire ID PATIENCE",
-			Short: "Take an activation back unless it is confirmed in its time",
+			Use:   "timer ID PATIENCE",
+			Short: "Roll an activation back unless it is committed in its time",
 			Args:  cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				patience, err := time.ParseDuration(args[1])
 				if err != nil {
 					return usageError{fmt.Errorf("PATIENCE: %w", err)}
 				}
-				return nix.Expire(cmd.Context(), c.dataDir, args[0], patience, c.log)
+				return activation.RunTimer(cmd.Context(), c.dataDir, args[0], patience, c.log)
 			},
 		},
 		&cobra.Command{
 			Use:   "rearm",
-			Short: "Arm the dead man's switch again, after a restart of the machine",
+			Short: "Arm the rollback timer again, after a restart of the machine",
 			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				host, err := (&hostFlags{}).host(c)

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
@@ -29,8 +28,11 @@ func (p *packFlags) register(cmd *cobra.Command) {
 	_ = cmd.MarkFlagRequired("src")
 }
 
-func (p *packFlags) pack(ctx context.Context, c *common, w io.Writer) error {
-	return store.Pack(ctx, p.src, p.include, w, func(msg string) { c.log.Warn(msg) })
+// pack packs into w. Of the files written meanwhile, none is packed.
+func (p *packFlags) pack(ctx context.Context, c *common, w io.Writer, written ...fs.FileInfo) error {
+	return store.Pack(ctx, p.src, w, store.PackOptions{
+		Include: p.include, Omit: written, Warn: func(msg string) { c.log.Warn(msg) },
+	})
 }
 
 func packCommand(c *common) *cobra.Command {
@@ -45,26 +47,30 @@ links are left out, and so are Terraform's state and .terraform directories.`,
 		Example: "  npcnix pack --src ./configurations --dst dev.npcnix\n  aws s3 cp dev.npcnix s3://BUCKET/npcnix/remotes/dev.npcnix",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := renameio.NewPendingFile(dst, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+			if dst == "-" || dst == "/dev/stdout" {
+				return p.pack(cmd.Context(), c, c.stdout)
+			}
+			out, err := store.CreateOutput(cmd.Context(), dst)
 			if err != nil {
 				return fmt.Errorf("write %s: %w", dst, err)
 			}
-			defer func() { _ = file.Cleanup() }()
-			w := bufio.NewWriterSize(file, 1<<20)
-			if err := p.pack(cmd.Context(), c, w); err != nil {
+			defer out.Close()
+			w := bufio.NewWriterSize(out, 1<<20)
+			if err := p.pack(cmd.Context(), c, w, out.Files()...); err != nil {
 				return err
 			}
-			if err := w.Flush(); err != nil {
-				return fmt.Errorf("write %s: %w", dst, err)
+			err = w.Flush()
+			if err == nil {
+				err = out.Commit()
 			}
-			if err := file.CloseAtomicallyReplace(); err != nil {
+			if err != nil {
 				return fmt.Errorf("write %s: %w", dst, err)
 			}
 			return nil
 		},
 	}
 	p.register(cmd)
-	cmd.Flags().StringVar(&dst, "dst", "", "file to write")
+	cmd.Flags().StringVar(&dst, "dst", "", "file to write; - for stdout")
 	_ = cmd.MarkFlagRequired("dst")
 	return cmd
 }
@@ -104,7 +110,11 @@ exit codes: see npcnix wait --help. Which hosts to expect is found out before an
 			defer os.Remove(file.Name())
 			defer file.Close()
 			w := bufio.NewWriterSize(file, 1<<20)
-			if err := p.pack(ctx, c, w); err != nil {
+			info, err := file.Stat()
+			if err != nil {
+				return fmt.Errorf("write %s: %w", file.Name(), err)
+			}
+			if err := p.pack(ctx, c, w, info); err != nil {
 				return err
 			}
 			if err := w.Flush(); err != nil {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -53,7 +53,7 @@ correct_drift is set. Prints the system.`,
 			}
 			defer unlock()
 			order := agent.Order(conf, agent.Verifier{Host: host, Machine: host, Config: conf, Log: c.log})
-			if _, _, err := host.Resume(ctx, order); err != nil && !errors.As(err, new(*nix.ActivateError)) {
+			if _, _, err := host.Resume(ctx, order); err != nil && !errors.As(err, new(*activation.Error)) {
 				return err
 			}
 			system, err := host.Build(ctx, src, configuration)
@@ -71,8 +71,8 @@ correct_drift is set. Prints the system.`,
 				return fmt.Errorf("interrupted; the activation goes on, and is taken back unless a running agent, or npcnix follow --once, confirms it: %w", err)
 			} else if err != nil {
 				return err
-			} else if a.Stage == nix.StageBooting {
-				c.log.Warn("the system boots next: a restart of the machine is due", "why", a.Why)
+			} else if a.Phase == activation.RebootPending {
+				c.log.Warn("the system boots next: a restart of the machine is due", "why", a.BootOnlyWhy)
 			}
 			_, err = fmt.Fprintln(c.stdout, system.Path)
 			return err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -255,7 +256,7 @@ func (h *hostFlags) register(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&h.options, "option", nil, "an option for nix, as two words: --option NAME VALUE (repeatable)")
 }
 
-func (h *hostFlags) host(c *common) (*nix.Host, error) {
+func (h *hostFlags) host(c *common) (*activation.Coordinator, error) {
 	o := nix.Options{
 		Profile: h.profile, CurrentSystem: h.currentSystem, Dir: c.dataDir,
 		Substituters: h.substituters, PublicKeys: h.keys, Log: c.log,
@@ -271,5 +272,5 @@ func (h *hostFlags) host(c *common) (*nix.Host, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return host, nil
+	return activation.New(host)
 }

@@ -12,30 +12,30 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
 // hostStatus is what `status --json` prints.
 type hostStatus struct {
-	Paused          *config.Pause   `json:"paused,omitempty"`
-	Host            string          `json:"host,omitempty"`
-	Remote          string          `json:"remote,omitempty"`
-	Configuration   string          `json:"configuration,omitempty"`
-	QueueURL        string          `json:"queue_url,omitempty"`
-	Running         string          `json:"running_system,omitempty"`
-	Drifted         bool            `json:"drifted"`
-	Unsettled       bool            `json:"unsettled,omitempty"`   // what runs or boots may not be what it should
-	Wanted          string          `json:"wanted_etag,omitempty"` // the newest version known here
-	Applied         *agent.Applied  `json:"applied,omitempty"`
-	Intent          *agent.Intent   `json:"in_progress,omitempty"`
-	Activation      *nix.Activation `json:"activation,omitempty"` // one that is not settled, or failed to be
-	Failure         *agent.Failure  `json:"failure,omitempty"`
-	NextAttempt     time.Time       `json:"next_attempt,omitzero"`
-	RebootDue       string          `json:"reboot_due,omitempty"` // why
-	Agent           agentStatus     `json:"agent"`
-	StateError      string          `json:"state_error,omitempty"`
-	ActivationError string          `json:"activation_error,omitempty"`
+	Paused          *config.Pause       `json:"paused,omitempty"`
+	Host            string              `json:"host,omitempty"`
+	Remote          string              `json:"remote,omitempty"`
+	Configuration   string              `json:"configuration,omitempty"`
+	QueueURL        string              `json:"queue_url,omitempty"`
+	Running         string              `json:"running_system,omitempty"`
+	Drifted         bool                `json:"drifted"`
+	Unsettled       bool                `json:"unsettled,omitempty"`   // what runs or boots may not be what it should
+	Wanted          string              `json:"wanted_etag,omitempty"` // the newest version known here
+	Applied         *agent.Applied      `json:"applied,omitempty"`
+	Intent          *agent.Intent       `json:"in_progress,omitempty"`
+	Activation      *activation.Journal `json:"activation,omitempty"` // one that is not settled, or failed to be
+	Failure         *agent.Failure      `json:"failure,omitempty"`
+	NextAttempt     time.Time           `json:"next_attempt,omitzero"`
+	RebootDue       string              `json:"reboot_due,omitempty"` // why
+	Agent           agentStatus         `json:"agent"`
+	StateError      string              `json:"state_error,omitempty"`
+	ActivationError string              `json:"activation_error,omitempty"`
 }
 
 // agentStatus is what the agent that runs, or ran last, has said.
@@ -111,13 +111,13 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	} else if f != nil && !f.Rejected {
 		s.NextAttempt = f.Next()
 	}
-	a, err := nix.ReadActivation(c.dataDir)
-	if errors.Is(err, nix.ErrActivation) {
+	a, err := activation.Read(c.dataDir)
+	if errors.Is(err, activation.ErrJournal) {
 		s.ActivationError = err.Error()
 	} else if err != nil {
 		return hostStatus{}, err
 	}
-	if a != nil && (!a.Stage.Settled() || a.Stage == nix.StageStranded) {
+	if a != nil && (!a.Phase.Ended() || a.Phase == activation.RollbackFailed) {
 		s.Activation = a
 	}
 	if s.Agent.Pulse, s.Agent.Running, err = agent.ReadPulse(c.dir()); err != nil {

@@ -8,7 +8,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 var statusNow = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -33,9 +33,9 @@ func healthy() hostStatus {
 func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 	since := statusNow.Add(-90 * time.Second)
 	target := agent.Target{ETag: "v2", Configuration: "web1"}
-	activation := func(s nix.Stage) *nix.Activation {
-		return &nix.Activation{Stage: s, System: "/nix/store/two", Previous: "/nix/store/one", Ordered: since, SwitchSecs: 900, ConfirmSecs: 300,
-			Why: "another init", Reason: "check failed", Trouble: "no space"}
+	journal := func(s activation.Phase) *activation.Journal {
+		return &activation.Journal{Phase: s, System: "/nix/store/two", Previous: "/nix/store/one", RequestedAt: since, SwitchSecs: 900, VerifySecs: 300,
+			BootOnlyWhy: "another init", Reason: "check failed", RollbackError: "no space"}
 	}
 	for _, row := range []struct {
 		name   string
@@ -54,18 +54,18 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 			s.Intent, s.Wanted = &agent.Intent{Target: target, Stage: agent.StageBuilding, Attempt: 2, Since: since}, "v2"
 			s.Agent.Next = time.Time{}
 		}, []string{"wanted:        v2", "in progress:   building v2, attempt 2, begun 1m 30s ago"}, []string{"next look"}},
-		{"switching", func(s *hostStatus) { s.Activation = activation(nix.StageSwitching) },
+		{"switching", func(s *hostStatus) { s.Activation = journal(activation.Switching) },
 			[]string{"activation:    switching to /nix/store/two, begun 1m 30s ago, may take 15m0s"}, nil},
-		{"proving itself", func(s *hostStatus) { s.Activation = activation(nix.StageSwitched) },
+		{"proving itself", func(s *hostStatus) { s.Activation = journal(activation.Verifying) },
 			[]string{"activation:    /nix/store/two runs and has to prove itself, begun 1m 30s ago, may take 20m0s"}, nil},
-		{"confirming", func(s *hostStatus) { s.Activation = activation(nix.StageConfirming) },
+		{"confirming", func(s *hostStatus) { s.Activation = journal(activation.Committing) },
 			[]string{"activation:    /nix/store/two has proved itself: the profile and the boot loader are being set"}, nil},
-		{"going back", func(s *hostStatus) { s.Activation = activation(nix.StageRollingBack) },
+		{"going back", func(s *hostStatus) { s.Activation = journal(activation.RollingBack) },
 			[]string{"activation:    going back to /nix/store/one: check failed"}, nil},
-		{"stranded", func(s *hostStatus) { s.Activation = activation(nix.StageStranded) },
+		{"stranded", func(s *hostStatus) { s.Activation = journal(activation.RollbackFailed) },
 			[]string{"activation:    could not go back to /nix/store/one: no space"}, nil},
 		{"booting", func(s *hostStatus) {
-			s.Activation, s.RebootDue, s.Agent.RebootAt = activation(nix.StageBooting), "the new system boots next", statusNow.Add(time.Hour)
+			s.Activation, s.RebootDue, s.Agent.RebootAt = journal(activation.RebootPending), "the new system boots next", statusNow.Add(time.Hour)
 		}, []string{"activation:    /nix/store/two boots next: another init", "restart:       due: the new system boots next, planned in 1h 0m"}, nil},
 		{"a failed attempt", func(s *hostStatus) {
 			s.Failure, s.Wanted = &agent.Failure{Target: target, Attempts: 1, At: since, DelaySecs: 120, Error: "it does not build", Tail: []string{"one", "two"}}, "v2"

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // shownLines is how much of a log is shown, so that a screen holds it all; --json has the rest.
@@ -96,28 +96,28 @@ func (s hostStatus) progress(l *lines, now time.Time) {
 }
 
 // stage says what an activation is about, and how long that may take.
-func stage(a *nix.Activation, now time.Time) string {
+func stage(a *activation.Journal, now time.Time) string {
 	within := func(secs float64) string {
 		limit := time.Duration(secs * float64(time.Second)).Round(time.Second)
-		return fmt.Sprintf("begun %s, may take %s", ago(a.Ordered, now), limit)
+		return fmt.Sprintf("begun %s, may take %s", ago(a.RequestedAt, now), limit)
 	}
-	switch a.Stage {
-	case nix.StageOrdered:
+	switch a.Phase {
+	case activation.Pending:
 		return "ordered: the switch to " + a.System + " is about to begin"
-	case nix.StageSwitching:
+	case activation.Switching:
 		return "switching to " + a.System + ", " + within(a.SwitchSecs)
-	case nix.StageSwitched:
-		return a.System + " runs and has to prove itself, " + within(a.SwitchSecs+a.ConfirmSecs)
-	case nix.StageConfirming:
+	case activation.Verifying:
+		return a.System + " runs and has to prove itself, " + within(a.SwitchSecs+a.VerifySecs)
+	case activation.Committing:
 		return a.System + " has proved itself: the profile and the boot loader are being set"
-	case nix.StageBooting:
-		return a.System + " boots next: " + a.Why
-	case nix.StageRollingBack:
+	case activation.RebootPending:
+		return a.System + " boots next: " + a.BootOnlyWhy
+	case activation.RollingBack:
 		return "going back to " + a.Previous + ": " + a.Reason
-	case nix.StageStranded:
-		return fmt.Sprintf("could not go back to %s: %s", a.Previous, a.Trouble)
+	case activation.RollbackFailed:
+		return fmt.Sprintf("could not go back to %s: %s", a.Previous, a.RollbackError)
 	}
-	return string(a.Stage)
+	return string(a.Phase)
 }
 
 // agent says how the agent is doing, and what it heard of last.

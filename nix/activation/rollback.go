@@ -1,10 +1,14 @@
-package nix
+package activation
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/systemd"
 )
 
 const (
@@ -16,62 +20,62 @@ const (
 
 // rollBack brings back the previous system, as it runs and as it boots. It is tried a few times; a try
 // that was cut short does not count.
-func (w *worker) rollBack() error {
+func (w *worker) rollBack(ctx context.Context) error {
 	killSwitch(w.ID)
-	if !w.Busy {
+	if w.Cause != CauseBusy {
 		w.log.Warn("rolling back", "to", w.Previous, "activation", w.ID, "why", w.Reason)
 	}
 	tail := w.Tail // the failure's are the ones to tell
-	back, trouble := w.undo()
-	if w.ctx.Err() != nil {
-		return w.ctx.Err()
+	back, trouble := w.undo(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
-	w.Tail, w.Trouble = tail, strings.Join(trouble, "; ")
-	running, err := w.host.Current(w.ctx)
-	if err == nil && w.Previous == "" && running.Path == w.System && !w.Busy {
-		w.Trouble = "there is no earlier system to go back to"
-		return w.to(w.dir, StageStranded)
+	w.Tail, w.RollbackError = tail, strings.Join(trouble, "; ")
+	running, err := w.host.Current(ctx)
+	if err == nil && w.Previous == "" && running.Path == w.System && w.Cause != CauseBusy {
+		w.RollbackError = "there is no earlier system to go back to"
+		return w.to(w.dir, RollbackFailed)
 	}
 	if err == nil && back {
+		if w.OperatorSystem != "" {
+			w.Cause = CauseOperator
+		}
 		w.restartAgent()
-		return w.to(w.dir, StageRolledBack)
+		return w.to(w.dir, RolledBack)
 	}
-	if w.Trouble == "" {
-		w.Trouble = fmt.Sprintf("%s runs after the way back", running.Path)
+	if w.RollbackError == "" {
+		w.RollbackError = fmt.Sprintf("%s runs after the way back", running.Path)
 	}
-	if w.Tries++; w.Tries >= maxTries {
-		w.log.Error("stranded: the way back failed", "running", running.Path, "trouble", w.Trouble)
-		return w.to(w.dir, StageStranded)
+	if w.RollbackTries++; w.RollbackTries >= maxTries {
+		w.log.Error("stranded: the way back failed", "running", running.Path, "trouble", w.RollbackError)
+		return w.to(w.dir, RollbackFailed)
 	}
 	if err := w.save(w.dir); err != nil {
 		return err
 	}
-	select {
-	case <-time.After(triesPause):
-	case <-w.ctx.Done():
-	}
+	sleep(ctx, triesPause)
 	return nil
 }
 
 // undo takes the steps of the way back, each whatever became of the others. It reports whether the
 // host is back, and what went wrong. What somebody has switched to by hand, or made what boots, is
 // left alone.
-func (w *worker) undo() (back bool, trouble []string) {
+func (w *worker) undo(ctx context.Context) (back bool, trouble []string) {
 	fails := func(err error) bool {
 		if err != nil {
 			trouble = append(trouble, err.Error())
 		}
 		return err != nil
 	}
-	if w.Busy { // nothing was changed
+	if w.Cause == CauseBusy { // nothing was changed
 		return true, nil
 	}
-	before := System{w.Previous}
+	before := nix.System{Path: w.Previous}
 	profiled, _, err := w.host.Profiled()
 	if err == nil && profiled.Path == w.System && w.System != w.Previous {
 		w.Installed = true // which it may have been before, and so the boot loader's
 		if err = w.save(w.dir); err == nil {
-			err = w.host.restoreProfile(w.ctx, w.ProfileLink, before)
+			err = w.host.RestoreProfile(ctx, w.ProfileLink, before)
 		}
 		if err == nil {
 			profiled, _, err = w.host.Profiled()
@@ -84,8 +88,8 @@ func (w *worker) undo() (back bool, trouble []string) {
 	if w.Previous == "" {
 		return boots, trouble
 	}
-	running, err := w.host.Current(w.ctx)
-	if fails(err) || fails(switchable(before)) {
+	running, err := w.host.Current(ctx)
+	if fails(err) || fails(nix.Switchable(before)) {
 		return false, trouble
 	}
 
@@ -96,37 +100,37 @@ func (w *worker) undo() (back bool, trouble []string) {
 			return true
 		}
 		s := before
-		if profiled != (System{}) && profiled.Path != w.System {
+		if profiled != (nix.System{}) && profiled.Path != w.System {
 			s = profiled
 		}
-		if fails(switchable(s)) {
+		if fails(nix.Switchable(s)) {
 			return false
 		}
-		return !fails(w.tried(s.Path, "boot"))
+		return !fails(w.tried(ctx, s.Path, "boot"))
 	}
-	w.ByHand = ""
+	w.OperatorSystem = ""
 	switch {
 	case running.Path != "" && running.Path != w.System && running != before:
 		if running != profiled || theirs { // else it has booted
-			w.ByHand = running.Path
+			w.OperatorSystem = running.Path
 		}
 		return boot() && boots, trouble
-	case w.Boot && running == before:
+	case w.BootOnly && running == before:
 		return boot() && boots, trouble
-	case w.Boot:
+	case w.BootOnly:
 		// The one cannot be switched to from the other, so neither can the other from the one.
-		if boots = boot() && boots; boots && underSystemd() {
-			fails(w.restartMachine())
+		if boots = boot() && boots; boots && systemd.Running() {
+			fails(w.restartMachine(ctx))
 			return false, trouble // it was not
 		}
 	}
-	err = w.tried(w.Previous, "test")
+	err = w.tried(ctx, w.Previous, "test")
 	fails(err)
 	// As NixOS has it: 2, a part of the activation failed, and 4, a unit did. The system runs.
 	back = err == nil || w.ExitCode == exitActivation || w.ExitCode == exitUnits
-	running, err = w.host.Current(w.ctx)
+	running, err = w.host.Current(ctx)
 	back = !fails(err) && back && running == before
-	if !w.Boot {
+	if !w.BootOnly {
 		boots = boot() && boots
 	}
 	return back && boots, trouble
@@ -135,21 +139,21 @@ func (w *worker) undo() (back bool, trouble []string) {
 // restartMachine restarts the machine, into the previous system, and returns only if that does not come
 // about. The restart counts as a try before it is made: one that leads to the new system is made a few
 // times at the most.
-func (w *worker) restartMachine() error {
-	if w.Tries++; w.Tries > maxTries {
-		return fmt.Errorf("the machine boots %s in spite of all", w.System)
+func (w *worker) restartMachine(ctx context.Context) error {
+	if w.RollbackTries++; w.RollbackTries > maxTries {
+		return fmt.Errorf("the machine boots %s after all attempts", w.System)
 	}
 	if err := w.save(w.dir); err != nil {
 		return err
 	}
 	w.log.Warn("restarting the machine, to go back to the system before", "to", w.Previous)
-	if err := w.host.Reboot(w.ctx); err != nil {
+	if err := w.host.Reboot(ctx); err != nil {
 		return err
 	}
 	select {
 	case <-time.After(rebootGrace):
 		return fmt.Errorf("the machine was to be restarted, and was not within %s", rebootGrace)
-	case <-w.ctx.Done():
-		return w.ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

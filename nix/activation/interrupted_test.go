@@ -1,4 +1,4 @@
-package nix_test
+package activation_test
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
@@ -27,7 +28,7 @@ type lostRig struct {
 func newLostRig(t *testing.T) *lostRig {
 	h := newHost(t)
 	release := filepath.Join(h.root, "release")
-	dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2", SwitchWaits: release}})
+	dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2", SwitchWaits: release}})
 	r := &lostRig{host: h, one: h.built(t, dir, "one"), two: h.built(t, dir, "two"), release: release}
 	h.activated(t, r.one)
 	h.forgetSwitches(t)
@@ -82,12 +83,12 @@ func (h *host) killWorker(t *testing.T) {
 }
 
 // awaitStage waits until the activation on disk is in a stage.
-func (h *host) awaitStage(t *testing.T, stage nix.Stage) nix.Activation {
+func (h *host) awaitStage(t *testing.T, stage activation.Phase) activation.Journal {
 	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		a, err := nix.ReadActivation(h.opts.Dir)
-		if err == nil && a != nil && a.Stage == stage {
+		a, err := activation.Read(h.opts.Dir)
+		if err == nil && a != nil && a.Phase == stage {
 			return *a
 		}
 		if time.Now().After(deadline) {
@@ -112,33 +113,33 @@ func (r *lostRig) wantBack(t *testing.T) {
 }
 
 func TestAnotherAgentBringsAnActivationToItsEnd(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		for _, when := range []string{"during the switch", "after the switch", "during the proof"} {
 			t.Run("killed "+when, func(t *testing.T) {
 				r := newLostRig(t)
-				t.Setenv("NPCNIX_PROVE", "/nowhere")
+				t.Setenv("NPCNIX_VERIFIED", "/nowhere")
 				kill := startAgent(t, r.host, "activate", r.two.Path)
-				r.awaitStage(t, nix.StageSwitching)
+				r.awaitStage(t, activation.Switching)
 				switch when {
 				case "during the switch":
 					kill()
 				case "after the switch":
 					kill()
 					r.letSwitch(t)
-					r.awaitStage(t, nix.StageSwitched)
+					r.awaitStage(t, activation.Verifying)
 				case "during the proof":
 					r.letSwitch(t)
-					r.log.await(t, "proving itself, pid ")
+					r.log.Await(t, "verifying, pid ")
 					kill()
 				}
 				r.letSwitch(t)
-				a, found, err := r.Resume(t.Context(), nix.Order{})
-				if err != nil || !found || a.Stage != nix.StageConfirmed {
+				a, found, err := r.Resume(t.Context(), activation.Request{})
+				if err != nil || !found || a.Phase != activation.Committed {
 					t.Fatalf("%+v, %v, %v", a, found, err)
 				}
 				r.wantConfirmed(t)
 				r.wantSwitches(t, "v2 test, v2 boot")
-				if a, found, err := r.Resume(t.Context(), nix.Order{}); err != nil || !found || a.Stage != nix.StageConfirmed {
+				if a, found, err := r.Resume(t.Context(), activation.Request{}); err != nil || !found || a.Phase != activation.Committed {
 					t.Errorf("resumed again: %+v, %v, %v", a, found, err)
 				}
 				r.wantSwitches(t, "v2 test, v2 boot")
@@ -148,17 +149,17 @@ func TestAnotherAgentBringsAnActivationToItsEnd(t *testing.T) {
 }
 
 func TestASwitchWhoseWorkerIsKilledIsTakenBack(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		r := newLostRig(t)
 		done := make(chan error, 1)
 		go func() {
-			_, err := r.Activate(t.Context(), r.two, nix.Order{})
+			_, err := r.Activate(t.Context(), r.two, activation.Request{})
 			done <- err
 		}()
-		hanging := open(t, r.log.await(t, "waiting, pid "))
+		hanging := open(t, r.log.Await(t, "waiting, pid "))
 		r.killWorker(t)
-		var failed *nix.ActivateError
-		if err := <-done; !errors.As(err, &failed) || !failed.CutShort {
+		var failed *activation.Error
+		if err := <-done; !errors.As(err, &failed) || failed.Cause != activation.CauseInterrupted {
 			t.Fatalf("%v\n%s", err, r.workerLog())
 		}
 		if !hanging.ended(10 * time.Second) {
@@ -170,41 +171,41 @@ func TestASwitchWhoseWorkerIsKilledIsTakenBack(t *testing.T) {
 }
 
 func TestTheDeadMansSwitchTakesBackWhatNobodyConfirms(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		for _, c := range []struct {
-			name     string
-			lose     func(t *testing.T, r *lostRig, kill func())
-			reason   string
-			cutShort bool
+			name   string
+			lose   func(t *testing.T, r *lostRig, kill func())
+			reason string
+			cause  activation.Cause
 		}{
 			{"the agent dies", func(t *testing.T, r *lostRig, kill func()) {
 				kill()
 				r.letSwitch(t)
-			}, "not confirmed within 1s", false},
+			}, "not verified within 1s", activation.CauseVersion},
 			{"the agent hangs", func(t *testing.T, r *lostRig, _ func()) {
 				r.letSwitch(t)
-				pid, err := strconv.Atoi(r.log.await(t, "proving itself, pid "))
+				pid, err := strconv.Atoi(r.log.Await(t, "verifying, pid "))
 				if err != nil {
 					t.Fatal(err)
 				}
 				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 					t.Fatal(err)
 				}
-			}, "not confirmed within 1s", false},
+			}, "not verified within 1s", activation.CauseVersion},
 			{"agent and worker die", func(t *testing.T, r *lostRig, kill func()) {
 				kill()
 				r.killWorker(t)
-			}, "the switch was cut short", true},
+			}, "the switch was interrupted", activation.CauseInterrupted},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				r := newLostRig(t)
-				t.Setenv("NPCNIX_PROVE", "/nowhere")
-				t.Setenv("NPCNIX_CONFIRM", "1s")
+				t.Setenv("NPCNIX_VERIFIED", "/nowhere")
+				t.Setenv("NPCNIX_VERIFY_TIMEOUT", "1s")
 				kill := startAgent(t, r.host, "activate", r.two.Path)
-				r.log.await(t, "waiting, pid ")
+				r.log.Await(t, "waiting, pid ")
 				c.lose(t, r, kill)
-				a := r.awaitStage(t, nix.StageRolledBack)
-				if !strings.Contains(a.Reason, c.reason) || a.CutShort != c.cutShort {
+				a := r.awaitStage(t, activation.RolledBack)
+				if !strings.Contains(a.Reason, c.reason) || a.Cause != c.cause {
 					t.Errorf("%+v", a)
 				}
 				r.wantBack(t)
@@ -221,22 +222,22 @@ func (h *host) restarted(t *testing.T, s nix.System) {
 		all["boot_id"] = "of another boot"
 		all["from_the_future"] = true
 	})
-	h.points(t, h.opts.CurrentSystem, s.Path)
+	nixtest.Link(t, h.opts.CurrentSystem, s.Path)
 	h.forgetSwitches(t)
 }
 
 func TestARestartOfTheMachineBeforeTheConfirmationBringsBackThePreviousSystem(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		r := newLostRig(t)
 		r.letSwitch(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := r.Activate(ctx, r.two, nix.Order{Verify: func(context.Context, nix.Activation) error { cancel(); return nil }})
+		_, err := r.Activate(ctx, r.two, activation.Request{Verify: func(context.Context, activation.Journal) error { cancel(); return nil }})
 		if !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 		r.restarted(t, r.one)
-		var failed *nix.ActivateError
-		if _, _, err := r.Resume(t.Context(), nix.Order{}); !errors.As(err, &failed) || !failed.CutShort || !strings.Contains(err.Error(), "restarted before") {
+		var failed *activation.Error
+		if _, _, err := r.Resume(t.Context(), activation.Request{}); !errors.As(err, &failed) || failed.Cause != activation.CauseInterrupted || !strings.Contains(err.Error(), "restarted before") {
 			t.Fatal(err)
 		}
 		if n := len(r.switches(t)); n != 0 {
@@ -262,16 +263,16 @@ func TestASystemThatWasBootedProvesItself(t *testing.T) {
 		{"or was not booted at all", 1, nil, "v1 boot", "did not boot the new system"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			eachNix(t, func(t *testing.T) {
+			nixtest.Each(t, func(t *testing.T) {
 				h := newHost(t)
-				dir := flake(t, map[string]nixtest.System{"one": {Version: "v1", Inhibitors: `{"a":"1"}`}, "two": {Version: "v2", Inhibitors: `{"a":"2"}`}})
+				dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1", Inhibitors: `{"a":"1"}`}, "two": {Version: "v2", Inhibitors: `{"a":"2"}`}})
 				one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
 				h.activated(t, one)
-				if a, err := h.Activate(t.Context(), two, nix.Order{}); err != nil || a.Stage != nix.StageBooting {
-					t.Fatal(a.Stage, err)
+				if a, err := h.Activate(t.Context(), two, activation.Request{}); err != nil || a.Phase != activation.RebootPending {
+					t.Fatal(a.Phase, err)
 				}
 				h.restarted(t, map[int]nix.System{1: one, 2: two}[c.booted])
-				_, _, err := h.Resume(t.Context(), nix.Order{Verify: func(context.Context, nix.Activation) error { return c.verify }})
+				_, _, err := h.Resume(t.Context(), activation.Request{Verify: func(context.Context, activation.Journal) error { return c.verify }})
 				h.wantSwitches(t, c.want)
 				if c.back == "" {
 					if err != nil {
@@ -280,7 +281,7 @@ func TestASystemThatWasBootedProvesItself(t *testing.T) {
 					h.wantRuns(t, two, true)
 					return
 				}
-				wantError(t, err, nil, c.back)
+				nixtest.WantError(t, err, nil, c.back)
 				h.wantRuns(t, one, true)
 				h.wantBoots(t, "v1")
 			})
@@ -290,18 +291,18 @@ func TestASystemThatWasBootedProvesItself(t *testing.T) {
 
 // What was to boot next is taken back when something else is wanted, whatever becomes of that.
 func TestASystemThatBootsNextIsNotForgottenWhenANewerOneFails(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{
 			"one": {Version: "v1", Inhibitors: `{"a":"1"}`}, "two": {Version: "v2", Inhibitors: `{"a":"2"}`}, "three": {Version: "v3", SwitchExit: 1},
 		})
 		one := h.built(t, dir, "one")
 		h.activated(t, one)
-		if a, err := h.Activate(t.Context(), h.built(t, dir, "two"), nix.Order{}); err != nil || a.Stage != nix.StageBooting {
-			t.Fatal(a.Stage, err)
+		if a, err := h.Activate(t.Context(), h.built(t, dir, "two"), activation.Request{}); err != nil || a.Phase != activation.RebootPending {
+			t.Fatal(a.Phase, err)
 		}
-		_, err := h.Activate(t.Context(), h.built(t, dir, "three"), nix.Order{})
-		wantError(t, err, nil, "pre-switch checks failed; rolled back to "+one.Path)
+		_, err := h.Activate(t.Context(), h.built(t, dir, "three"), activation.Request{})
+		nixtest.WantError(t, err, nil, "pre-switch checks failed; rolled back to "+one.Path)
 		h.wantRuns(t, one, true)
 		h.wantBoots(t, "v1")
 	})
@@ -309,22 +310,22 @@ func TestASystemThatBootsNextIsNotForgottenWhenANewerOneFails(t *testing.T) {
 
 // A system that runs without having been confirmed is no way back from itself.
 func TestASystemThatWasNotConfirmedIsNotGoneBackTo(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
 		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
 		h.activated(t, one)
-		h.points(t, h.opts.CurrentSystem, two.Path)
-		_, err := h.Activate(t.Context(), two, nix.Order{Verify: func(context.Context, nix.Activation) error { return errors.New("no") }})
-		wantError(t, err, nil, "verify: no; rolled back to "+one.Path)
+		nixtest.Link(t, h.opts.CurrentSystem, two.Path)
+		_, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) error { return errors.New("no") }})
+		nixtest.WantError(t, err, nil, "verify: no; rolled back to "+one.Path)
 		h.wantRuns(t, one, true)
 	})
 }
 
 func TestAWayBackThatFailsIsTriedAgainAndThenSaysSo(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{
 			"one": {Version: "v1", SwitchRuns: "[ ! -e refuses ] || exit 1"}, "two": {Version: "v2"},
 		})
 		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
@@ -333,12 +334,12 @@ func TestAWayBackThatFailsIsTriedAgainAndThenSaysSo(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.forgetSwitches(t)
-		a, err := h.Activate(t.Context(), two, nix.Order{Verify: func(context.Context, nix.Activation) error { return errors.New("no") }})
-		var failed *nix.ActivateError
-		if !errors.As(err, &failed) || !failed.Stranded() || a.Tries != 3 {
+		a, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) error { return errors.New("no") }})
+		var failed *activation.Error
+		if !errors.As(err, &failed) || !failed.RollbackFailed() || a.RollbackTries != 3 {
 			t.Fatalf("%+v, %v", a, err)
 		}
-		wantError(t, err, nil, "the way back to the previous system failed: ")
+		nixtest.WantError(t, err, nil, "the rollback to the previous system failed: ")
 		h.wantSwitches(t, "v2 test, v1 test, v1 test, v1 test")
 	})
 }
@@ -349,11 +350,11 @@ func TestADamagedActivationIsSetAside(t *testing.T) {
 	if err := os.MkdirAll(h.opts.Dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"{", `{"schema": 3}`, `{"schema": 0}`} {
+	for _, text := range []string{"{", `{"schema": 4}`, `{"schema": 0}`} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, found, err := h.Resume(t.Context(), nix.Order{}); found || err != nil {
+		if _, found, err := h.Resume(t.Context(), activation.Request{}); found || err != nil {
 			t.Errorf("%s: found %v, %v", text, found, err)
 		}
 		if data, err := os.ReadFile(path + ".damaged"); err != nil || string(data) != text {
@@ -363,18 +364,18 @@ func TestADamagedActivationIsSetAside(t *testing.T) {
 }
 
 func TestOldGenerationsAreDeletedButForThoseInUse(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
 		systems := map[string]nixtest.System{}
 		for _, v := range []string{"v1", "v2", "v3", "v4", "v5"} {
 			systems[v] = nixtest.System{Version: v}
 		}
-		dir := flake(t, systems)
+		dir := nixtest.TestFlake(t, systems)
 		one := h.built(t, dir, "v1")
 		h.activated(t, one)
-		h.points(t, filepath.Join(filepath.Dir(h.opts.CurrentSystem), "booted-system"), one.Path)
+		nixtest.Link(t, filepath.Join(filepath.Dir(h.opts.CurrentSystem), "booted-system"), one.Path)
 		for _, v := range []string{"v2", "v3", "v4", "v5"} {
-			if _, err := h.Activate(t.Context(), h.built(t, dir, v), nix.Order{Keep: 1}); err != nil {
+			if _, err := h.Activate(t.Context(), h.built(t, dir, v), activation.Request{Keep: 1}); err != nil {
 				t.Fatal(err)
 			}
 			h.awaitWorkers(t)
@@ -390,46 +391,4 @@ func TestOldGenerationsAreDeletedButForThoseInUse(t *testing.T) {
 			t.Errorf("generations %v, want %v: booted, previous and current", links, want)
 		}
 	})
-}
-
-func TestARestartIsDueWhenWhatWasBootedDiffers(t *testing.T) {
-	h := newHost(t)
-	run := filepath.Dir(h.opts.CurrentSystem)
-	for _, c := range []struct {
-		name           string
-		booted, runs   map[string]string
-		due            string
-		withoutABooted bool
-	}{
-		{name: "nothing known of what was booted", withoutABooted: true, runs: map[string]string{"kernel": "a"}},
-		{name: "the same", booted: map[string]string{"kernel": "a", "initrd": "b"}, runs: map[string]string{"kernel": "a", "initrd": "b"}},
-		{name: "a container, without a kernel", booted: map[string]string{}, runs: map[string]string{}},
-		{name: "another kernel", booted: map[string]string{"kernel": "a"}, runs: map[string]string{"kernel": "c"}, due: "kernel is not the one"},
-		{name: "another initrd", booted: map[string]string{"kernel": "a", "initrd": "b"}, runs: map[string]string{"kernel": "a", "initrd": "c"}, due: "initrd is not the one"},
-		{name: "other modules", booted: map[string]string{"kernel-modules": "b"}, runs: map[string]string{"kernel-modules": "c"}, due: "kernel-modules is not the one"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if err := os.RemoveAll(run); err != nil {
-				t.Fatal(err)
-			}
-			for link, parts := range map[string]map[string]string{"booted-system": c.booted, "current-system": c.runs} {
-				if link == "booted-system" && c.withoutABooted {
-					continue
-				}
-				system := t.TempDir()
-				for part, content := range parts {
-					target := filepath.Join(run, "files", content)
-					if err := os.MkdirAll(target, 0o755); err != nil {
-						t.Fatal(err)
-					}
-					h.points(t, filepath.Join(system, part), target)
-				}
-				h.points(t, filepath.Join(run, link), system)
-			}
-			why, err := h.RebootDue(t.Context())
-			if err != nil || (why == "") != (c.due == "") || !strings.Contains(why, c.due) {
-				t.Errorf("due %q, %v; want %q", why, err, c.due)
-			}
-		})
-	}
 }

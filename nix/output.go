@@ -17,41 +17,48 @@ const (
 // Colours and cursor movements, window titles, and what is left of control characters.
 var escapes = regexp.MustCompile(`\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-Z\\-~]|[\x00-\x08\x0b-\x1f\x7f]`)
 
-// lines is a writer that cuts the output of a program into lines, hands each on as it is
-// complete, and keeps the last ones. Blank lines are dropped, and of a line that overwrites
-// itself (a progress bar) the last state counts.
-type lines struct {
-	emit func(line string) // may be nil
-	tail []string          // the last keptLines lines
+// Output is a writer that cuts the output of a program into lines, hands each on as it is complete, and
+// keeps the last ones. Blank lines are dropped. Of a line that overwrites itself (a progress bar) the
+// last state counts. Escape sequences are removed, and long lines are cut.
+type Output struct {
+	Emit func(line string) // may be nil
 
-	part []byte // of a line that is not complete yet, at most maxLine
-	cut  bool   // more than part has come
+	tail []string // the last keptLines lines
+	part []byte   // of a line that is not complete yet, at most maxLine
+	cut  bool     // more than part has come
 }
 
-func (l *lines) Write(p []byte) (int, error) {
+func (o *Output) Write(p []byte) (int, error) {
 	n := len(p)
 	for {
 		line, rest, complete := bytes.Cut(p, []byte{'\n'})
-		room := maxLine - len(l.part)
+		room := maxLine - len(o.part)
 		if len(line) > room {
-			line, l.cut = line[:room], true
+			line, o.cut = line[:room], true
 		}
-		l.part = append(l.part, line...)
+		o.part = append(o.part, line...)
 		if !complete {
 			return n, nil
 		}
-		l.flush()
+		o.flush()
 		p = rest
 	}
 }
 
-// flush ends the line that was begun. It is due once when the program has ended.
-func (l *lines) flush() {
-	text := strings.TrimRight(string(l.part), "\r")
-	if l.cut {
+// Lines returns the last lines. It is to be called when the program has ended, as it ends the line that
+// was begun.
+func (o *Output) Lines() []string {
+	o.flush()
+	return o.tail
+}
+
+// flush ends the line that was begun.
+func (o *Output) flush() {
+	text := strings.TrimRight(string(o.part), "\r")
+	if o.cut {
 		text += "…"
 	}
-	l.part, l.cut = l.part[:0], false
+	o.part, o.cut = o.part[:0], false
 	if i := strings.LastIndexByte(text, '\r'); i >= 0 {
 		text = text[i+1:]
 	}
@@ -63,25 +70,13 @@ func (l *lines) flush() {
 	if text == "" {
 		return
 	}
-	if len(l.tail) == keptLines {
-		l.tail = append(l.tail[:0], l.tail[1:]...)
+	if len(o.tail) == keptLines {
+		o.tail = append(o.tail[:0], o.tail[1:]...)
 	}
-	l.tail = append(l.tail, text)
-	if l.emit != nil {
-		l.emit(text)
+	o.tail = append(o.tail, text)
+	if o.Emit != nil {
+		o.Emit(text)
 	}
-}
-
-// Tail keeps the last lines of a program's output, as an error of this package does: few, none of them
-// long, and without escape sequences.
-type Tail struct{ lines lines }
-
-func (t *Tail) Write(p []byte) (int, error) { return t.lines.Write(p) }
-
-// Lines returns them when the program has ended.
-func (t *Tail) Lines() []string {
-	t.lines.flush()
-	return t.lines.tail
 }
 
 // reason returns nix's own last word on why it failed, "" where it left none.

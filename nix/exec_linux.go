@@ -8,9 +8,3 @@ import "syscall"
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }
-
-// switchSession gives a switch a session of its own, and has the kernel end it should its worker
-// be killed: what is half done is then undone, and must not go on meanwhile.
-func switchSession() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
-}

@@ -1,11 +1,10 @@
-package nix
+package activation
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/npcnix/npcnix/nix"
 )
 
 // activationVariable names the environment variable by which the processes of a switch are known.
@@ -32,8 +33,8 @@ const (
 const busyPause = 2 * time.Second
 
 // tried runs a system's switch-to-configuration, for an error that says all.
-func (w *worker) tried(system, action string) error {
-	if err := w.run(system, action); err != nil {
+func (w *worker) tried(ctx context.Context, system, action string) error {
+	if err := w.run(ctx, system, action); err != nil {
 		return fmt.Errorf("%s (%s)", failure(system, err, w.Tail), action)
 	}
 	return nil
@@ -41,11 +42,11 @@ func (w *worker) tried(system, action string) error {
 
 // run runs a system's switch-to-configuration to its end, or to the end of its time. While somebody
 // else switches it waits. ExitCode and Tail are set.
-func (w *worker) run(system, action string) error {
-	ctx, cancel := context.WithTimeout(w.ctx, seconds(w.SwitchSecs))
+func (w *worker) run(parent context.Context, system, action string) error {
+	ctx, cancel := context.WithTimeout(parent, seconds(w.SwitchSecs))
 	defer cancel()
 	for {
-		err := w.runOnce(ctx, system, action)
+		err := w.runOnce(parent, ctx, system, action)
 		w.ExitCode = 0
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
@@ -57,12 +58,10 @@ func (w *worker) run(system, action string) error {
 			return err
 		}
 		w.log.Warn("somebody else is switching; waiting for them", "for", busyPause)
-		select {
-		case <-time.After(busyPause):
-		case <-ctx.Done():
+		if sleep(ctx, busyPause); ctx.Err() != nil {
 			return err
 		}
-		if w.Stage == StageSwitching && w.outdated() || w.Stage == StageConfirming && w.overtaken() != "" {
+		if w.Phase == Switching && w.outdated(parent) || w.Phase == Committing && w.overtaken(parent) != "" {
 			return err // what they have switched to is to stay
 		}
 	}
@@ -76,25 +75,25 @@ func (w *worker) lockTaken() bool {
 
 // runOnce runs a switch-to-configuration in a session of its own, which ends with the worker. Its
 // output goes to a file, as a pipe would break when its reader is restarted.
-func (w *worker) runOnce(ctx context.Context, system, action string) error {
+func (w *worker) runOnce(parent, ctx context.Context, system, action string) error {
 	output, err := os.OpenFile(filepath.Join(w.dir, switchLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrMachine, err)
+		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
 	}
 	defer output.Close()
 	written, err := os.Open(output.Name())
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrMachine, err)
+		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
 	}
 	defer written.Close()
 	if _, err := written.Seek(0, io.SeekEnd); err != nil {
-		return fmt.Errorf("%w: %w", ErrMachine, err)
+		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
 	}
 
-	cmd := exec.Command(switcher(System{system}), action)
+	cmd := exec.Command(nix.System{Path: system}.Switcher(), action)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), activationVariable+"="+w.ID)
-	if w.Stage == StageRollingBack {
+	if w.Phase == RollingBack {
 		cmd.Env = append(cmd.Env, "NIXOS_NO_CHECK=1") // the way back is not to be refused
 	}
 	cmd.Stdout, cmd.Stderr = output, output
@@ -107,19 +106,19 @@ func (w *worker) runOnce(ctx context.Context, system, action string) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	log := &lines{emit: func(line string) { w.log.Info(line, "program", "switch-to-configuration "+action) }}
+	log := &nix.Output{Emit: func(line string) { w.log.Info(line, "program", "switch-to-configuration "+action) }}
 	err = follow(ctx, log, written, ended)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		killSwitch(w.ID) // what is in another process group
 		<-ended
-		if w.ctx.Err() == nil {
+		if parent.Err() == nil {
 			err = fmt.Errorf("it hung, and was ended after %s", seconds(w.SwitchSecs))
 		}
 	}
 	_, _ = io.Copy(log, written)
-	log.flush()
-	w.Tail = log.tail
+
+	w.Tail = log.Lines()
 	return err
 }
 
@@ -179,21 +178,3 @@ func failure(system string, err error, tail []string) string {
 	}
 	return text
 }
-
-// switchable returns an error that says why s is not a system to switch to.
-func switchable(s System) error {
-	name := filepath.Base(s.Path)
-	if filepath.Dir(s.Path) != storeDir || len(name) < 34 || name[32] != '-' {
-		return fmt.Errorf("%w: %q is not a store path", ErrNotNixOS, s.Path)
-	}
-	if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %s is gone from the store: build it again", ErrMachine, s.Path)
-	}
-	info, err := os.Stat(switcher(s))
-	if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("%w: %s has no executable bin/switch-to-configuration", ErrNotNixOS, s.Path)
-	}
-	return nil
-}
-
-func switcher(s System) string { return filepath.Join(s.Path, "bin", "switch-to-configuration") }

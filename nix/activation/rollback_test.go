@@ -1,4 +1,4 @@
-package nix_test
+package activation_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
@@ -24,7 +25,7 @@ type backRig struct {
 }
 
 func newBackRig(t *testing.T, change func(systems map[string]nixtest.System)) *backRig {
-	installedNix(t)
+	nixtest.Installed(t)
 	h := newHost(t)
 	systems := map[string]nixtest.System{
 		"one": {Version: "v1", Inhibitors: `{"a":"1"}`}, "two": {Version: "v2"},
@@ -33,7 +34,7 @@ func newBackRig(t *testing.T, change func(systems map[string]nixtest.System)) *b
 	if change != nil {
 		change(systems)
 	}
-	dir := flake(t, systems)
+	dir := nixtest.TestFlake(t, systems)
 	r := &backRig{h, h.built(t, dir, "one"), h.built(t, dir, "two"), h.built(t, dir, "boots"), h.built(t, dir, "fix")}
 	h.activated(t, r.one)
 	h.forgetSwitches(t)
@@ -43,8 +44,8 @@ func newBackRig(t *testing.T, change func(systems map[string]nixtest.System)) *b
 // bootsNext has the system that may not be switched to made what boots next.
 func (r *backRig) bootsNext(t *testing.T) {
 	t.Helper()
-	if a, err := r.Activate(t.Context(), r.boots, nix.Order{}); err != nil || a.Stage != nix.StageBooting {
-		t.Fatal(a.Stage, err)
+	if a, err := r.Activate(t.Context(), r.boots, activation.Request{}); err != nil || a.Phase != activation.RebootPending {
+		t.Fatal(a.Phase, err)
 	}
 	r.forgetSwitches(t)
 }
@@ -52,9 +53,9 @@ func (r *backRig) bootsNext(t *testing.T) {
 // byHand does what nixos-rebuild switch does.
 func (r *backRig) byHand(t *testing.T, s nix.System, version string) {
 	t.Helper()
-	r.points(t, r.opts.Profile+"-9-link", s.Path)
-	r.points(t, r.opts.Profile, "system-9-link")
-	r.points(t, r.opts.CurrentSystem, s.Path)
+	nixtest.Link(t, r.opts.Profile+"-9-link", s.Path)
+	nixtest.Link(t, r.opts.Profile, "system-9-link")
+	nixtest.Link(t, r.opts.CurrentSystem, s.Path)
 	r.write(t, nixtest.Boot, version+"\n")
 }
 
@@ -65,13 +66,13 @@ func (h *host) write(t *testing.T, name, text string) {
 	}
 }
 
-func refuses(context.Context, nix.Activation) error { return errors.New("no") }
+func refuses(context.Context, activation.Journal) error { return errors.New("no") }
 
 // wantTakenBack checks the error of an activation that ended with the stage rolled-back.
-func wantTakenBack(t *testing.T, err error, text string) *nix.ActivateError {
+func wantTakenBack(t *testing.T, err error, text string) *activation.Error {
 	t.Helper()
-	var failed *nix.ActivateError
-	if !errors.As(err, &failed) || failed.Stranded() || !strings.Contains(err.Error(), text) {
+	var failed *activation.Error
+	if !errors.As(err, &failed) || failed.RollbackFailed() || !strings.Contains(err.Error(), text) {
 		t.Fatalf("%v, want %q", err, text)
 	}
 	return failed
@@ -84,14 +85,14 @@ func TestWhatSomebodyHasSwitchedToByHandIsLeftAlone(t *testing.T) {
 		says string
 	}{
 		{"during the proof, which succeeds", func(t *testing.T, r *backRig) error {
-			_, err := r.Activate(t.Context(), r.two, nix.Order{Verify: func(context.Context, nix.Activation) error {
+			_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: func(context.Context, activation.Journal) error {
 				r.byHand(t, r.fix, "fix")
 				return nil
 			}})
 			return err
 		}, "ran when "},
 		{"during the proof, which fails", func(t *testing.T, r *backRig) error {
-			_, err := r.Activate(t.Context(), r.two, nix.Order{Verify: func(context.Context, nix.Activation) error {
+			_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: func(context.Context, activation.Journal) error {
 				r.byHand(t, r.fix, "fix")
 				return errors.New("no")
 			}})
@@ -101,23 +102,23 @@ func TestWhatSomebodyHasSwitchedToByHandIsLeftAlone(t *testing.T) {
 			r.bootsNext(t)
 			r.byHand(t, r.fix, "fix")
 			r.restarted(t, r.fix)
-			_, _, err := r.Resume(t.Context(), nix.Order{})
+			_, _, err := r.Resume(t.Context(), activation.Request{})
 			return err
 		}, "did not boot the new system"},
 		{"while another system is to boot next, which is taken back", func(t *testing.T, r *backRig) error {
 			r.bootsNext(t)
 			r.byHand(t, r.fix, "fix")
-			if err := r.TakeBack(t.Context()); err != nil {
+			if err := r.Abandon(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			_, _, err := r.Resume(t.Context(), nix.Order{})
+			_, _, err := r.Resume(t.Context(), activation.Request{})
 			return err
 		}, "another system is wanted by now"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newBackRig(t, nil)
 			failed := wantTakenBack(t, c.when(t, r), c.says)
-			if failed.ByHand != r.fix.Path || !strings.Contains(failed.Error(), "switched to "+r.fix.Path+", which is left alone") {
+			if failed.OperatorSystem != r.fix.Path || !strings.Contains(failed.Error(), "switched to "+r.fix.Path+", which stays") {
 				t.Errorf("%v", failed)
 			}
 			r.wantRuns(t, r.fix, true)
@@ -133,12 +134,12 @@ func TestWhatSomebodyHasSwitchedToByHandIsLeftAlone(t *testing.T) {
 
 func TestWhatSomebodyHasMadeWhatBootsIsLeftAlone(t *testing.T) {
 	r := newBackRig(t, nil)
-	_, err := r.Activate(t.Context(), r.two, nix.Order{Verify: func(context.Context, nix.Activation) error {
+	_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: func(context.Context, activation.Journal) error {
 		r.byHand(t, r.fix, "fix")
-		r.points(t, r.opts.CurrentSystem, r.two.Path) // nixos-rebuild boot
+		nixtest.Link(t, r.opts.CurrentSystem, r.two.Path) // nixos-rebuild boot
 		return nil
 	}})
-	wantTakenBack(t, err, "somebody has put "+r.fix.Path+" into the profile")
+	wantTakenBack(t, err, "an operator has put "+r.fix.Path+" into the profile")
 	r.wantMarker(t, "v1")
 	r.wantBoots(t, "fix")
 	r.wantProfile(t, r.fix, 9)
@@ -148,8 +149,8 @@ func TestWhatSomebodyHasMadeWhatBootsIsLeftAlone(t *testing.T) {
 func TestASystemThatBootedBeforeItWasActivatedIsTakenOutOfTheBootLoader(t *testing.T) {
 	r := newBackRig(t, nil)
 	r.byHand(t, r.two, "v2")
-	r.points(t, r.opts.CurrentSystem, r.one.Path)
-	_, err := r.Activate(t.Context(), r.two, nix.Order{Verify: refuses})
+	nixtest.Link(t, r.opts.CurrentSystem, r.one.Path)
+	_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: refuses})
 	wantTakenBack(t, err, "verify: no")
 	r.wantRuns(t, r.one, true)
 	r.wantBoots(t, "v1")
@@ -164,12 +165,12 @@ func TestAWayBackWhoseGenerationIsGoneMakesItAgain(t *testing.T) {
 	if err := os.Remove(r.opts.Profile + "-1-link"); err != nil { // nix-collect-garbage -d
 		t.Fatal(err)
 	}
-	if err := r.TakeBack(t.Context()); err != nil {
+	if err := r.Abandon(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	r.wantRuns(t, r.one, true)
 	r.wantBoots(t, "v1")
-	if a, err := nix.ReadActivation(r.opts.Dir); err != nil || a.Stage != nix.StageRolledBack || a.Trouble != "" || !a.CutShort {
+	if a, err := activation.Read(r.opts.Dir); err != nil || a.Phase != activation.RolledBack || a.RollbackError != "" || a.Cause != activation.CauseSuperseded {
 		t.Errorf("%+v, %v", a, err)
 	}
 	r.awaitWorkers(t)
@@ -182,8 +183,8 @@ func TestAWayBackWhoseGenerationIsGoneMakesItAgain(t *testing.T) {
 // boot is again the one in the profile, as boot loaders know of no other.
 func TestWhatBootsAfterTheWayBackIsWhatTheProfileHas(t *testing.T) {
 	r := newBackRig(t, func(systems map[string]nixtest.System) { systems["two"] = nixtest.System{Version: "v2", BootExit: 1} })
-	r.points(t, r.opts.CurrentSystem, r.fix.Path)
-	_, err := r.Activate(t.Context(), r.two, nix.Order{Keep: 1})
+	nixtest.Link(t, r.opts.CurrentSystem, r.fix.Path)
+	_, err := r.Activate(t.Context(), r.two, activation.Request{Keep: 1})
 	wantTakenBack(t, err, "make it what boots")
 	if running, err := r.Current(t.Context()); err != nil || running != r.fix {
 		t.Errorf("%v runs, %v", running, err)
@@ -199,14 +200,14 @@ func TestABootedSystemThatIsRestartedAgainAndAgainIsTakenBack(t *testing.T) {
 	for range 3 {
 		r.restarted(t, r.boots)
 		ctx, cancel := context.WithCancel(t.Context())
-		_, _, err := r.Resume(ctx, nix.Order{Verify: func(context.Context, nix.Activation) error { cancel(); return nil }})
+		_, _, err := r.Resume(ctx, activation.Request{Verify: func(context.Context, activation.Journal) error { cancel(); return nil }})
 		if !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
 	}
 	r.restarted(t, r.boots)
-	_, _, err := r.Resume(t.Context(), nix.Order{})
-	if failed := wantTakenBack(t, err, "restarted 3 times before the new system had proved itself"); failed.CutShort {
+	_, _, err := r.Resume(t.Context(), activation.Request{})
+	if failed := wantTakenBack(t, err, "restarted 3 times before the new system was verified"); failed.Cause != activation.CauseVersion {
 		t.Error("it is not held against the version")
 	}
 	r.wantRuns(t, r.one, true)
@@ -220,9 +221,9 @@ func TestAWayBackThatFailsHalfWayIsNotOne(t *testing.T) {
 				systems["one"] = nixtest.System{Version: "v1", SwitchRuns: "[ ! -e refuses ] || { ln -sfn $toplevel run/x; mv -fT run/x run/current-system; exit " + exit + "; }"}
 			})
 			r.write(t, "refuses", "")
-			_, err := r.Activate(t.Context(), r.two, nix.Order{Verify: refuses})
-			var failed *nix.ActivateError
-			if !errors.As(err, &failed) || failed.Stranded() != stranded || !strings.Contains(failed.Trouble, "exit status "+exit) {
+			_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: refuses})
+			var failed *activation.Error
+			if !errors.As(err, &failed) || failed.RollbackFailed() != stranded || !strings.Contains(failed.RollbackError, "exit status "+exit) {
 				t.Errorf("%v", err)
 			}
 		})
@@ -232,9 +233,9 @@ func TestAWayBackThatFailsHalfWayIsNotOne(t *testing.T) {
 // A rejected generation stays in the profile, and may be booted from the menu: it is no way back from itself.
 func TestTheWayBackFromASystemThatRanBeforeIsWhatTheProfileHas(t *testing.T) {
 	r := newBackRig(t, func(systems map[string]nixtest.System) { systems["two"] = nixtest.System{Version: "v2", BootExit: 1} })
-	r.points(t, r.opts.Profile+"-2-link", r.two.Path)
-	r.points(t, r.opts.CurrentSystem, r.two.Path)
-	_, err := r.Activate(t.Context(), r.two, nix.Order{})
+	nixtest.Link(t, r.opts.Profile+"-2-link", r.two.Path)
+	nixtest.Link(t, r.opts.CurrentSystem, r.two.Path)
+	_, err := r.Activate(t.Context(), r.two, activation.Request{})
 	wantTakenBack(t, err, "make it what boots")
 	r.wantRuns(t, r.one, true)
 	r.wantBoots(t, "v1")
@@ -247,7 +248,7 @@ const lockedOnce = "[ -e locked ] || { : >locked; echo 'Could not acquire lock' 
 func (r *backRig) activating(t *testing.T) <-chan error {
 	done := make(chan error, 1)
 	go func() {
-		_, err := r.Activate(t.Context(), r.two, nix.Order{})
+		_, err := r.Activate(t.Context(), r.two, activation.Request{})
 		done <- err
 	}()
 	for {
@@ -264,7 +265,7 @@ func TestWhatWasSwitchedToWhileTheCommitWaitedIsLeftAlone(t *testing.T) {
 	})
 	done := r.activating(t)
 	r.byHand(t, r.fix, "fix")
-	if failed := wantTakenBack(t, <-done, "make it what boots"); failed.ByHand != r.fix.Path {
+	if failed := wantTakenBack(t, <-done, "make it what boots"); failed.OperatorSystem != r.fix.Path {
 		t.Errorf("%+v", failed)
 	}
 	r.wantRuns(t, r.fix, true)
@@ -275,8 +276,8 @@ func TestALockThatIsHeldThroughTheCommitIsNoFaultOfTheVersions(t *testing.T) {
 	r := newBackRig(t, func(systems map[string]nixtest.System) {
 		systems["two"] = nixtest.System{Version: "v2", BootRuns: "echo 'Could not acquire lock' >&2; exit 11"}
 	})
-	_, err := r.Activate(t.Context(), r.two, nix.Order{SwitchTimeout: time.Second})
-	if failed := wantTakenBack(t, err, "make it what boots"); !failed.CutShort {
+	_, err := r.Activate(t.Context(), r.two, activation.Request{SwitchTimeout: time.Second})
+	if failed := wantTakenBack(t, err, "make it what boots"); failed.Cause != activation.CauseInterrupted {
 		t.Errorf("%+v", failed)
 	}
 	r.wantRuns(t, r.one, true)
@@ -289,7 +290,7 @@ func TestWhatWasSwitchedToWhileTheWorkerWaitedIsNotSwitchedAwayFrom(t *testing.T
 	})
 	done := r.activating(t)
 	r.byHand(t, r.fix, "fix")
-	if failed := wantTakenBack(t, <-done, "somebody else was switching: exit status 11; nothing was changed"); !failed.Busy {
+	if failed := wantTakenBack(t, <-done, "another process was switching: exit status 11; nothing was changed"); failed.Cause != activation.CauseBusy {
 		t.Errorf("%+v", failed)
 	}
 	r.wantRuns(t, r.fix, true)
@@ -327,11 +328,11 @@ func TestWhatAnOlderNpcnixHasOrderedIsBroughtToItsEnd(t *testing.T) {
 		all["previous_system"] = r.fix.Path // which was tried by hand
 		all["boot_id"] = all["boot_id"].(string)[:36]
 	})
-	if a, found, err := r.Resume(t.Context(), nix.Order{}); err != nil || !found || a.Stage != nix.StageBooting {
+	if a, found, err := r.Resume(t.Context(), activation.Request{}); err != nil || !found || a.Phase != activation.RebootPending {
 		t.Fatalf("in the same boot: %+v, %v, %v", a, found, err)
 	}
 	r.restarted(t, r.boots)
-	_, _, err := r.Resume(t.Context(), nix.Order{Verify: refuses})
+	_, _, err := r.Resume(t.Context(), activation.Request{Verify: refuses})
 	wantTakenBack(t, err, "verify: no")
 	r.wantProfile(t, r.one, 1)
 	r.wantBoots(t, "v1")
@@ -340,7 +341,7 @@ func TestWhatAnOlderNpcnixHasOrderedIsBroughtToItsEnd(t *testing.T) {
 func TestAWayBackThatFailedIsNotHiddenByWhatWasDoneByHand(t *testing.T) {
 	r := newBackRig(t, nil)
 	r.bootsNext(t)
-	r.points(t, r.opts.CurrentSystem, r.fix.Path) // nixos-rebuild test
+	nixtest.Link(t, r.opts.CurrentSystem, r.fix.Path) // nixos-rebuild test
 	boot := filepath.Join(r.root, nixtest.Boot)
 	if err := os.Remove(boot); err != nil {
 		t.Fatal(err)
@@ -348,8 +349,8 @@ func TestAWayBackThatFailedIsNotHiddenByWhatWasDoneByHand(t *testing.T) {
 	if err := os.Mkdir(boot, 0o755); err != nil { // so that the boot loader cannot be written
 		t.Fatal(err)
 	}
-	var failed *nix.ActivateError
-	if err := r.TakeBack(t.Context()); !errors.As(err, &failed) || !failed.Stranded() || !strings.Contains(err.Error(), "the way back to the previous system failed: switch to "+r.one.Path) {
+	var failed *activation.Error
+	if err := r.Abandon(t.Context()); !errors.As(err, &failed) || !failed.RollbackFailed() || !strings.Contains(err.Error(), "the rollback to the previous system failed: switch to "+r.one.Path) {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,23 +1,24 @@
-package nix_test
+package activation_test
 
 import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 func TestActivateSwitchesAndMakesAGeneration(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
 
 		h.wantProfile(t, nix.System{}, 0)
 		h.wantRuns(t, nix.System{}, false)
@@ -27,7 +28,7 @@ func TestActivateSwitchesAndMakesAGeneration(t *testing.T) {
 		h.wantRuns(t, one, true)
 		h.wantProfile(t, one, 1)
 		h.wantMarker(t, "v1")
-		h.log.await(t, "activating v1")
+		h.log.Await(t, "activating v1")
 
 		two := h.built(t, dir, "two")
 		h.wantRuns(t, two, false)
@@ -55,31 +56,17 @@ func (h *host) wantRuns(t *testing.T, s nix.System, want bool) {
 }
 
 func TestRunsWantsTheSystemInTheProfileToo(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
 		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
 		h.activated(t, one)
-		h.points(t, h.opts.CurrentSystem, two.Path) // switched to by hand, by "test"
+		nixtest.Link(t, h.opts.CurrentSystem, two.Path) // switched to by hand, by "test"
 		h.wantRuns(t, one, false)
 		if runs, err := h.Runs(t.Context(), two); err != nil || runs {
 			t.Errorf("Runs = %v, %v for a system that does not boot", runs, err)
 		}
 	})
-}
-
-// points has a link point to a target.
-func (h *host) points(t *testing.T, link, target string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(target, link); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestAFailedActivationIsTakenBack(t *testing.T) {
@@ -106,10 +93,10 @@ func TestAFailedActivationIsTakenBack(t *testing.T) {
 			"pre-switch checks failed", "v2 test"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			eachNix(t, func(t *testing.T) {
+			nixtest.Each(t, func(t *testing.T) {
 				h := newHost(t)
 				c.system.Version = "v2"
-				dir := flake(t, map[string]nixtest.System{"good": {Version: "v1"}, "bad": c.system, "next": {Version: "v3"}})
+				dir := nixtest.TestFlake(t, map[string]nixtest.System{"good": {Version: "v1"}, "bad": c.system, "next": {Version: "v3"}})
 				good, generation := nix.System{}, 0
 				if c.before {
 					good, generation = h.built(t, dir, "good"), 1
@@ -117,16 +104,16 @@ func TestAFailedActivationIsTakenBack(t *testing.T) {
 					h.forgetSwitches(t)
 				}
 				bad := h.built(t, dir, "bad")
-				a, err := h.Activate(t.Context(), bad, nix.Order{Verify: func(context.Context, nix.Activation) error { return c.verify }})
+				a, err := h.Activate(t.Context(), bad, activation.Request{Verify: func(context.Context, activation.Journal) error { return c.verify }})
 
-				var failed *nix.ActivateError
+				var failed *activation.Error
 				if !errors.As(err, &failed) {
 					t.Fatalf("error is %T: %v\n%s", err, err, h.workerLog())
 				}
-				if failed.System != bad.Path || a.Stage != nix.StageRolledBack || a.CutShort || len(a.Tail) == 0 || a.Tail[len(a.Tail)-1] != c.last {
+				if failed.System != bad.Path || a.Phase != activation.RolledBack || a.Cause != activation.CauseVersion || len(a.Tail) == 0 || a.Tail[len(a.Tail)-1] != c.last {
 					t.Errorf("%+v", failed)
 				}
-				wantError(t, err, nil, c.sentence)
+				nixtest.WantError(t, err, nil, c.sentence)
 				h.wantProfile(t, good, generation)
 				h.wantSwitches(t, c.switches)
 				if running, err := h.Current(t.Context()); err != nil || running != good {
@@ -163,11 +150,11 @@ func (h *host) wantBoots(t *testing.T, version string) {
 // NixOS ends a switch with 4 when some unit is failing, whose fault that may be or not. The system is
 // activated then, and has to prove itself as any other.
 func TestUnitsThatFailAreJudgedByTheProof(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		s := h.built(t, flake(t, map[string]nixtest.System{"web": {Version: "v1", SwitchExit: 4}}), "web")
-		a, err := h.Activate(t.Context(), s, nix.Order{})
-		if err != nil || a.Stage != nix.StageConfirmed {
+		s := h.built(t, nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1", SwitchExit: 4}}), "web")
+		a, err := h.Activate(t.Context(), s, activation.Request{})
+		if err != nil || a.Phase != activation.Committed {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		h.wantRuns(t, s, true)
@@ -175,13 +162,13 @@ func TestUnitsThatFailAreJudgedByTheProof(t *testing.T) {
 }
 
 func TestNothingBootsThatWasNotConfirmed(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
 		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
 		h.activated(t, one)
 		looked := false
-		_, err := h.Activate(t.Context(), two, nix.Order{Verify: func(context.Context, nix.Activation) error {
+		_, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) error {
 			looked = true
 			h.wantProfile(t, one, 1)
 			h.wantBoots(t, "v1")
@@ -198,13 +185,13 @@ func TestNothingBootsThatWasNotConfirmed(t *testing.T) {
 }
 
 func TestASwitchThatHangsIsEndedAndTakenBack(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2", SwitchRuns: "sleep 1000 &", SwitchWaits: "/nowhere"}})
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2", SwitchRuns: "sleep 1000 &", SwitchWaits: "/nowhere"}})
 		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
 		h.activated(t, one)
-		_, err := h.Activate(t.Context(), two, nix.Order{SwitchTimeout: 2 * time.Second})
-		wantError(t, err, nil, "it hung, and was ended after 2s")
+		_, err := h.Activate(t.Context(), two, activation.Request{SwitchTimeout: 2 * time.Second})
+		nixtest.WantError(t, err, nil, "it hung, and was ended after 2s")
 		if left := h.marked(t, "sleep"); len(left) != 0 {
 			t.Errorf("of the switch there is left: %v", left)
 		}
@@ -213,9 +200,9 @@ func TestASwitchThatHangsIsEndedAndTakenBack(t *testing.T) {
 }
 
 func TestASystemThatMayNotBeSwitchedToBootsNext(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{
 			"one":   {Version: "v1", Inhibitors: `{"dbus":"daemon","old":"1"}`},
 			"two":   {Version: "v2", Inhibitors: `{"dbus":"broker","new":"1"}`},
 			"three": {Version: "v3", Inhibitors: `{"dbus":"daemon"}`},
@@ -225,14 +212,14 @@ func TestASystemThatMayNotBeSwitchedToBootsNext(t *testing.T) {
 		h.activated(t, one)
 		h.forgetSwitches(t)
 
-		a, err := h.Activate(t.Context(), two, nix.Order{})
-		if err != nil || a.Stage != nix.StageBooting || !strings.Contains(a.Why, "dbus (daemon to broker)") {
+		a, err := h.Activate(t.Context(), two, activation.Request{})
+		if err != nil || a.Phase != activation.RebootPending || !strings.Contains(a.BootOnlyWhy, "dbus (daemon to broker)") {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		h.wantSwitches(t, "v2 boot")
 		h.wantMarker(t, "v1")
 		h.wantProfile(t, two, 2)
-		if a, found, err := h.Resume(t.Context(), nix.Order{}); err != nil || !found || a.Stage != nix.StageBooting {
+		if a, found, err := h.Resume(t.Context(), activation.Request{}); err != nil || !found || a.Phase != activation.RebootPending {
 			t.Errorf("resumed before the restart: %+v, %v, %v", a, found, err)
 		}
 
@@ -241,8 +228,8 @@ func TestASystemThatMayNotBeSwitchedToBootsNext(t *testing.T) {
 		h.wantBoots(t, "v3")
 
 		h.forgetSwitches(t)
-		a, err = h.Activate(t.Context(), four, nix.Order{})
-		if err != nil || a.Stage != nix.StageBooting || !strings.Contains(a.Why, "init") {
+		a, err = h.Activate(t.Context(), four, activation.Request{})
+		if err != nil || a.Phase != activation.RebootPending || !strings.Contains(a.BootOnlyWhy, "init") {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		h.wantSwitches(t, "v4 test, v4 boot")
@@ -262,10 +249,10 @@ func (h *host) wantSwitches(t *testing.T, want string) {
 }
 
 func TestActivateRefusesWhatIsNoNixOSSystem(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
 		text := `{ outputs = { self }: { nixosConfigurations.web.config.system.build.toplevel = derivation {
-			name = "no-system"; system = "` + nixSystem(t) + `"; builder = "/bin/sh"; args = [ "-c" "echo >$out" ]; }; }; }`
+			name = "no-system"; system = "` + nixtest.Platform() + `"; builder = "/bin/sh"; args = [ "-c" "echo >$out" ]; }; }; }`
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -282,49 +269,72 @@ func TestActivateRefusesWhatIsNoNixOSSystem(t *testing.T) {
 			{file.Path + "/bin", nix.ErrNotNixOS, "is not a store path"},
 			{"/nix/store/00000000000000000000000000000000-gone", nix.ErrMachine, "is gone from the store: build it again"},
 		} {
-			_, err := h.Activate(t.Context(), nix.System{Path: c.path}, nix.Order{})
-			wantError(t, err, c.is, c.text)
+			_, err := h.Activate(t.Context(), nix.System{Path: c.path}, activation.Request{})
+			nixtest.WantError(t, err, c.is, c.text)
 		}
 		h.wantProfile(t, nix.System{}, 0)
 	})
 }
 
-func TestNewRefusesBadOptions(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		opts nix.Options
-		text string
-	}{
-		{"no data directory", nix.Options{}, "no data directory"},
-		{"two substituters in one", nix.Options{Dir: "r", Substituters: []string{"a b"}}, `"a b": must be one word`},
-		{"empty key", nix.Options{Dir: "r", PublicKeys: []string{""}}, "must be one word"},
-		{"option without a name", nix.Options{Dir: "r", Settings: [][2]string{{"", "1"}}}, "without a name"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			_, err := nix.New(c.opts)
-			wantError(t, err, nil, c.text)
-		})
-	}
+func TestBuildNeedsNothingButNixOnPath(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		bin := t.TempDir()
+		for _, tool := range []string{"nix", "nix-store", "nix-env"} {
+			path, err := exec.LookPath(tool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, filepath.Join(bin, tool)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Setenv("PATH", bin)
+		h := newHost(t)
+		h.activated(t, h.built(t, nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1"}}), "web"))
+		h.wantMarker(t, "v1")
+	})
 }
 
-func TestLinksThatLeadNowhereAreNoSystem(t *testing.T) {
-	h := newHost(t)
-	if s, err := h.Current(t.Context()); err != nil || s != (nix.System{}) {
-		t.Errorf("Current() = %v, %v without a link", s, err)
+func TestBuiltSystemIsRootedUntilItIsInTheProfile(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"old": {Version: "v1"}, "new": {Version: "v2"}})
+
+		stale := h.built(t, dir, "old")
+		if links := roots(t, h); len(links) != 1 || !rooted(t, stale, links[0]) {
+			t.Fatalf("%v is not held by %v", stale, links)
+		}
+		s := h.built(t, dir, "new")
+		links := roots(t, h)
+		if len(links) != 1 || !rooted(t, s, links[0]) {
+			t.Errorf("%v is not held by %v", s, links)
+		}
+		h.activated(t, s)
+		if links := roots(t, h); len(links) != 0 {
+			t.Errorf("roots %v are left after activation", links)
+		}
+		if !rooted(t, s, h.opts.Profile) {
+			t.Errorf("%v is not held by the profile", s)
+		}
+	})
+}
+
+// roots lists the links in the folder of roots.
+func roots(t *testing.T, h *host) []string {
+	t.Helper()
+	links, err := filepath.Glob(filepath.Join(h.opts.Dir, "roots", "*"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	collected := "/nix/store/00000000000000000000000000000000-collected"
-	h.points(t, h.opts.CurrentSystem, collected)
-	if s, err := h.Current(t.Context()); err != nil || s.Path != collected {
-		t.Errorf("Current() = %v, %v; what is gone from the store still has run", s, err)
+	return links
+}
+
+// rooted tells whether nix counts a link, or a generation of a profile, among the roots of s.
+func rooted(t *testing.T, s nix.System, link string) bool {
+	t.Helper()
+	out, err := exec.Command("nix-store", "--query", "--roots", s.Path).Output()
+	if err != nil {
+		t.Fatal(err)
 	}
-	h.points(t, h.opts.Profile, "system")
-	if _, _, err := h.Profiled(); err == nil {
-		t.Error("a profile that points to itself is read")
-	}
-	h.points(t, h.opts.Profile, "system-7-link")
-	h.points(t, h.opts.Profile+"-7-link", collected)
-	h.wantProfile(t, nix.System{Path: collected}, 7)
-	if got := slices.Collect(strings.Lines(h.log.String())); len(got) != 0 {
-		t.Errorf("logged %q", got)
-	}
+	return strings.Contains(string(out), link)
 }

@@ -16,7 +16,7 @@ import (
 const killAfter = 2 * time.Second
 
 // nix runs a subcommand of the new command line interface.
-func (h *Host) nix(ctx context.Context, stdout io.Writer, stderr *lines, args ...string) error {
+func (h *Host) nix(ctx context.Context, stdout io.Writer, stderr *Output, args ...string) error {
 	return run(ctx, stdout, stderr, "nix", append(h.settings(), args...)...)
 }
 
@@ -38,7 +38,7 @@ func (h *Host) settings() []string {
 
 // run runs one of nix's programs to its end, in a process group of its own. When ctx ends, the
 // group is asked to, and killed a little later; the error is then that of ctx.
-func run(ctx context.Context, stdout io.Writer, stderr *lines, name string, args ...string) error {
+func run(ctx context.Context, stdout io.Writer, stderr *Output, name string, args ...string) error {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		return fmt.Errorf("%w (%w): install nix, or start with its folder in PATH", ErrNoNix, err)

@@ -22,7 +22,7 @@ func TestLines(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
-			l := lines{emit: func(line string) { got = append(got, line) }}
+			l := Output{Emit: func(line string) { got = append(got, line) }}
 			for _, w := range c.write {
 				if n, err := l.Write([]byte(w)); n != len(w) || err != nil {
 					t.Fatalf("Write = %d, %v", n, err)
@@ -51,7 +51,7 @@ func TestReasonIsTheMostTellingErrorOfTheLog(t *testing.T) {
 		{"a builder's error is not nix's", "x> error: in gcc\nerror: builder failed;", "builder failed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var l lines
+			var l Output
 			if _, err := l.Write([]byte(c.log)); err != nil {
 				t.Fatal(err)
 			}
