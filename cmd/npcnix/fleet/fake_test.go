@@ -26,6 +26,7 @@ type fakeStore struct {
 	objects  map[string]stored
 	fails    error // of every request
 	noList   bool
+	noETags  bool // of records
 	requests map[string]int
 }
 
@@ -132,6 +133,9 @@ func (s *fakeStore) Records(context.Context) ([]store.RecordInfo, error) {
 	defer s.mu.Unlock()
 	var infos []store.RecordInfo
 	for _, o := range s.objects {
+		if s.noETags {
+			o.info.ETag = ""
+		}
 		infos = append(infos, o.info)
 	}
 	return infos, err
