@@ -39,7 +39,7 @@ func (g *guarded) meet(t *testing.T, fates []fate) {
 			p.want(f.state, f.says...)
 			p.activated(1)
 			if back := len(p.runsOf(g.before, "test")); f.state == record.RolledBack && back != 1 {
-				t.Errorf("%d ways back: %v", back, g.m.Switches()[p.switched:])
+				t.Errorf("%d rollbacks: %v", back, g.m.Switches()[p.switched:])
 			}
 			rejected = published{} // whose message the next good version acknowledges
 			if f.state != record.Applied {
