@@ -38,7 +38,7 @@ func latencyOf(hosts []Host) Latency {
 var ranks = []string{
 	string(agent.StateRolledBack), string(agent.StateRejected), string(agent.StateFailed), "dead-letter",
 	Unreadable, string(agent.StateDrifted), string(agent.StatePaused), Elsewhere, "gone", "unseen",
-	string(agent.StateActivating), string(agent.StateBuilding), "working", "settling", "waiting",
+	string(agent.StateActivating), string(agent.StateBuilding), "working", "draining", "waiting",
 	Behind, Silent, string(agent.StateApplied), "drained",
 }
 
