@@ -18,6 +18,8 @@ const (
 	exitHosts      = 3 // more hosts failed, rolled back or rejected the version than --min-ok allows
 	exitTime       = 4 // time ran out with hosts missing
 	exitSuperseded = 5 // the remote holds another version by now
+
+	exitUnconfirmed = 6 // of push: published, but the store does not tell as which version
 )
 
 // exitError is an error with an exit code of its own.

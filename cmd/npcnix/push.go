@@ -72,6 +72,9 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 		}
 	}
 	v, err := remote.Publish(ctx, packed, size)
+	if errors.Is(err, store.ErrUnconfirmed) {
+		return exitError{err, exitUnconfirmed}
+	}
 	if err != nil {
 		return err
 	}

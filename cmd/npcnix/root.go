@@ -27,7 +27,8 @@ Remotes: s3://BUCKET/KEY[?region=R&endpoint=URL&path-style=true&checksum=when-re
          https://HOST/PATH   file:///PATH
 
 Exit codes: 0 done, 1 failed, 2 wrong usage. wait and push --wait also have 3 more hosts failed than
---min-ok allows, 4 time ran out, 5 superseded by another publish.`
+--min-ok allows, 4 time ran out, 5 superseded by another publish. push also has 6 published, but the store
+does not tell as which version.`
 
 // execute runs the command that the arguments name.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {

@@ -89,7 +89,8 @@ rolled the version back or rejected it, even after it was done. All other hosts 
 
 The wait ends as soon as --min-ok hosts are done, or once too many have failed for --min-ok to be reached;
 --keep-going then still waits for the rest. If the remote comes to hold another version, the wait for the
-older one ends as superseded.
+older one ends as superseded: two looks in a row must see it, and it must not be older by the store's clock.
+Errors after the first look do not end the wait.
 
 A version that was published before can make a host silent, because an agent has nothing new to say about
 it. Agents write their record every hour (record_refresh_secs). With record_refresh_secs 0, or more than two
@@ -178,7 +179,7 @@ func (w *waitFlags) makeGate(ctx context.Context, c *common, flags *pflag.FlagSe
 	o := fleet.Options{
 		Store: r, Hosts: w.hosts, KeepGoing: w.keepGoing, Timeout: w.timeout, Interval: w.interval,
 		ByQueue: w.byQueue, EmptyFor: w.emptyFor, Views: w.views(c),
-		Resume: func(etag string) string { return resume(flags, r.URL(), etag) },
+		Resume: func(etag string) string { return resume(flags, r, etag) },
 	}
 	if w.minOK != "" {
 		o.Need, _ = fleet.ParseNeed(w.minOK) // validated
@@ -267,9 +268,14 @@ func waitFor(ctx context.Context, gate *fleet.Gate, v store.Version, from fleet.
 	return exitError{err, code}
 }
 
-// resume is the command that takes up a wait with the flags it was given.
-func resume(flags *pflag.FlagSet, remote, etag string) string {
-	words := []string{"npcnix wait", "--remote " + quote(remote), "--etag " + quote(etag)}
+// resume is the command that takes up a wait with the flags it was given. A remote with secrets in its
+// URL is left to the reader.
+func resume(flags *pflag.FlagSet, remote *store.Remote, etag string) string {
+	where, note := quote(remote.URL()), ""
+	if remote.Masked() {
+		where, note = `"$REMOTE"`, " # REMOTE is the URL that was given: it is not printed, as it holds secrets"
+	}
+	words := []string{"npcnix wait", "--remote " + where, "--etag " + quote(etag)}
 	flags.Visit(func(f *pflag.Flag) {
 		switch f.Name {
 		case "host":
@@ -285,7 +291,7 @@ func resume(flags *pflag.FlagSet, remote, etag string) string {
 			}
 		}
 	})
-	return strings.Join(words, " ")
+	return strings.Join(words, " ") + note
 }
 
 // quote makes one word of a shell's command line.
