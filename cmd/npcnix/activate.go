@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/agent"
-	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -60,34 +59,16 @@ func runActivate(ctx context.Context, c *common, o activateOptions) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := c.dir().LockActivation(ctx, func() { c.log.Warn("waiting for another npcnix to end its activation") })
+	system, rebootWhy, err := agent.Activate(ctx, agent.Options{
+		Dir: c.dir(), Host: host, Machine: host, Config: conf, Override: c.over, Log: c.log,
+	}, o.src, o.configuration)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	if rebootWhy != "" {
+		c.log.Warn("a reboot is due: the new system becomes active with the next boot", "why", rebootWhy)
+	}
 
-	request := agent.Order(conf, agent.Verifier{Host: host, Machine: host, Config: conf, Log: c.log})
-	if _, _, err := host.Resume(ctx, request); err != nil && !errors.As(err, new(*activation.Error)) {
-		return err
-	}
-	system, err := host.Build(ctx, o.src, o.configuration)
-	if err != nil {
-		return err
-	}
-	runs, err := host.Runs(ctx, system)
-	if err != nil {
-		return err
-	}
-	state, _ := agent.ReadState(c.dir()) // one that cannot be read says nothing about the boot default
-	if runs && !state.Unsettled {
-		c.log.Info("the system runs already; nothing to activate")
-	} else if a, err := host.Activate(ctx, system, request); ctx.Err() != nil {
-		return fmt.Errorf("interrupted; the activation continues, and is rolled back unless an agent or `npcnix follow --once` verifies it: %w", err)
-	} else if err != nil {
-		return err
-	} else if a.Phase == activation.RebootPending {
-		c.log.Warn("a reboot is due: the new system can be activated only by one", "why", a.BootOnlyWhy)
-	}
 	_, err = fmt.Fprintln(c.stdout, system.Path)
 	return err
 }

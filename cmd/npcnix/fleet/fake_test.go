@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -57,8 +58,8 @@ func (s *fakeStore) put(host, body string) {
 // says stores a record: further members are given as name, value pairs.
 func (s *fakeStore) says(host, state, etag string, more ...any) {
 	r := map[string]any{
-		"schema": 1, "host": host, "remote": remote + "?region=eu-west-1", "configuration": host,
-		"version": map[string]string{"etag": etag}, "state": state, "attempt": 1,
+		"schema": record.Schema, "host": host, "remote": remote + "?region=eu-west-1", "configuration": host,
+		"version": map[string]string{"etag": etag}, "status": state, "attempt": 1,
 	}
 	for i := 0; i < len(more); i += 2 {
 		r[more[i].(string)] = more[i+1]

@@ -152,11 +152,11 @@ func TestAPausedADriftedAndASilentHostAreMissing(t *testing.T) {
 		s.says("web2", "paused", "v1", "error", "paused (indefinitely)")
 		s.says("web3", "drifted", "v2")
 		s.put("web5", "garbage")
-		s.says("web6", "applied", "v2", "schema", 2)
+		s.says("web6", "applied", "v2", "schema", 3)
 		o := Options{Store: s, Hosts: []string{"web1", "web2", "web3", "web4", "web5", "web6"}, Timeout: 10 * time.Second}
 		r := wantWait(t, o, "v2", TimedOut, 10*time.Second, "web1 done", "web2 missing", "web3 missing", "web4 missing", "web5 missing", "web6 missing")
-		for _, line := range []string{"web2 paused: paused (indefinitely)", "web3 drifted: it was switched by hand", "silent: web4",
-			"web5 unreadable: damaged record", "web6 unreadable: record of schema 2: this npcnix understands 1"} {
+		for _, line := range []string{"web2 paused: paused (indefinitely)", "web3 drifted: an operator has switched it", "silent: web4",
+			"web5 unreadable: damaged record", "web6 unreadable: record of schema 3: this npcnix understands 2"} {
 			if !strings.Contains(closing(r), line) {
 				t.Errorf("it does not say %q:\n%s", line, closing(r))
 			}
@@ -331,7 +331,7 @@ func TestAStoreThatDoesNotAnswerForAWhileIsSaidOnceAndAskedAgain(t *testing.T) {
 		if took := time.Since(began); took < 3*time.Minute || took > 4*time.Minute {
 			t.Errorf("passed after %s", took)
 		}
-		if view.count("503 slow down") != 1 || view.count("can be seen again") != 1 {
+		if view.count("503 slow down") != 1 || view.count("can be read again") != 1 {
 			t.Errorf("said: %q", view.events)
 		}
 		if n := s.count("head"); n < 8 || n > 30 {
