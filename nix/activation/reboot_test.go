@@ -95,10 +95,10 @@ func bootedIsVerified(t *testing.T) {
 		booted int
 		verify error
 		want   string // switches after the restart
-		back   string // why it was taken back
+		back   string // why it was rolled back
 	}{
-		{"and is confirmed", 2, nil, "v2 boot", ""},
-		{"or is taken back", 2, errors.New("nothing works"), "v1 boot, v1 test", "verify: nothing works"},
+		{"and is committed", 2, nil, "v2 boot", ""},
+		{"or is rolled back", 2, errors.New("nothing works"), "v1 boot, v1 test", "verify: nothing works"},
 		{"or was not booted at all", 1, nil, "v1 boot", "did not boot the new system"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -126,7 +126,7 @@ func bootedIsVerified(t *testing.T) {
 	}
 }
 
-// What was to boot next is taken back when something else is wanted, whatever becomes of that.
+// A system that waits for a reboot is rolled back when another is wanted, whatever becomes of that one.
 func pendingReboot(t *testing.T) {
 	h := newHost(t)
 	all := systems{

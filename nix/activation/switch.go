@@ -26,7 +26,7 @@ const activationVariable = "NPCNIX_ACTIVATION"
 const (
 	exitActivation = 2   // a part of the activation script failed, and all of it ran
 	exitUnits      = 4   // the system was activated, and some unit is failing: which, is for Verify to see
-	exitBusy       = 11  // EAGAIN: somebody else holds its lock, and nothing was done
+	exitBusy       = 11  // EAGAIN: another process holds its lock, and nothing was done
 	exitInit       = 100 // the init systems do not fit: it can only be booted
 )
 
@@ -148,7 +148,7 @@ func follow(ctx context.Context, to io.Writer, file io.Reader, ended <-chan erro
 	}
 }
 
-// killSwitch kills what a worker that was cut short has left of its switch. Units that the switch
+// killSwitch kills what an interrupted worker has left of its switch. Units that the switch
 // has started do not carry its mark, as the service manager starts them.
 func killSwitch(id string) {
 	mark := activationVariable + "=" + id
