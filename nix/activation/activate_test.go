@@ -254,6 +254,7 @@ func TestActivationFails(t *testing.T) {
 		{"and is rolled back", failsAndIsRolledBack},
 		{"unless it is only units that fail, which the verification judges", unitsFail},
 		{"as the switch hangs, which is ended", switchHangs},
+		{"as the switch ends early, with the status of failing units", switchEndsEarly},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			nixtest.Installed(t)
@@ -331,6 +332,20 @@ func unitsFail(t *testing.T) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	h.wantRuns(t, s, true)
+}
+
+func switchEndsEarly(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "two": {Version: "v2", SwitchRuns: "[ -e again ] || { : >again; exit 4; }"}}
+	one, two := h.built(t, all, "one"), h.built(t, all, "two")
+	h.activated(t, one)
+	_, err := h.Activate(t.Context(), two, activation.Request{})
+	failed := wantRolledBack(t, err, "it ended before the system was activated")
+	if !failed.Cause.Transient() {
+		t.Errorf("the cause is %s", failed.Cause)
+	}
+	h.wantRuns(t, one, true)
+	h.activated(t, two)
 }
 
 func switchHangs(t *testing.T) {

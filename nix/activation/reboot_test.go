@@ -22,6 +22,7 @@ func TestReboot(t *testing.T) {
 	}{
 		{"before the commit, the previous system boots", rebootBeforeCommit},
 		{"a system that cannot be switched to boots next", bootOnly},
+		{"a system that NixOS's check refuses boots next", checkRefuses},
 		{"a system that was booted is verified", bootedIsVerified},
 		{"a pending reboot is not forgotten when a newer system fails", pendingReboot},
 	} {
@@ -87,6 +88,20 @@ func bootOnly(t *testing.T) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	h.wantSwitches(t, "v4 test, v4 boot")
+}
+
+// Some versions of NixOS compare the inhibitors themselves, and of a kind that need not be known here.
+func checkRefuses(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "two": {Version: "v2", SwitchRuns: `echo "Pre-switch check 'switchInhibitors' failed" >&2; echo 'Pre-switch checks failed' >&2; exit 1`}}
+	one, two := h.built(t, all, "one"), h.built(t, all, "two")
+	h.activated(t, one)
+	j, err := h.Activate(t.Context(), two, activation.Request{})
+	if err != nil || j.Phase != activation.RebootPending || !strings.Contains(j.BootOnlyWhy, "'switchInhibitors' failed") {
+		t.Fatalf("%+v, %v", j, err)
+	}
+	h.wantMarker(t, "v1")
+	h.wantBoots(t, "v2")
 }
 
 func bootedIsVerified(t *testing.T) {

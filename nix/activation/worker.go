@@ -93,7 +93,7 @@ func (w *worker) begin(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case ran.err == nil || ran.exit == exitUnits:
+	case ran.err == nil || ran.exit == exitUnits && w.runs(ctx):
 		w.restartAgent()
 		if err := w.advance(w.dir, Verifying); err != nil {
 			return err
@@ -105,8 +105,19 @@ func (w *worker) begin(ctx context.Context) error {
 	case ran.exit == exitInit:
 		w.BootOnly, w.BootOnlyWhy = true, "its init system does not fit the one that runs"
 		return w.makeBoot(ctx)
+	case ran.inhibited():
+		w.BootOnly, w.BootOnlyWhy = true, "NixOS refuses to switch to it while the machine runs: "+telling(ran.tail)
+		return w.makeBoot(ctx)
+	case ran.exit == exitUnits: // as it ends with any errno, also where nothing was done
+		return w.toRollback(w.dir, CauseInterrupted, ran.failure(w.System)+"; it ended before the system was activated")
 	}
 	return w.toRollback(w.dir, ran.cause(), ran.failure(w.System))
+}
+
+// runs reports whether the new system runs.
+func (w *worker) runs(ctx context.Context) bool {
+	running, err := w.machine.Current(ctx)
+	return err == nil && running.Path == w.System
 }
 
 // makeBoot makes the new system what boots next, and does not touch what runs.
