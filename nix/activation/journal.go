@@ -12,6 +12,7 @@ import (
 
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/jsonfile"
+	"github.com/npcnix/npcnix/nix/systemd"
 )
 
 const (
@@ -70,9 +71,11 @@ type Journal struct {
 	// Installed: the profile and the boot loader were, or are about to be, changed.
 	Installed bool `json:"installed"`
 
-	// What systemd knew before: units that ran, and those that had failed.
-	Ran    []string `json:"units_ran"`
-	Failed []string `json:"units_failed"`
+	// What systemd's units did before. An older npcnix reads the names alone: of those that ran, and of
+	// those that had failed.
+	Units  map[string]systemd.Unit `json:"units,omitempty"`
+	Ran    []string                `json:"units_ran"`
+	Failed []string                `json:"units_failed"`
 	// The agent's own unit, and what it was made of, to restart it when that changes.
 	AgentUnit      string `json:"agent_unit"`
 	AgentUnitSum   string `json:"agent_unit_sum"`
