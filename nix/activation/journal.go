@@ -70,6 +70,9 @@ type Journal struct {
 	OperatorSystem string `json:"operator_system"` // that an operator has switched to meanwhile
 	// Installed: the profile and the boot loader were, or are about to be, changed.
 	Installed bool `json:"installed"`
+	// NewestBefore is the number of the profile's newest generation before this activation made one; 0
+	// while it has not.
+	NewestBefore int `json:"newest_generation_before,omitempty"`
 
 	// What systemd's units did before. An older npcnix reads the names alone: of those that ran, and of
 	// those that had failed.

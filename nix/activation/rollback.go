@@ -40,6 +40,10 @@ func (w *worker) rollBack(ctx context.Context) error {
 		if w.OperatorSystem != "" {
 			w.Cause = CauseOperator
 		}
+		if left := w.startStopped(ctx, running); len(left) > 0 {
+			trouble = append(trouble, stoppedText(left))
+			w.RollbackError = strings.Join(trouble, "; ")
+		}
 		w.restartAgent()
 		return w.to(w.dir, RolledBack)
 	}
@@ -105,6 +109,9 @@ func (w *worker) undo(ctx context.Context) (back bool, trouble []string) {
 		}
 		if fails(nix.Switchable(s)) {
 			return false
+		}
+		if w.NewestBefore > 0 { // before the boot loader lists it
+			fails(w.host.DropGeneration(nix.System{Path: w.System}, w.NewestBefore))
 		}
 		return !fails(w.tried(ctx, s.Path, "boot"))
 	}

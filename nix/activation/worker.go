@@ -161,8 +161,13 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 	defer cancel()
 	s := nix.System{Path: w.System}
 	profiled, _, err := w.host.Profiled()
-	if err == nil {
+	if err == nil && !w.Installed {
 		w.Installed = true
+		if profiled != s {
+			w.NewestBefore, err = w.host.NewestGeneration()
+		}
+	}
+	if err == nil {
 		err = w.save(w.dir)
 	}
 	if err == nil && profiled != s {

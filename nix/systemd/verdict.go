@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -119,3 +120,15 @@ func (u Unit) Steady() bool { return u.conduct() == ran }
 
 // Fails reports whether the unit failed, or is restarted after failures.
 func (u Unit) Fails() bool { return u.conduct() == failed }
+
+// Stopped reports whether a unit that was up before a switch and its rollback was left stopped by them, so
+// that it is to be started again.
+func Stopped(before, now Unit) bool {
+	switch {
+	case !before.Ran() || strings.HasSuffix(now.Name, ".target"):
+		return false // a target that nothing wants any more may have had its time
+	case now.Load != "loaded" || now.Active != "inactive" || now.Queued || now.job():
+		return false
+	}
+	return !now.Triggered && !now.Conflicted && !now.Unmet
+}

@@ -112,3 +112,35 @@ func TestUnitsAreReadAsSystemctlPrintsThem(t *testing.T) {
 		t.Errorf("units are %+v", units)
 	}
 }
+
+func TestAUnitThatARollbackLeftStoppedIsStartedAgain(t *testing.T) {
+	up := Unit{Name: "worker@a.service", Load: "loaded", Active: "active", Sub: "running", Type: "simple", UpSecs: 3600}
+	down := up
+	down.Active, down.Sub = "inactive", "dead"
+	with := func(change func(*Unit)) Unit {
+		u := down
+		change(&u)
+		return u
+	}
+	for _, c := range []struct {
+		name        string
+		before, now Unit
+		want        bool
+	}{
+		{"stopped", up, down, true},
+		{"runs", up, up, false},
+		{"failed", up, with(func(u *Unit) { u.Active = "failed" }), false},
+		{"did not run", down, down, false},
+		{"is gone", up, with(func(u *Unit) { u.Load = "not-found" }), false},
+		{"waits for its socket", up, with(func(u *Unit) { u.Triggered = true }), false},
+		{"is being started", up, with(func(u *Unit) { u.Queued = true }), false},
+		{"a job that is done", up, with(func(u *Unit) { u.Type = "oneshot" }), false},
+		{"a target", up, with(func(u *Unit) { u.Name = "graphical.target" }), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := Stopped(c.before, c.now); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+}
