@@ -386,7 +386,7 @@ func (a *Agent) stillWanted(r *round) error {
 // Order is what the settings say of an activation that is verified by v.
 func Order(c config.Config, v Verifier) activation.Request {
 	return activation.Request{
-		SwitchTimeout: seconds(c.ActivationTimeoutSecs), VerifyTimeout: seconds(c.ConfirmTimeoutSecs),
+		SwitchTimeout: c.SwitchTimeout(), VerifyTimeout: c.VerifyTimeout(),
 		Verify: v.Verify, Keep: int(c.KeepGenerations),
 	}
 }

@@ -257,7 +257,7 @@ func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
 		why    string
 	}{
 		{"a check that it brings fails", func(c *config.Config) {
-			c.ConfirmTimeoutSecs = 10
+			c.VerifyTimeoutSecs = 10
 			c.Checks = []config.Check{{Name: "own", Command: []string{"/bin/false"}}}
 		}, nil, "check own: "},
 		{"the remote that it brings cannot be reached", func(c *config.Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, func(c config.Config, _ bool) error {
@@ -287,11 +287,11 @@ func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
 			r.opts.Override = func(config config.Config) (config.Config, error) {
 				if _, err := os.Stat(settings); err == nil {
 					c.change(&config)
-					config.ConfirmTimeoutSecs, config.SettleSecs = 1, new(int64)
+					config.VerifyTimeoutSecs, config.SettleSecs = 1, new(int64)
 				}
 				return config, nil
 			}
-			r.configure(func(c *config.Config) { c.ConfirmTimeoutSecs, c.SettleSecs = 1, new(int64) })
+			r.configure(func(c *config.Config) { c.VerifyTimeoutSecs, c.SettleSecs = 1, new(int64) })
 			r.host.activate = func() error { return os.WriteFile(settings, nil, 0o600) }
 			r.start()
 			if err := <-r.done; err == nil || !strings.Contains(err.Error(), c.why) {

@@ -124,7 +124,7 @@ func (v Verifier) unitsSettle(ctx context.Context, act activation.Journal) error
 			if len(before.Failed) > 0 {
 				return fmt.Errorf("units did not settle in the time of the proof; failed that ran before: %s", strings.Join(before.Failed, " "))
 			}
-			return errors.New("units did not settle in the time of the proof: make confirm_timeout_secs larger, or settle_secs smaller")
+			return errors.New("units did not settle in the time of the proof: make verify_timeout_secs larger, or settle_secs smaller")
 		}
 	}
 }

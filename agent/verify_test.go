@@ -52,7 +52,7 @@ func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 		{"units cannot be looked at for a while", time.Minute, 0, 20 * time.Second, nil, ""},
 		{"nor ever", time.Minute, 0, time.Hour, nil, "units could not be looked at: cannot fork"},
 		{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []activation.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
-		{"there is no time for units to settle", 3 * time.Second, 0, 0, nil, "units did not settle in the time of the proof: make confirm_timeout_secs larger"},
+		{"there is no time for units to settle", 3 * time.Second, 0, 0, nil, "units did not settle in the time of the proof: make verify_timeout_secs larger"},
 		{"nor for those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time of the proof; failed that ran before: web.service"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
