@@ -1,7 +1,9 @@
 package nix
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -9,7 +11,7 @@ import (
 // NewestGeneration returns the number of the profile's newest generation; 0 where it has none.
 func (h *Host) NewestGeneration() (int, error) {
 	entries, err := os.ReadDir(filepath.Dir(h.opts.Profile))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("list generations: %w", err)
 	}
 	newest := 0

@@ -17,6 +17,7 @@ var suites = []string{"bookworm", "trixie"} // systemd 252 and 257
 func TestWhatBecomesOfAVersion(t *testing.T) {
 	whole := os.Getenv("NPCNIX_TEST_MATRIX") != ""
 	only := os.Getenv("NPCNIX_TEST_CELL")
+	module := Module(t)
 	var ends table
 	t.Run("columns", func(t *testing.T) {
 		for _, flavour := range Flavours {
@@ -31,7 +32,7 @@ func TestWhatBecomesOfAVersion(t *testing.T) {
 						t.Skip(err) // it has to be built
 					}
 					t.Parallel()
-					h := New(t, Options{Suite: suite, Flavour: flavour, Agent: agentBinary})
+					h := New(t, Options{Suite: suite, Flavour: flavour, Agent: agentBinary, Module: module})
 					for _, s := range scenarios {
 						if (s.slice || whole || only != "") && !slices.Contains(s.unknown, flavour) {
 							h.meets(s, column, &ends)

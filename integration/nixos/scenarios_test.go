@@ -28,7 +28,7 @@ func web(command string) string {
 }
 
 // impatient is a system whose agent gives a version little time.
-const impatient = `{ services.npcnix = { confirmTimeoutSecs = 8; activationTimeoutSecs = 10; }; }`
+const impatient = `{ services.npcnix = { verifyTimeoutSecs = 8; switchTimeoutSecs = 10; }; }`
 
 var scenarios = []scenario{
 	{name: "a service is changed", slice: true, change: web("/bin/sleep 1000000"), want: "applied",
