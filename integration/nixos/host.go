@@ -83,12 +83,8 @@ func New(t testing.TB, o Options) *Host {
 	parts := Parts(t)
 	h := &Host{t: t, options: o, parts: parts, flakes: t.TempDir()}
 	binds := map[string]string{"/opt/npcnix": o.Agent, "/srv/flakes": h.flakes}
-	built, err := program(parts, o.Flavour)
-	if err != nil {
-		lacks(t, err.Error())
-	}
-	if built != "" {
-		binds["/opt/"+map[string]string{Rust2024: "switch-2024", RustNow: "switch-now"}[o.Flavour]] = built
+	if built, inside := program(t, parts, o.Flavour); built != "" {
+		binds[inside] = built
 	}
 	h.Machine = machine.Boot(t, machine.Options{
 		Suite: o.Suite,
