@@ -80,3 +80,13 @@ func (c *common) conf() (config.Config, error) {
 	resolved, err := s.resolve()
 	return resolved.Config, err
 }
+
+// over puts the declared settings over those of config.json.
+func (c *common) over(file config.Config) (config.Config, error) {
+	s, err := c.sourcesOver(file)
+	if err != nil {
+		return config.Config{}, err
+	}
+	resolved, err := s.resolve()
+	return resolved.Config, err
+}
