@@ -3,6 +3,7 @@
 #   deps.sh nix      nix itself, from Debian's nix-bin
 #   deps.sh next     a newer nix beside it, into .cache (see nix-next.sh)
 #   deps.sh moto     moto_server and the AWS CLI, into a virtual environment in .cache
+#   deps.sh versity  versitygw, an S3 server, built into .cache
 #   deps.sh tools    tar and zstd, which pack and unpack are compared with; shellcheck
 #   deps.sh nixos    what NixOS's parts have as source only, where they and cargo are (see nixos-switch-2024.sh)
 #   deps.sh machine  the roots of the Debian machines that tests boot, into .cache (see machine-root.sh)
@@ -64,6 +65,18 @@ moto() {
   fi
 }
 
+# versity builds one version, which is pinned: what the tests say of it is about that one.
+versity() {
+  version=v1.8.0
+  dir=.cache/versitygw
+  if [ "$(cat "$dir/version" 2>/dev/null)" != "$version" ]; then
+    echo "building versitygw $version into $dir" >&2
+    mkdir -p "$dir"
+    GOBIN=$PWD/$dir GOFLAGS=-trimpath CGO_ENABLED=0 go install "github.com/versity/versitygw/cmd/versitygw@$version"
+    echo "$version" >"$dir/version"
+  fi
+}
+
 venv_install() {
   echo "installing $1 into $venv" >&2
   [ -x "$venv/bin/pip" ] || python3 -m venv "$venv" || { apt python3-venv && python3 -m venv "$venv"; }
@@ -72,8 +85,8 @@ venv_install() {
 
 for part in "${@:-all}"; do
   case $part in
-    all) nix; tools; moto; next; nixos; machine ;;
-    nix | tools | moto | next | nixos | machine) "$part" ;;
+    all) nix; tools; moto; versity; next; nixos; machine ;;
+    nix | tools | moto | versity | next | nixos | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac
 done
