@@ -307,7 +307,7 @@ func (w *walk) end() Phase {
 // Whatever happens, and whenever, an activation ends: never committed without having been verified, never with
 // one system in the profile and another that boots, and, unless an operator has interfered, with the same
 // system running.
-const walks = 600
+const walks = 250
 
 func TestRandomWalksEndWithOneSystem(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
