@@ -82,6 +82,9 @@ func (w *worker) toItsEnd(ctx context.Context) error {
 
 // begin switches to the new system, or makes it what boots next.
 func (w *worker) begin(ctx context.Context) error {
+	if w.outdated(ctx) {
+		return w.toRollback(w.dir, CauseBusy, "an operator has switched, or changed the profile, since this was requested")
+	}
 	if err := w.advance(w.dir, Switching); err != nil {
 		return err
 	}
@@ -89,11 +92,11 @@ func (w *worker) begin(ctx context.Context) error {
 		return w.makeBoot(ctx)
 	}
 	w.log.Info("switching", "system", w.System, "activation", w.ID)
-	ran := w.run(ctx, w.System, "test")
+	ran := w.run(ctx, w.System, actionTest)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case ran.err == nil || ran.exit == exitUnits && w.runs(ctx):
+	case ran.activated() && (ran.err == nil || w.runs(ctx)):
 		w.restartAgent()
 		if err := w.advance(w.dir, Verifying); err != nil {
 			return err
@@ -108,7 +111,7 @@ func (w *worker) begin(ctx context.Context) error {
 	case ran.inhibited():
 		w.BootOnly, w.BootOnlyWhy = true, "NixOS refuses to switch to it while the machine runs: "+telling(ran.tail)
 		return w.makeBoot(ctx)
-	case ran.exit == exitUnits: // as it ends with any errno, also where nothing was done
+	case ran.activated(): // by its status, which may also be the errno of an early end
 		return w.toRollback(w.dir, CauseInterrupted, ran.failure(w.System)+"; it ended before the system was activated")
 	}
 	return w.toRollback(w.dir, ran.cause(), ran.failure(w.System))
@@ -151,8 +154,13 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 	defer cancel()
 	s := nix.System{Path: w.System}
 	profiled, _, err := w.machine.Profiled()
-	if err == nil {
+	if err == nil && !w.Installed {
 		w.Installed = true
+		if profiled != s {
+			w.NewestBefore, err = w.machine.NewestGeneration()
+		}
+	}
+	if err == nil {
 		err = w.save(w.dir)
 	}
 	if err == nil && profiled != s {
@@ -165,7 +173,7 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 		w.machine.Prune(w.Keep, w.ProfileLink, s, nix.System{Path: w.Previous})
 	}
 	w.machine.ReleaseBuilt(s)
-	if ran := w.run(ctx, w.System, "boot"); ran.err != nil {
+	if ran := w.run(ctx, w.System, actionBoot); ran.err != nil {
 		cause := ran.cause()
 		if ran.lockTaken() {
 			cause = CauseInterrupted
