@@ -116,7 +116,9 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 			return nil, nil, fmt.Errorf("find out the host name: %w; give --host", err)
 		}
 	}
-	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, Warn: func(msg string) { f.log.Warn(msg) }})
+	remote, err := store.Open(ctx, conf.Remote, store.Options{
+		Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile, Warn: f.warn,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -169,7 +171,7 @@ func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil 
 // reach connects anew to the store and, if asked to, to the queue: with new credentials, names and
 // connections, as one that was made before proves nothing about the system that runs now.
 func reach(ctx context.Context, conf config.Config, queue bool) error {
-	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion})
+	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile})
 	if err == nil {
 		_, err = remote.Latest(ctx, store.Version{})
 	}
