@@ -111,7 +111,9 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 			return nil, nil, fmt.Errorf("read the host name: %w; give --host", err)
 		}
 	}
-	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, Warn: f.warn})
+	remote, err := store.Open(ctx, conf.Remote, store.Options{
+		Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile, Warn: f.warn,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -189,7 +191,7 @@ func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil 
 // reach connects to the store and, if asked to, to the queue, with new credentials, names and connections:
 // one that was made before the switch says nothing about the system that runs now.
 func reach(ctx context.Context, conf config.Config, queue bool) error {
-	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion})
+	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile})
 	if err == nil {
 		_, err = remote.Latest(ctx, store.Version{})
 	}
