@@ -75,7 +75,7 @@ func (f *follower) run(ctx context.Context) error {
 			closeWatch()
 		} else if !first {
 			// The operator changed config.json to something unusable. Stay, so that
-			// mending it is enough.
+			// fixing it is enough.
 			if said := err.Error(); said != unusable {
 				unusable = said
 				f.log.Error("config.json cannot be used; waiting for it to change", "error", err)
@@ -93,7 +93,7 @@ func (f *follower) run(ctx context.Context) error {
 		if !errors.Is(err, agent.ErrReconnect) {
 			return err
 		}
-		f.log.Info("remote or queue changed; connecting anew")
+		f.log.Info("remote or queue changed; connecting again")
 	}
 }
 
@@ -166,8 +166,8 @@ type unrecorded struct{ *store.Remote }
 
 func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil }
 
-// reach connects anew to the store and, if asked to, to the queue: with new credentials, names and
-// connections, as one that was made before proves nothing about the system that runs now.
+// reach connects to the store and, if asked to, to the queue, with new credentials, names and connections:
+// one that was made before the switch says nothing about the system that runs now.
 func reach(ctx context.Context, conf config.Config, queue bool) error {
 	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion})
 	if err == nil {
