@@ -18,11 +18,8 @@ import (
 
 // activate switches to the system, unless it runs already, and has it verified.
 func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
-	if runs, err := a.Host.Runs(ctx, s); err != nil {
-		return transientError{health.Machine, err}
-	} else if runs && !r.state.NeedsRepair { // else the boot loader may have another
-		a.Log.Info("the built system runs already; nothing to activate", "system", s.Path)
-		return nil
+	if runs, err := a.runsAlready(ctx, r, s); err != nil || runs {
+		return err
 	}
 
 	r.move(r.state.built(s, r.times, a.inbox.View().Reached))
@@ -37,16 +34,36 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	a.record.Put(a.recordOf(r, record.Activating))
 	a.status("activating " + r.target.ETag)
 
-	done, err := a.Host.Activate(ctx, s, a.request(r.config, r.state.Intent))
-	switch {
-	case err != nil:
+	if err := a.switchTo(ctx, s, a.request(r.config, r.state.Intent)); err != nil {
 		return err
-	case done.Phase == activation.RebootPending:
-		return rebootNeeded{done.BootOnlyWhy}
 	}
 	r.times.Activated = time.Now()
 
 	return nil
+}
+
+// runsAlready reports whether there is nothing to activate.
+func (a *Agent) runsAlready(ctx context.Context, r *round, s nix.System) (bool, error) {
+	runs, err := a.Host.Runs(ctx, s)
+	if err != nil {
+		return false, transientError{health.Machine, err}
+	}
+	if !runs || r.state.NeedsRepair { // then the boot loader may have another
+		return false, nil
+	}
+	a.Log.Info("the built system runs already; nothing to activate", "system", s.Path)
+
+	return true, nil
+}
+
+// switchTo activates the system. The error is a rebootNeeded if it becomes active with the next boot.
+func (a *Agent) switchTo(ctx context.Context, s nix.System, req activation.Request) error {
+	done, err := a.Host.Activate(ctx, s, req)
+	if err == nil && done.Phase == activation.RebootPending {
+		return rebootNeeded{done.BootOnlyWhy}
+	}
+
+	return err
 }
 
 // consent returns an error if the operator, or a hook of theirs, does not want the activation.
@@ -125,8 +142,7 @@ func requestOf(c config.Config) activation.Request {
 	return activation.Request{SwitchTimeout: c.SwitchTimeout(), VerifyTimeout: c.VerifyTimeout(), Keep: int(c.KeepGenerations)}
 }
 
-// resume ends what an earlier agent has begun: an activation, and a hook that was interrupted. That is a
-// round's end of its own, but for the messages: what is left to do for these is decided next.
+// resume ends an activation that an earlier agent has begun.
 func (a *Agent) resume(ctx context.Context, r *round) error {
 	in := r.state.Intent
 	j, found, err := a.Host.Resume(ctx, a.request(r.config, in))
@@ -150,8 +166,6 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 			return err
 		}
 	}
-	a.runHook(ctx, r)
-
 	return nil
 }
 

@@ -174,6 +174,12 @@ func New(o Options) (*Agent, error) {
 		return nil, errors.New("remote and configuration must both be set: `npcnix config set remote URL` and `npcnix config set configuration NAME`")
 	}
 
+	return wire(o), nil
+}
+
+// wire returns the agent of valid options.
+func wire(o Options) *Agent {
+	c := o.Config
 	a := &Agent{Options: o, config: c, since: c.LastReconfiguration}
 	file := o.Dir
 	if o.Once == OnceAny {
@@ -192,7 +198,7 @@ func New(o Options) (*Agent, error) {
 		a.monitor.Working(health.Record)
 	})
 
-	return a, nil
+	return a
 }
 
 // ErrReconnect ends Run when config.json was changed in a way that needs another store or queue: make a

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/wait"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -39,11 +41,11 @@ func TestAPublishIsAppliedInOrderAndOnlyThenAcknowledged(t *testing.T) {
 		got := r.of("latest", "fetch", "build", "activate", "record applied", "ack")
 		equal(t, "trace", got, []string{"latest v2", "fetch v2", "build web1", "activate /nix/store/sys-2", "record applied v2", "ack m1"})
 		s := r.state()
-		if s.Applied == nil || s.Applied.ETag != "v2" || s.Applied.System != "/nix/store/sys-2" || s.Applied.Previous != "/nix/store/sys-1" || s.Intent != nil || s.Unsettled {
+		if s.Applied == nil || s.Applied.ETag != "v2" || s.Applied.System != "/nix/store/sys-2" || s.Applied.Previous != "/nix/store/sys-1" || s.Intent != nil || s.NeedsRepair {
 			t.Errorf("state: %+v", s)
 		}
 		rec := r.store.lastRecord()
-		if rec.State != StateApplied || rec.Host != "web1" || rec.Schema != 1 || rec.Trigger != TriggerEvent || rec.Times.Built.IsZero() || rec.Agent != "test" {
+		if rec.Status != record.Applied || rec.Host != "web1" || rec.Schema != record.Schema || rec.Trigger != record.Event || rec.Times.Built.IsZero() || rec.Agent != "test" {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -103,7 +105,7 @@ func TestAFailingVersionIsTriedPerScheduleThenRejectedAndTheNextAppliesAtOnce(t 
 		if f := r.state().Failure; !f.Rejected || f.Attempts != 4 {
 			t.Errorf("failure: %+v", f)
 		}
-		if rec := r.store.lastRecord(); rec.State != StateRejected || !strings.Contains(rec.Error, "build failed") || rec.System != "/nix/store/sys-1" {
+		if rec := r.store.lastRecord(); rec.Status != record.Rejected || !strings.Contains(rec.Error, "build failed") || rec.System != "/nix/store/sys-1" {
 			t.Errorf("record: %+v", rec)
 		}
 		if acks := r.of("ack"); len(acks) != 0 {
@@ -209,7 +211,7 @@ func TestLeasesAreExtendedAtAThirdWhileWorkGoesOnAndNotAfter(t *testing.T) {
 		synctest.Wait()
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.host.set(func(h *fakeHost) {
-			h.build = func(ctx context.Context) error { sleep(ctx, 3*time.Minute+time.Second); return ctx.Err() }
+			h.build = func(ctx context.Context) error { wait.For(ctx, 3*time.Minute+time.Second); return ctx.Err() }
 		})
 		r.queue.in <- []events.Delivery{message("m1")}
 		time.Sleep(time.Hour)
@@ -227,13 +229,13 @@ func TestAMessageHeldForElevenHoursIsGivenUp(t *testing.T) {
 		synctest.Wait()
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.host.set(func(h *fakeHost) {
-			h.build = func(ctx context.Context) error { sleep(ctx, 13*time.Hour); return ctx.Err() }
+			h.build = func(ctx context.Context) error { wait.For(ctx, 13*time.Hour); return ctx.Err() }
 		})
 		r.queue.in <- []events.Delivery{message("m1")}
 		time.Sleep(14 * time.Hour)
 		r.end()
 		times := r.when("extend")
-		if last := times[len(times)-1]; last >= giveUpAfter || last < giveUpAfter-2*time.Minute {
+		if last := times[len(times)-1]; last >= 11*time.Hour || last < 11*time.Hour-2*time.Minute {
 			t.Errorf("extended last after %s", last)
 		}
 		if acks := r.of("ack"); len(acks) != 0 {
@@ -254,7 +256,7 @@ func TestANewerVersionCancelsABuildTwiceAtMost(t *testing.T) {
 		r.host.set(func(h *fakeHost) {
 			h.system = "/nix/store/sys-2"
 			h.build = func(ctx context.Context) error {
-				sleep(ctx, time.Minute)
+				wait.For(ctx, time.Minute)
 				if ctx.Err() != nil {
 					cancelled++
 				}
@@ -372,7 +374,7 @@ func TestAPausedHostReceivesNothingAndGoesOnAtOnceWhenUnpaused(t *testing.T) {
 		if got := r.of("fetch", "activate"); len(got) != 0 {
 			t.Errorf("worked while paused: %q", got)
 		}
-		if rec := r.store.lastRecord(); rec.State != StatePaused || rec.Remote != testRemote || rec.Configuration != "web1" {
+		if rec := r.store.lastRecord(); rec.Status != record.Paused || rec.Remote != testRemote || rec.Configuration != "web1" {
 			t.Errorf("record: %+v", rec)
 		}
 		r.configure(func(c *config.Config) { c.Paused = nil })
@@ -414,7 +416,7 @@ func TestAMessageReceivedWhilePausedIsGivenBack(t *testing.T) {
 func TestAPauseDuringABuildKeepsItFromBeingActivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.host.build = func(ctx context.Context) error { sleep(ctx, time.Minute); return ctx.Err() }
+		r.host.build = func(ctx context.Context) error { wait.For(ctx, time.Minute); return ctx.Err() }
 		r.start()
 		time.Sleep(time.Second)
 		r.configure(func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
@@ -474,7 +476,7 @@ func TestStoppingDuringABuildGivesTheMessageBackAndForgetsTheIntent(t *testing.T
 		r.host.set(func(h *fakeHost) { h.build = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() } })
 		r.queue.in <- []events.Delivery{message("m1")}
 		time.Sleep(time.Minute)
-		if in := r.state().Intent; in == nil || in.ETag != "v2" || in.Stage != StageBuilding {
+		if in := r.state().Intent; in == nil || in.ETag != "v2" || in.Status != record.Building {
 			t.Errorf("intent: %+v", in)
 		}
 		begun := time.Now()
@@ -501,17 +503,17 @@ func TestAnAgentThatIsToldToStopLeavesTheActivationToItsSuccessor(t *testing.T) 
 		time.Sleep(time.Second)
 		r.end()
 		s := r.state()
-		if s.Applied != nil || s.Intent == nil || s.Intent.Stage != StageActivating || s.Failure != nil {
+		if s.Applied != nil || s.Intent == nil || s.Intent.Status != record.Activating || s.Failure != nil {
 			t.Fatalf("left to the next agent: %+v", s)
 		}
 		r.start()
 		synctest.Wait()
 		r.end()
-		if a := r.state().Applied; a == nil || a.System != "/nix/store/sys-1" || a.Trigger != TriggerStart || a.Times.Built.IsZero() {
+		if a := r.state().Applied; a == nil || a.System != "/nix/store/sys-1" || a.Trigger != record.Start || a.Times.Built.IsZero() {
 			t.Errorf("applied: %+v", a)
 		}
 		equal(t, "work", r.of("build", "activate"), []string{"build web1", "activate /nix/store/sys-1"})
-		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.System != "/nix/store/sys-1" {
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.System != "/nix/store/sys-1" {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -519,7 +521,7 @@ func TestAnAgentThatIsToldToStopLeavesTheActivationToItsSuccessor(t *testing.T) 
 
 func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 	v2 := Target{Remote: testRemote, Configuration: "web1", ETag: "v2"}
-	activating := Intent{Target: v2, Stage: StageActivating, Attempt: 1, System: "/nix/store/sys-2", Activation: "id"}
+	activating := Intent{Target: v2, Status: record.Activating, Attempt: 1, System: "/nix/store/sys-2", Activation: "id"}
 	last := activating
 	last.Attempt = 4
 	on := func(phase activation.Phase, interrupted bool) *activation.Journal {
@@ -535,26 +537,26 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 		left    *activation.Journal
 		running string
 		trace   []string
-		state   RecordState // of the last record
+		state   record.Status // of the last record
 	}{
-		{"killed while building, it builds again, and that is no failure", Intent{Target: v2, Stage: StageBuilding, Attempt: 1}, nil, "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
+		{"killed while building, it builds again, and that is no failure", Intent{Target: v2, Status: record.Building, Attempt: 1}, nil, "/nix/store/old",
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
 		{"killed before the activation was ordered, it is begun anew", activating, nil, "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
 		{"what is on disk is an older activation", activating, &activation.Journal{ID: "other", Phase: activation.RolledBack}, "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
 		{"killed before the confirmation was taken note of, nothing is activated again", activating, on(activation.Committed, false), "/nix/store/sys-2",
-			nil, StateApplied},
+			nil, record.Applied},
 		{"killed before the proof, it proves itself to the next agent", activating, on(activation.Verifying, false), "/nix/store/sys-2",
-			nil, StateApplied},
+			nil, record.Applied},
 		{"the dead man's switch has taken it back, it is rejected", activating, on(activation.RolledBack, false), "/nix/store/old",
-			nil, StateRolledBack},
-		{"it was cut short, it is done again", activating, on(activation.RolledBack, true), "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"it was cut short at the last attempt, it is rejected", last, on(activation.RolledBack, true), "/nix/store/old",
-			nil, StateRejected},
-		{"it boots next, it waits for that", activating, on(activation.RebootPending, false), "/nix/store/old",
-			nil, StateActivating},
+			nil, record.RolledBack},
+		{"it was interrupted, it is attempted again", activating, on(activation.RolledBack, true), "/nix/store/old",
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
+		{"interrupted at the last attempt, it is to be attempted again all the same", last, on(activation.RolledBack, true), "/nix/store/old",
+			nil, record.Failed},
+		{"it becomes active with the next boot, it waits for that", activating, on(activation.RebootPending, false), "/nix/store/old",
+			nil, record.RebootPending},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -569,14 +571,14 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 				equal(t, "trace", r.of("fetch", "build", "activate"), c.trace)
 				equal(t, "drift", r.of("record drifted"), nil)
 				rec := r.store.lastRecord()
-				if rec.State != c.state || rec.Version.ETag != "v2" || rec.RebootDue != (c.state == StateActivating) {
+				if rec.Status != c.state || rec.Version.ETag != "v2" || rec.RebootDue != (c.state == record.RebootPending) {
 					t.Errorf("record: %+v", rec)
 				}
 				s := r.state()
-				if applied := s.Applied != nil && s.Applied.ETag == "v2"; applied != (c.state == StateApplied) {
+				if applied := s.Applied != nil && s.Applied.ETag == "v2"; applied != (c.state == record.Applied) {
 					t.Errorf("applied: %+v", s.Applied)
 				}
-				if rejected := s.Failure != nil && s.Failure.Rejected; rejected != (c.state == StateRolledBack || c.state == StateRejected) {
+				if rejected := s.Failure != nil && s.Failure.Rejected; rejected != (c.state == record.RolledBack || c.state == record.Rejected) {
 					t.Errorf("failure: %+v", s.Failure)
 				}
 			})
@@ -600,7 +602,7 @@ func TestAFailedActivationLeavesTheNextVersionAndTheOldOneApplicable(t *testing.
 		})
 		r.queue.in <- []events.Delivery{message("m1")}
 		synctest.Wait()
-		if rec := r.store.lastRecord(); rec.State != StateRejected || !slices.Equal(rec.LogTail, []string{"unit failed"}) {
+		if rec := r.store.lastRecord(); rec.Status != record.Rejected || !slices.Equal(rec.LogTail, []string{"unit failed"}) {
 			t.Errorf("record: %+v", rec)
 		}
 		r.store.set(func(s *fakeStore) { s.etag = "v1" })

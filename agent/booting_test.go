@@ -8,19 +8,20 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // left has the host run and have applied v1, with an activation of v2 that another agent has left.
-func (r *rig) left(stage Stage, act activation.Journal) {
+func (r *rig) left(status record.Status, act activation.Journal) {
 	r.t.Helper()
 	target := func(etag string) Target {
 		return Target{Remote: testRemote, Configuration: "web1", ETag: etag}
 	}
 	err := saveState(r.dir, State{
 		Applied: &Applied{Target: target("v1"), System: "/nix/store/sys-1", At: time.Now()},
-		Intent:  &Intent{Target: target("v2"), Stage: stage, Attempt: 1, System: "/nix/store/sys-2", Activation: "two"},
+		Intent:  &Intent{Target: target("v2"), Status: status, Attempt: 1, System: "/nix/store/sys-2", Activation: "two"},
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -34,7 +35,7 @@ func (r *rig) left(stage Stage, act activation.Journal) {
 func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{1} })
-		r.left(StageBooting, activation.Journal{Phase: activation.RebootPending})
+		r.left(record.RebootPending, activation.Journal{Phase: activation.RebootPending})
 		r.host.build = func(context.Context) error { return errBuild }
 		r.store.etag = "v3"
 		r.start()
@@ -42,7 +43,7 @@ func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 		r.end()
 		steps := r.of("take back", "fetch", "activate")
 		equal(t, "steps", steps[:min(2, len(steps))], []string{"take back /nix/store/sys-2", "fetch v3"})
-		if rec := r.store.lastRecord(); rec.State != StateRejected || rec.Version.ETag != "v3" || rec.RebootDue {
+		if rec := r.store.lastRecord(); rec.Status != record.Rejected || rec.Version.ETag != "v3" || rec.RebootDue {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -78,7 +79,7 @@ func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
 				if act.OperatorSystem != "" {
 					act.Cause = activation.CauseOperator
 				}
-				r.left(StageActivating, act)
+				r.left(record.Activating, act)
 				if act.OperatorSystem != "" {
 					r.host.running = act.OperatorSystem
 				}
@@ -102,12 +103,12 @@ func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
 func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.left(StageBooting, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
+		r.left(record.RebootPending, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
 		r.start()
 		time.Sleep(time.Minute)
 		r.end()
 		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
-		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.Warning != "" {
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Warning != "" {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -117,14 +118,14 @@ func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
 func TestAWayBackThatFailedIsRememberedUntilSomethingIsActivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.left(StageBooting, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
+		r.left(record.RebootPending, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
 		r.store.etag, r.host.system = "v3", "/nix/store/sys-3"
 		r.host.activate = func() error {
 			return &activation.Error{Journal: activation.Journal{Phase: activation.RolledBack, Reason: "a check"}}
 		}
 		r.start()
 		time.Sleep(time.Minute)
-		if rec := r.store.lastRecord(); rec.State != StateRolledBack || rec.Warning == "" {
+		if rec := r.store.lastRecord(); rec.Status != record.RolledBack || rec.Warning == "" {
 			t.Errorf("record: %+v", rec)
 		}
 		r.store.set(func(s *fakeStore) { s.etag = "v1" })
@@ -133,7 +134,7 @@ func TestAWayBackThatFailedIsRememberedUntilSomethingIsActivated(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.end()
 		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-3", "activate /nix/store/sys-1"})
-		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.Warning != "" {
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Warning != "" {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -153,7 +154,7 @@ func TestAHostThatIsSwitchedByHandWhileAnotherSystemBootsNextIsNotRestarted(t *t
 			r := newRig(t, func(c *config.Config) { c.Reboot = config.RebootWhenNeeded })
 			m := &fakeMachine{trace: r.trace}
 			r.opts.Machine, r.opts.BootID = m, m.bootID
-			r.left(StageBooting, activation.Journal{Phase: activation.RebootPending})
+			r.left(record.RebootPending, activation.Journal{Phase: activation.RebootPending})
 			r.store.etag, r.host.running = "v2", c.before
 			r.start()
 			synctest.Wait()

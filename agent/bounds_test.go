@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/npcnix/npcnix/agent/command"
 	"github.com/npcnix/npcnix/agent/config"
 )
 
@@ -22,7 +23,7 @@ func TestTheOutputOfACommandIsKeptInPartAndPlain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			tail, err := runCommand(t.Context(), []string{"/bin/sh", "-c", c.script}, nil)
+			tail, err := command.Run(t.Context(), []string{"/bin/sh", "-c", c.script}, nil)
 			runtime.ReadMemStats(&after)
 			if err == nil || !strings.HasSuffix(err.Error(), c.why) || len(err.Error()) > 10_000 {
 				t.Errorf("error of %d bytes: %.200v, want %q", len(err.Error()), err, c.why)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/wait"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
@@ -32,7 +34,7 @@ func TestFollowingOnceBesideADaemonLeavesItsFlakeAlone(t *testing.T) {
 		r.opts.Queue = nil
 		r.opts.Store = fileStore{r.store}
 		r.host.build = func(ctx context.Context) error {
-			sleep(ctx, time.Minute)
+			wait.For(ctx, time.Minute)
 			left, _ := filepath.Glob(r.dir.Path("flake-*/flake/flake.nix"))
 			if len(left) == 0 {
 				return errors.New("no flake.nix in the folder: was the right folder packed?")
@@ -263,7 +265,7 @@ func TestTheRecordOfAFailedActivationSaysWhatRuns(t *testing.T) {
 func TestAConfigurationChangedDuringABuildIsWhatIsActivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.host.build = func(ctx context.Context) error { sleep(ctx, time.Minute); return ctx.Err() }
+		r.host.build = func(ctx context.Context) error { wait.For(ctx, time.Minute); return ctx.Err() }
 		r.start()
 		time.Sleep(time.Second)
 		r.configure(func(c *config.Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" })
@@ -288,7 +290,7 @@ func (q *flappy) Receive(ctx context.Context) ([]events.Delivery, error) {
 	if q.n%2 == 0 {
 		return nil, errors.New("throttled")
 	}
-	sleep(ctx, time.Second)
+	wait.For(ctx, time.Second)
 	return nil, nil
 }
 
@@ -299,7 +301,7 @@ func TestAFlappingQueueDoesNotFloodTheLog(t *testing.T) {
 		r.start()
 		time.Sleep(time.Hour)
 		r.end()
-		t.Logf("%d warnings, %d recoveries, %d HEADs in an hour", r.logs.count("level=WARN"), r.logs.count("received from again"), len(r.of("latest")))
+		t.Logf("%d warnings, %d recoveries, %d HEADs in an hour", r.logs.count("level=WARN"), r.logs.count("receiving from the queue again"), len(r.of("latest")))
 		if n := r.logs.count("level=WARN"); n > 20 {
 			t.Errorf("%d warnings", n)
 		}
@@ -328,7 +330,7 @@ func TestStoppingIsNotTakenForRecovery(t *testing.T) {
 		r.start()
 		time.Sleep(time.Minute)
 		r.end()
-		if n := r.logs.count("received from again"); n != 0 {
+		if n := r.logs.count("receiving from the queue again"); n != 0 {
 			t.Errorf("said that the queue works again while stopping")
 		}
 	})
@@ -343,7 +345,7 @@ func TestALockThatCannotBeTakenIsNotBlamedOnTheStore(t *testing.T) {
 		r.start()
 		time.Sleep(time.Minute)
 		r.end()
-		if n := r.logs.count("the store cannot be read"); n != 0 {
+		if n := r.logs.count("cannot read the store"); n != 0 {
 			t.Errorf("a lock that cannot be taken was reported as: the store cannot be read")
 		}
 	})
@@ -362,7 +364,7 @@ func TestAnUnchangedPollLeavesTheRecordAsItIs(t *testing.T) {
 		time.Sleep(13 * time.Minute)
 		b := r.store.lastRecord()
 		r.end()
-		if b.Times.Built.IsZero() || b.Trigger != TriggerEvent || !b.Times.Acknowledged.Equal(a.Times.Acknowledged) {
+		if b.Times.Built.IsZero() || b.Trigger != record.Event || !b.Times.Acknowledged.Equal(a.Times.Acknowledged) {
 			t.Errorf("\nafter the event %s attempt %d %+v\nafter a poll    %s attempt %d %+v", a.Trigger, a.Attempt, a.Times, b.Trigger, b.Attempt, b.Times)
 		}
 	})
@@ -385,7 +387,7 @@ func TestAStopBeforeTheSwitchDoesNotHideDrift(t *testing.T) {
 		synctest.Wait()
 		s := r.state()
 		r.end()
-		if s.Unsettled {
+		if s.NeedsRepair {
 			t.Errorf("nothing was changed on the host, yet: unsettled")
 		}
 	})
@@ -478,26 +480,26 @@ func TestAFaultThatWasOverIsSaidAgainHoursLater(t *testing.T) {
 		says   string
 		broken func(r *rig, m *fakeMachine, on bool)
 	}{
-		{"whether a restart is due", "it cannot be told whether a restart is due", func(r *rig, m *fakeMachine, on bool) {
+		{"whether a reboot is due", "cannot tell whether a reboot is due", func(r *rig, m *fakeMachine, on bool) {
 			m.set(func() { m.dueErr = map[bool]error{true: errors.New("no systemd")}[on] })
 		}},
-		{"a restart", "the machine cannot be restarted", func(r *rig, m *fakeMachine, on bool) {
+		{"a reboot", "cannot reboot the machine", func(r *rig, m *fakeMachine, on bool) {
 			m.set(func() {
 				m.why, m.lost = "kernel", 1000
 				m.err = map[bool]error{true: errors.New("no systemd")}[on]
 			})
 		}},
-		{"deleting what is for others", "messages cannot be deleted", func(r *rig, m *fakeMachine, on bool) {
+		{"deleting what is for others", "cannot acknowledge messages", func(r *rig, m *fakeMachine, on bool) {
 			r.queue.setAckErr(on)
 			other := message("other")
 			other.Notices[0].Key = "other"
 			r.queue.in <- []events.Delivery{other}
 		}},
-		{"settling", "messages cannot be settled", func(r *rig, m *fakeMachine, on bool) {
+		{"acknowledging", "cannot acknowledge messages", func(r *rig, m *fakeMachine, on bool) {
 			r.queue.setAckErr(on)
 			r.queue.in <- []events.Delivery{message("m1")}
 		}},
-		{"state.json", "state.json cannot be written", func(r *rig, m *fakeMachine, on bool) {
+		{"state.json", "cannot write state.json", func(r *rig, m *fakeMachine, on bool) {
 			state := r.dir.Path("state.json")
 			if !on {
 				if err := os.Remove(state); err != nil {

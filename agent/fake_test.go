@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -82,7 +83,7 @@ type fakeStore struct {
 	latestErr error
 	fetchErr  error
 	recordErr error
-	records   []Record
+	records   []record.Record
 }
 
 func (s *fakeStore) set(f func(*fakeStore)) {
@@ -111,22 +112,22 @@ func (s *fakeStore) Fetch(ctx context.Context, v store.Version, dir string) erro
 func (s *fakeStore) PutRecord(ctx context.Context, host string, body []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var r Record
+	var r record.Record
 	if err := json.Unmarshal(body, &r); err != nil {
 		return err
 	}
-	s.add("record %s %s", r.State, r.Version.ETag)
+	s.add("record %s %s", r.Status, r.Version.ETag)
 	if s.recordErr == nil {
 		s.records = append(s.records, r)
 	}
 	return s.recordErr
 }
 
-func (s *fakeStore) lastRecord() Record {
+func (s *fakeStore) lastRecord() record.Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.records) == 0 {
-		return Record{}
+		return record.Record{}
 	}
 	return s.records[len(s.records)-1]
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"github.com/npcnix/npcnix/agent/record"
 	"os"
 	"path/filepath"
 	"testing"
@@ -37,7 +38,7 @@ func TestAHostOfTheRustNpcnixIsTakenOverWithoutABuild(t *testing.T) {
 		if a := r.state().Applied; a == nil || a.ETag != "v1" {
 			t.Errorf("not remembered: %+v", a)
 		}
-		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.System != "/nix/store/old" {
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.System != "/nix/store/old" {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -65,7 +66,7 @@ func TestADamagedStateIsSetAsideAndTheHostHeals(t *testing.T) {
 	for name, content := range map[string]string{
 		"not JSON":                `{"schema": 1, "applied": {`,
 		"empty":                   ``,
-		"two schemas ahead":       `{"schema": 3}`,
+		"two schemas ahead":       `{"schema": 4}`,
 		"without a schema":        `{}`,
 		"an array, not an object": `[1]`,
 	} {
@@ -93,13 +94,13 @@ func TestADamagedStateIsSetAsideAndTheHostHeals(t *testing.T) {
 func TestAStateOneSchemaAheadIsReadAndKeepsWhatIsUnknown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		write(t, r.dir.Path("state.json"), `{"schema": 2, "applied": {"remote":"`+testRemote+`","configuration":"web1","etag":"v0","system":"/s","at":"2026-01-01T00:00:00Z"}, "novel": true}`)
+		write(t, r.dir.Path("state.json"), `{"schema": 3, "applied": {"remote":"`+testRemote+`","configuration":"web1","etag":"v0","system":"/s","at":"2026-01-01T00:00:00Z"}, "novel": true}`)
 		r.start()
 		synctest.Wait()
 		r.end()
 		var out map[string]any
 		read(t, r.dir.Path("state.json"), &out)
-		if out["schema"] != 2.0 || out["novel"] != true {
+		if out["schema"] != 3.0 || out["novel"] != true {
 			t.Errorf("state: %v", out)
 		}
 		if got := r.state().Applied; got.ETag != "v1" || got.Previous != "/s" {

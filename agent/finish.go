@@ -66,6 +66,9 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	case s == record.Applied && applied != nil:
 		rec.System, rec.PreviousSystem = applied.System, applied.Previous
 		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
+	case s == record.RebootPending && r.state.Intent != nil:
+		in := r.state.Intent
+		rec.Trigger, rec.Attempt, rec.Times = in.Trigger, in.Attempt, in.Times
 	case f != nil && s == f.Status():
 		rec.Attempt, rec.Error, rec.LogTail = f.Attempts, record.Bounded(f.Error, record.MaxError), record.BoundedTail(f.Tail, record.MaxTail)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
 )
 
@@ -83,7 +84,7 @@ func TestAQueueThatFailsIsReplacedByPollingAndHeals(t *testing.T) {
 		}
 		r.queue.setErr(nil)
 		time.Sleep(3 * time.Minute)
-		if n := r.logs.count("received from again"); n != 1 {
+		if n := r.logs.count("receiving from the queue again"); n != 1 {
 			t.Errorf("said %d times that it heals", n)
 		}
 		before := len(r.of("latest"))
@@ -111,7 +112,7 @@ func TestRecordsThatCannotBeWrittenHoldUpNothing(t *testing.T) {
 		r.store.set(func(s *fakeStore) { s.recordErr = nil })
 		time.Sleep(time.Hour)
 		r.end()
-		if rec := r.store.lastRecord(); rec.State != StateApplied {
+		if rec := r.store.lastRecord(); rec.Status != record.Applied {
 			t.Errorf("record after the store allows it: %+v", rec)
 		}
 	})

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/reboot"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/wait"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix/activation"
 )
@@ -130,10 +133,10 @@ func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
 				r.host.set(func(h *fakeHost) { h.running = "/nix/store/hand" })
 				time.Sleep(24 * time.Hour)
 				equal(t, "restarts", r.of("reboot"), nil)
-				if rec := r.store.lastRecord(); rec.State != StateDrifted || !rec.RebootDue {
+				if rec := r.store.lastRecord(); rec.Status != record.Drifted || !rec.RebootDue {
 					t.Errorf("record: %+v", rec)
 				}
-				if p := r.pulse(); p.RebootDue == "" || !p.RebootAt.IsZero() {
+				if p := r.health(); p.RebootDue == "" || !p.RebootAt.IsZero() {
 					t.Errorf("pulse: due for %q, at %s", p.RebootDue, p.RebootAt)
 				}
 				r.host.set(func(h *fakeHost) { h.system = "/nix/store/sys-2" })
@@ -182,7 +185,7 @@ func TestARestartCountsOnceItHasCome(t *testing.T) {
 		want       []time.Duration
 	}{
 		{"asked for and come", 0, "", "", []time.Duration{0}},
-		{"asked for twice in vain", 2, "", "", []time.Duration{0, rebootAgain, 2 * rebootAgain}},
+		{"asked for twice in vain", 2, "", "", []time.Duration{0, reboot.Again, 2 * reboot.Again}},
 		{"the agent was killed before it could ask", 0, "/nix/store/sys-1", "boot-0", []time.Duration{0}},
 		{"it came, and does not help", 0, "/nix/store/sys-1", "boot-1", nil},
 		{"an older npcnix asked", 0, "/nix/store/sys-1", "", nil},
@@ -193,7 +196,7 @@ func TestARestartCountsOnceItHasCome(t *testing.T) {
 				r := newRig(t, func(c *config.Config) { c.Reboot = config.RebootWhenNeeded })
 				m := &fakeMachine{trace: r.trace, why: "kernel", forever: true, lost: c.lost}
 				r.opts.Machine, r.opts.BootID = m, m.bootID
-				if err := saveState(r.dir, State{Restarted: c.system, RestartedIn: c.in}); err != nil {
+				if err := saveState(r.dir, State{RebootedFor: c.system, RebootedIn: c.in}); err != nil {
 					t.Fatal(err)
 				}
 				r.start()
@@ -202,8 +205,8 @@ func TestARestartCountsOnceItHasCome(t *testing.T) {
 				if got := r.when("reboot"); !slices.Equal(got, c.want) {
 					t.Errorf("asked for at %v, want %v", got, c.want)
 				}
-				if n := r.logs.count("a person is needed"); n != 1 {
-					t.Errorf("said %d times that a person is needed", n)
+				if n := r.logs.count("an operator is needed"); n != 1 {
+					t.Errorf("said %d times that an operator is needed", n)
 				}
 			})
 		})
@@ -220,18 +223,18 @@ func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *tes
 		synctest.Wait()
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.host.set(func(h *fakeHost) {
-			h.build = func(ctx context.Context) error { sleep(ctx, 12*time.Hour); return errBuild }
+			h.build = func(ctx context.Context) error { wait.For(ctx, 12*time.Hour); return errBuild }
 		})
 		r.queue.in <- []events.Delivery{message("m1")} // from midnight to noon
 		time.Sleep(25 * time.Hour)
 		if got := r.of("reboot"); len(got) != 0 {
 			t.Errorf("restarted outside of the window, or amid attempts: %q", got)
 		}
-		missed := r.pulse().RebootAt
+		missed := r.health().RebootAt
 		r.store.set(func(s *fakeStore) { s.etag = "v1" })
 		r.queue.in <- []events.Delivery{message("m2")}
 		time.Sleep(5 * time.Second)
-		if at := r.pulse().RebootAt; !missed.Before(time.Now()) || at.Before(time.Now()) {
+		if at := r.health().RebootAt; !missed.Before(time.Now()) || at.Before(time.Now()) {
 			t.Errorf("at %s it is said to be planned for %s, and before that for %s", time.Now(), at, missed)
 		}
 		time.Sleep(54 * time.Hour)
@@ -257,7 +260,7 @@ func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
 		why    string
 	}{
 		{"a check that it brings fails", func(c *config.Config) {
-			c.ConfirmTimeoutSecs = 10
+			c.VerifyTimeoutSecs = 10
 			c.Checks = []config.Check{{Name: "own", Command: []string{"/bin/false"}}}
 		}, nil, "check own: "},
 		{"the remote that it brings cannot be reached", func(c *config.Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, func(c config.Config, _ bool) error {
@@ -287,11 +290,11 @@ func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
 			r.opts.Override = func(config config.Config) (config.Config, error) {
 				if _, err := os.Stat(settings); err == nil {
 					c.change(&config)
-					config.ConfirmTimeoutSecs, config.SettleSecs = 1, new(int64)
+					config.VerifyTimeoutSecs, config.SettleSecs = 1, new(int64)
 				}
 				return config, nil
 			}
-			r.configure(func(c *config.Config) { c.ConfirmTimeoutSecs, c.SettleSecs = 1, new(int64) })
+			r.configure(func(c *config.Config) { c.VerifyTimeoutSecs, c.SettleSecs = 1, new(int64) })
 			r.host.activate = func() error { return os.WriteFile(settings, nil, 0o600) }
 			r.start()
 			if err := <-r.done; err == nil || !strings.Contains(err.Error(), c.why) {

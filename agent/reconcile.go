@@ -48,13 +48,15 @@ func (r *round) move(s State) { r.state, r.changed = s, true }
 func (a *Agent) reconcile(ctx context.Context, r *round) result {
 	unlock, err := a.Dir.LockActivation(ctx, func() { a.Log.Info("waiting for another npcnix to end its activation") })
 	if err != nil {
-		return a.finish(ctx, r, a.ended(ctx, r, err))
+		return a.finish(ctx, r, a.ended(ctx, r, transientError{health.Machine, err}))
 	}
 	defer unlock()
 
 	if err := a.load(ctx, r); err != nil {
 		return a.finish(ctx, r, a.ended(ctx, r, err))
 	}
+
+	a.runHook(ctx, r) // one that was interrupted
 
 	decision, err := a.decide(ctx, r)
 	if err != nil {

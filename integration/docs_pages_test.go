@@ -1,13 +1,14 @@
 package integration
 
 import (
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
@@ -50,6 +51,75 @@ func TestTheReadmesFirstTryWorks(t *testing.T) {
 	}
 }
 
+// The commands of the quick start and of the pages for operators work as they stand, one page after the
+// other, on one bucket and one host. Where NixOS or an agent's unit is needed, they are passed over.
+func TestTheCommandsOfThePagesWork(t *testing.T) {
+	t.Parallel()
+	cloud := newCloud(t)
+	w := worldAt(t, cloud.URL())
+	_, err := w.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("my-fleet")})
+	w.must(err)
+	h := newHost(w, "web1")
+	w.must(nixtest.Flake(h.path("flake"), h.salt, map[string]nixtest.System{"web1": {Version: "one"}}))
+	bin := t.TempDir()
+	w.must(os.Symlink(npcnix, filepath.Join(bin, "npcnix")))
+	w.must(os.WriteFile(filepath.Join(bin, "aws"), []byte("#!/bin/sh\nexec "+need(t, "aws")+` "$@"`+"\n"), 0o755))
+	ran := map[string]int{}
+	for _, page := range []struct{ file, from string }{
+		{"README.md", "## Quick start on a NixOS host"}, {"docs/commands.md", "# "}, {"docs/operate.md", "# "},
+	} {
+		for _, command := range commands(t, filepath.Join("..", page.file), page.from) {
+			command = strings.Replace(command, "nix run github:npcnix/npcnix#install --", "npcnix install", 1)
+			if !strings.HasPrefix(command, "npcnix ") && !strings.HasPrefix(command, "aws ") {
+				continue
+			}
+			ran[page.file]++
+			cmd := exec.Command("bash", "-c", command)
+			cmd.Dir = h.path("flake")
+			cmd.Env = append(append(w.env(), nixtest.Env()...), nixtest.RootVariable+"="+h.path("root"), "XDG_CACHE_HOME="+h.path("cache"),
+				"PATH="+bin+":"+os.Getenv("PATH"), "NPCNIX_DATA_DIR="+h.path("data"), "NPCNIX_PROFILE="+h.path("profiles", "system"),
+				"NPCNIX_CURRENT_SYSTEM="+h.path("root", nixtest.CurrentSystem))
+			w.must(os.MkdirAll(h.path("profiles"), 0o755))
+			out, err := cmd.CombinedOutput()
+			if doctor := strings.HasPrefix(command, "npcnix doctor"); err != nil && !(doctor && strings.Contains(string(out), "npcnix: wrong: 1 of ")) {
+				t.Fatalf("%s: %s: %v\n%s", page.file, command, err, out) // the doctor finds no agent, and nothing else
+			}
+		}
+	}
+	if h.marker() != "one" {
+		t.Errorf("the host runs %q", h.marker())
+	}
+	if ran["README.md"] < 6 || ran["docs/commands.md"] < 3 || ran["docs/operate.md"] < 5 {
+		t.Errorf("only some commands were found: %v", ran)
+	}
+}
+
+// commands returns the commands of a page's shell blocks, from a heading up to the next of its level.
+func commands(t *testing.T, page, heading string) (commands []string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	level, _, _ := strings.Cut(heading, " ")
+	within, shell, joined := false, false, ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, level+" ") && !shell:
+			within = strings.HasPrefix(line, heading)
+		case strings.HasPrefix(line, "```"):
+			shell = line == "```sh" && within
+		case shell && strings.HasSuffix(line, "\\"):
+			joined += strings.TrimSuffix(line, "\\")
+		case shell && line != "":
+			commands = append(commands, joined+line)
+			joined = ""
+		}
+	}
+	return commands
+}
+
 // edit replaces a text in a file.
 func edit(t *testing.T, file, from, to string) {
 	t.Helper()
@@ -60,76 +130,4 @@ func edit(t *testing.T, file, from, to string) {
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(data), from, to)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-var (
-	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
-)
-
-// Every link of a page to another page, file or heading of the repository leads somewhere.
-func TestLinksInThePagesLeadSomewhere(t *testing.T) {
-	t.Parallel()
-	for _, page := range pages(t) {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			if strings.Contains(m[1], "://") {
-				continue
-			}
-			file, anchor, _ := strings.Cut(m[1], "#")
-			target := page
-			if file != "" {
-				target = filepath.Join(filepath.Dir(page), file)
-			}
-			if _, err := os.Stat(target); err != nil {
-				t.Errorf("%s: the link %s: %v", page, m[1], err)
-				continue
-			}
-			if anchor != "" && !hasHeading(t, target, anchor) {
-				t.Errorf("%s: the link %s leads to no heading", page, m[1])
-			}
-		}
-	}
-}
-
-// hasHeading reports whether GitHub would give a heading of the page this anchor.
-func hasHeading(t *testing.T, page, anchor string) bool {
-	t.Helper()
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range heading.FindAllStringSubmatch(string(text), -1) {
-		slug := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
-		if strings.ReplaceAll(slug, " ", "-") == anchor {
-			return true
-		}
-	}
-	return false
-}
-
-// pages returns the Markdown files of the repository.
-func pages(t *testing.T) (pages []string) {
-	t.Helper()
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != "..":
-			return fs.SkipDir
-		case strings.HasSuffix(path, ".md"):
-			pages = append(pages, path)
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(pages) < 10 {
-		t.Fatalf("only %d pages were found: %v", len(pages), pages)
-	}
-	return pages
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
@@ -143,9 +144,9 @@ func (h *host) generation() int {
 }
 
 // record returns the host's acknowledgement record; the zero one where there is none.
-func (h *host) record() agent.Record {
+func (h *host) record() record.Record {
 	h.t.Helper()
-	var r agent.Record
+	var r record.Record
 	out, err := h.s3.GetObject(h.t.Context(), &s3.GetObjectInput{
 		Bucket: aws.String(bucket), Key: aws.String(key + ".acks/" + h.name + ".json"),
 	})

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 	"github.com/npcnix/npcnix/nix/activation"
 )
@@ -66,7 +66,7 @@ func downInTheMiddle(t *testing.T) {
 					t.Errorf("%s hangs in the stage %s", p.version, a.Phase)
 				}
 				l.down(g)
-				p.want(agent.StateApplied)
+				p.want(record.Applied)
 				p.activated(2)
 			}
 		})
@@ -81,14 +81,14 @@ func downInARollback(t *testing.T) {
 			g := newGuarded(t, nspawn.Options{}, nil)
 			old := nspawn.System{Version: "old", Before: "[ ! -e /run/current-system/bad ] && [ $(cat /run/current-system/version) = old ] || {\n" + once + "}\n"}
 			g.m.Write(onceMark, "")
-			g.publish(old).want(agent.StateApplied)
+			g.publish(old).want(record.Applied)
 			g.m.Must("rm", "-f", onceMark)
 			p := g.publish(nspawn.System{Version: "bad", After: "echo bad luck; exit 1"})
 			g.m.Await("the way back", func() bool { return g.m.Exists(onceMark) })
 			l.down(g)
-			p.want(agent.StateRolledBack, "bad luck")
+			p.want(record.RolledBack, "bad luck")
 			p.activated(1)
-			g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
+			g.publish(nspawn.System{Version: "good"}).want(record.Applied)
 		})
 	}
 }
@@ -103,7 +103,7 @@ func (p published) booting() {
 	p.t.Helper()
 	p.m.Await("a record that says that a reboot is due", func() bool {
 		r := p.record()
-		return r.Version.ETag == p.etag && r.State == agent.StateActivating && r.RebootDue
+		return r.Version.ETag == p.etag && r.Status == record.Activating && r.RebootDue
 	})
 	if p.m.Version() != p.before {
 		p.t.Errorf("%s runs", p.m.Version())
@@ -118,11 +118,11 @@ func inhibited(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
-		g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
+		g.publish(dbus("daemon", "dbus")).want(record.Applied)
 		p := g.publish(dbus("broker", "broker"))
 		p.booting()
 		g.m.Reboot()
-		if r := p.want(agent.StateApplied); r.RebootDue || r.PreviousSystem == r.System {
+		if r := p.want(record.Applied); r.RebootDue || r.PreviousSystem == r.System {
 			t.Errorf("record: %+v", r)
 		}
 		p.activated(0)
@@ -131,7 +131,7 @@ func inhibited(t *testing.T) {
 		p.booting()
 		g.m.Kill()
 		g.m.Boot()
-		p.want(agent.StateApplied)
+		p.want(record.Applied)
 	})
 }
 
@@ -141,7 +141,7 @@ func anotherInit(t *testing.T) {
 	p := g.publish(nspawn.System{Version: "one", Init: "systemd 3"})
 	p.m.Await("a record that says that a reboot is due", func() bool { return p.record().RebootDue })
 	g.m.Reboot()
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 }
 
 func bootedSystemFails(t *testing.T) {
@@ -156,7 +156,7 @@ func bootedSystemFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, nil)
-			g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
+			g.publish(dbus("daemon", "dbus")).want(record.Applied)
 			g.set(map[string]any{"confirm_timeout_secs": 4})
 			next := dbus("broker", "broker")
 			next.Units = c.units
@@ -164,9 +164,9 @@ func bootedSystemFails(t *testing.T) {
 			p.booting()
 			p.deleted = true // when nothing was left to do but a restart
 			g.m.Reboot()
-			p.want(agent.StateRolledBack, c.says)
+			p.want(record.RolledBack, c.says)
 			g.set(nil)
-			g.publish(dbus("good", "dbus")).want(agent.StateApplied)
+			g.publish(dbus("good", "dbus")).want(record.Applied)
 		})
 	}
 }
@@ -175,14 +175,14 @@ func bootedSystemFails(t *testing.T) {
 func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
-	g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
+	g.publish(dbus("daemon", "dbus")).want(record.Applied)
 	g.set(map[string]any{"checks": []config.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "confirm_timeout_secs": 10})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback.timer npcnix-rollback.service\n[Install]", 1)}
 	p := g.publish(next)
 	p.booting()
 	g.m.Reboot()
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 }
 
 // The boot loader says that it has been set, and has not.
@@ -191,7 +191,7 @@ func notForEver(t *testing.T) {
 	g := newGuarded(t, nspawn.Options{}, nil)
 	old := dbus("daemon", "dbus")
 	old.Bootloader = "[ ! -e /var/lib/machine/stuck ] || mkdir -p /boot/default.new\n" // so that /boot/default stays
-	g.publish(old).want(agent.StateApplied)
+	g.publish(old).want(record.Applied)
 	g.set(map[string]any{"confirm_timeout_secs": 4})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"firewall.service": nspawn.NetworkCut}
@@ -207,7 +207,7 @@ func notForEver(t *testing.T) {
 		t.Errorf("booted %d times, want 5: at first, into the new system, and three times to go back", boots)
 	}
 	g.m.Must("rm", "-rf", "/var/lib/machine/stuck", "/boot/default.new", nspawn.NetworkDown)
-	if r := p.final(); r.State != agent.StateRejected || !strings.Contains(r.Error, "the way back to the previous system failed") {
+	if r := p.final(); r.Status != record.Rejected || !strings.Contains(r.Error, "the way back to the previous system failed") {
 		t.Errorf("record: %+v", r)
 	}
 }
@@ -217,15 +217,15 @@ func whenNeeded(t *testing.T) {
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.m.Reboot() // into a system, as a host always is
 	now := time.Now().UTC()
-	window := now.Format("15:04") + "-" + now.Add(90*time.Second).Format("15:04")
+	window := now.Format("15:04") + "-" + now.Add(12*time.Hour).Format("15:04") // how long it takes does not matter
 	g.set(map[string]any{"reboot": "when-needed", "reboot_window": window})
 	id := g.m.BootID()
 	p := g.publish(nspawn.System{Version: "one", Kernel: "6.2"})
-	if r := p.final(); r.State != agent.StateApplied || !r.RebootDue {
+	if r := p.final(); r.Status != record.Applied || !r.RebootDue {
 		t.Errorf("record: %+v", r)
 	}
 	g.m.WaitUp(id)
 	g.m.Await("a record that says that no reboot is due", func() bool { r := p.record(); return r.Version.ETag == p.etag && !r.RebootDue })
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 	p.activated(1)
 }

@@ -2,27 +2,20 @@
 { config, lib, pkgs, ... }:
 let
   cfg = config.services.npcnix;
-  defaults = import ./defaults.nix;
+  table = builtins.fromJSON (builtins.readFile ./settings.json);
   inherit (lib) mkIf optional;
 
   # settings.json has the members of config.json under the agent's names: pollIntervalSecs is
   # poll_interval_secs. The agent reads it at each reconcile.
-  settingNames = [
-    "remote" "remoteRegion" "configuration" "queueUrl" "host"
-    "pollIntervalSecs" "leaseSecs" "minSleepSecs" "maxSleepSecs" "maxSleepAfterHours"
-    "retryDelaysSecs" "correctDrift"
-    "activationTimeoutSecs" "confirmTimeoutSecs" "settleSecs" "exemptUnits" "checks"
-    "reboot" "rebootWindow" "hooks" "hookTimeoutSecs" "keepGenerations" "recordRefreshSecs"
-  ];
   snake = lib.stringAsChars (c: if c != lib.toLower c then "_${lib.toLower c}" else c);
   member = value:
     if builtins.isAttrs value then
       lib.mapAttrs' (name: v: lib.nameValuePair (snake name) (member v)) (lib.filterAttrs (_: v: v != null) value)
     else if builtins.isList value then map member value
     else value;
-  settings = lib.filterAttrs (_: v: v != { }) (member (lib.genAttrs settingNames (name: cfg.${name})));
+  settings = lib.filterAttrs (_: v: v != { }) (member (lib.genAttrs (builtins.attrNames table) (name: cfg.${name})));
 
-  effective = name: if cfg.${name} == null then defaults.${name} else cfg.${name};
+  effective = name: if cfg.${name} == null then table.${name}.default else cfg.${name};
 
   # A word of ExecStart= that systemd takes literally (systemd.service(5), COMMAND LINES).
   word = text: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON text);
@@ -166,12 +159,8 @@ in
         message = "services.npcnix: minSleepSecs (${toString (effective "minSleepSecs")}) is more than maxSleepSecs (${toString (effective "maxSleepSecs")}). Set both.";
       }
       {
-        assertion = cfg.leaseSecs == null || cfg.leaseSecs <= 12 * 3600;
-        message = "services.npcnix.leaseSecs is ${toString cfg.leaseSecs}: SQS allows at most 43200, which is 12 hours.";
-      }
-      {
-        assertion = effective "settleSecs" < effective "confirmTimeoutSecs";
-        message = "services.npcnix: settleSecs (${toString (effective "settleSecs")}) must be less than confirmTimeoutSecs (${toString (effective "confirmTimeoutSecs")}). Otherwise every new system is rolled back.";
+        assertion = effective "settleSecs" < effective "verifyTimeoutSecs";
+        message = "services.npcnix: settleSecs (${toString (effective "settleSecs")}) must be less than verifyTimeoutSecs (${toString (effective "verifyTimeoutSecs")}). Otherwise every new system is rolled back.";
       }
       {
         assertion = cfg.rebootWindow == null || effective "reboot" == "when-needed";
@@ -195,8 +184,8 @@ in
         message = "services.npcnix.checks: the check \"${check.name}\" must have exactly one of command, http and tcp.";
       }
       {
-        assertion = check.timeoutSecs < effective "confirmTimeoutSecs";
-        message = "services.npcnix.checks: the check \"${check.name}\" can take ${toString check.timeoutSecs} seconds, which must be less than confirmTimeoutSecs (${toString (effective "confirmTimeoutSecs")}).";
+        assertion = check.timeoutSecs < effective "verifyTimeoutSecs";
+        message = "services.npcnix.checks: the check \"${check.name}\" can take ${toString check.timeoutSecs} seconds, which must be less than verifyTimeoutSecs (${toString (effective "verifyTimeoutSecs")}).";
       }
     ]) checks ++ map (name: {
       assertion = !inStore cfg.${name};

@@ -36,8 +36,8 @@ const everything = `
 	maxSleepAfterHours = 23;
 	retryDelaysSecs = [ 0 31 ];
 	correctDrift = true;
-	activationTimeoutSecs = 901;
-	confirmTimeoutSecs = 301;
+	switchTimeoutSecs = 901;
+	verifyTimeoutSecs = 301;
 	settleSecs = 0;
 	exemptUnits = [ "backup.service" "mount-*.service" ];
 	checks = [
@@ -66,8 +66,8 @@ const everythingJSON = `{
 	"max_sleep_after_hours": 23,
 	"retry_delays_secs": [0, 31],
 	"correct_drift": true,
-	"activation_timeout_secs": 901,
-	"confirm_timeout_secs": 301,
+	"switch_timeout_secs": 901,
+	"verify_timeout_secs": 301,
 	"settle_secs": 0,
 	"exempt_units": ["backup.service", "mount-*.service"],
 	"checks": [
@@ -129,6 +129,7 @@ func TestSettingsOfTheModuleReachTheAgentsFile(t *testing.T) {
 			"all":        {everything, everythingJSON},
 			"one hook":   {`hooks.onFailure = [ "x" ];`, `{"hooks": {"on_failure": ["x"]}}`},
 			"no retries": {`retryDelaysSecs = [ ];`, `{"retry_delays_secs": []}`},
+			"old names":  {`activationTimeoutSecs = 902; confirmTimeoutSecs = 302;`, `{"switch_timeout_secs": 902, "verify_timeout_secs": 302}`},
 		} {
 			var text string
 			mustEvaluate(t, &text, "services.npcnix = { enable = true; "+c.module+" };", settingsText)
@@ -175,22 +176,6 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 	}
 }
 
-func TestDefaultsInTheDescriptionsAreTheAgents(t *testing.T) {
-	nixtest.Installed(t)
-	out, err := nixEval(t, "--json", "--file", "defaults.nix")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got struct{ MinSleepSecs, MaxSleepSecs, MaxSleepAfterHours int64 }
-	if err := json.Unmarshal([]byte(out), &got); err != nil {
-		t.Fatal(err)
-	}
-	want := config.Default()
-	if got.MinSleepSecs != want.MinSleepSecs || got.MaxSleepSecs != want.MaxSleepSecs || got.MaxSleepAfterHours != want.MaxSleepAfterHours {
-		t.Errorf("defaults.nix has %+v, the agent %d, %d, %d", got, want.MinSleepSecs, want.MaxSleepSecs, want.MaxSleepAfterHours)
-	}
-}
-
 func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 	nixtest.Installed(t)
 	for module, want := range map[string]string{
@@ -202,9 +187,10 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		`configuration = "a\"b";`:                       "services.npcnix.configuration' is not of type",
 		`host = "a/b";`:                                 "services.npcnix.host' is not of type",
 		`pollIntervalSecs = "600";`:                     "services.npcnix.pollIntervalSecs' is not of type",
+		`leaseSecs = 43201;`:                            "services.npcnix.leaseSecs' is not of type",
 		`pollIntervalSecs = 0;`:                         "services.npcnix.pollIntervalSecs' is not of type",
-		`confirmTimeoutSecs = 0;`:                       "services.npcnix.confirmTimeoutSecs' is not of type",
-		`activationTimeoutSecs = -1;`:                   "services.npcnix.activationTimeoutSecs' is not of type",
+		`verifyTimeoutSecs = 0;`:                        "services.npcnix.verifyTimeoutSecs' is not of type",
+		`switchTimeoutSecs = -1;`:                       "services.npcnix.switchTimeoutSecs' is not of type",
 		`keepGenerations = -1;`:                         "services.npcnix.keepGenerations' is not of type",
 		`retryDelaysSecs = [ 30 "2min" ];`:              "services.npcnix.retryDelaysSecs' is not of type",
 		`exemptUnits = "a.service";`:                    "services.npcnix.exemptUnits' is not of type",
@@ -223,8 +209,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		// Contradictions.
 		`minSleepSecs = 10; maxSleepSecs = 9;`:                                    "minSleepSecs (10) is more than maxSleepSecs (9)",
 		`minSleepSecs = 121;`:                                                     "minSleepSecs (121) is more than maxSleepSecs (120)",
-		`leaseSecs = 43201;`:                                                      "SQS allows at most 43200",
-		`settleSecs = 300;`:                                                       "settleSecs (300) must be less than confirmTimeoutSecs (300)",
+		`settleSecs = 300;`:                                                       "settleSecs (300) must be less than verifyTimeoutSecs (300)",
 		`rebootWindow = "03:00-05:00";`:                                           "the host never reboots",
 		`reboot = "when-needed"; rebootWindow = "03:00-03:00";`:                   "it begins and ends at the same time",
 		`queueUrl = "https://q/1/a"; remote = "https://h/p";`:                     "https://h/p is not in S3",

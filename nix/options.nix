@@ -5,11 +5,8 @@
 { lib, pkgs, ... }:
 let
   inherit (lib) types mkOption;
-  defaults = import ./defaults.nix;
+  table = builtins.fromJSON (builtins.readFile ./settings.json); # of agent/config
 
-  aYear = 366 * 24 * 3600;
-  secs = types.ints.between 1 aYear;
-  secsOrNone = types.ints.between 0 aYear;
   command = types.nonEmptyListOf types.str;
 
   unset = type: description: mkOption {
@@ -18,11 +15,16 @@ let
     inherit description;
   };
 
-  # A setting that has a default in the agent.
-  setting = name: type: description:
-    unset type "${description} If null, config.json decides; the default there is `${builtins.toJSON defaults.${name}}`.";
+  # A setting: the agent's table has its sentences, its default and its bounds.
+  setting = name: type: unset type (table.${name}.text
+    + (if table.${name} ? default
+      then " If null, config.json decides; the default there is `${builtins.toJSON table.${name}.default}`."
+      else " If null, config.json decides."));
+  within = name: types.ints.between table.${name}.min table.${name}.max;
+  number = name: setting name (within name);
 
   example = value: option: option // { example = value; };
+  also = text: option: option // { description = "${option.description} ${text}"; };
 
   hook = when: example [ "/run/current-system/sw/bin/logger" "npcnix" ]
     (unset command "A command with its arguments, which runs ${when}.");
@@ -39,9 +41,9 @@ let
       tcp = example "127.0.0.1:5432"
         (unset (types.strMatching ".+:[0-9]+") "An address `HOST:PORT`. The check passes if it accepts a connection.");
       timeoutSecs = mkOption {
-        type = secs;
+        type = within "verifyTimeoutSecs";
         default = 10;
-        description = "Seconds that one run of the check can take. The check is repeated until it passes, or until `confirmTimeoutSecs` have passed.";
+        description = "Seconds that one run of the check can take. The check is repeated until it passes, or until `verifyTimeoutSecs` have passed.";
       };
     };
   };
@@ -50,6 +52,8 @@ in
   imports = [
     (lib.mkRenamedOptionModule [ "npcnix" "enable" ] [ "services" "npcnix" "enable" ])
     (lib.mkRenamedOptionModule [ "npcnix" "package" ] [ "services" "npcnix" "package" ])
+    (lib.mkRenamedOptionModule [ "services" "npcnix" "activationTimeoutSecs" ] [ "services" "npcnix" "switchTimeoutSecs" ])
+    (lib.mkRenamedOptionModule [ "services" "npcnix" "confirmTimeoutSecs" ] [ "services" "npcnix" "verifyTimeoutSecs" ])
   ];
 
   options.services.npcnix = {
@@ -69,63 +73,44 @@ in
 
     # Settings.
 
-    remote = example "s3://my-fleet/npcnix/remotes/dev.npcnix" (unset
-      (types.strMatching "(s3|https?|file)://[^#[:space:]]+") ''
-      URL of the packed flake to follow. Everyone on the host can read it in the Nix store. If the
-      URL has a password, set `NPCNIX_REMOTE` in `environmentFile` instead.'');
-    remoteRegion = example "eu-central-1" (unset (types.strMatching "[a-z0-9-]+")
-      "Region of the remote's bucket. If null, config.json decides, and otherwise the AWS SDK's own settings.");
-    configuration = example "web1" (unset (types.strMatching ''[^"]+'')
-      "Name of the NixOS configuration in the flake.");
-    queueUrl = example "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1" (unset
-      (types.strMatching "https?://[^[:space:]]+")
-      "URL of the SQS queue that announces publishes. Without a queue, the host polls.");
-    host = example "web1" (unset (types.strMatching "[^/\\[:cntrl:]]{1,200}")
-      "Name of this host in its record. If null, config.json decides, and otherwise the host name.");
+    remote = example "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      (also "Everyone on the host can read it in the Nix store. If the URL has a password, set `NPCNIX_REMOTE` in `environmentFile` instead."
+        (setting "remote" (types.strMatching "(s3|https?|file)://[^#[:space:]]+")));
+    remoteRegion = example "eu-central-1" (setting "remoteRegion" (types.strMatching "[a-z0-9-]+"));
+    configuration = example "web1" (setting "configuration" (types.strMatching ''[^"]+''));
+    queueUrl = example "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1"
+      (setting "queueUrl" (types.strMatching "https?://[^[:space:]]+"));
+    host = example "web1" (setting "host" (types.strMatching "[^/\\[:cntrl:]]{1,200}"));
 
-    pollIntervalSecs = setting "pollIntervalSecs" secs
-      "Seconds between polls of the store while the queue works, ± 20 %.";
-    leaseSecs = setting "leaseSecs" secs
-      "Visibility timeout of a message in seconds. The agent extends it while it works. SQS allows at most 12 hours.";
-    minSleepSecs = setting "minSleepSecs" secs
-      "Seconds between polls if there is no queue, just after a reconfiguration, ± 50 %.";
-    maxSleepSecs = setting "maxSleepSecs" secs
-      "Seconds between polls if there is no queue, long after a reconfiguration, ± 50 %.";
-    maxSleepAfterHours = setting "maxSleepAfterHours" (types.ints.between 1 (366 * 24))
-      "Hours after a reconfiguration until polls are `maxSleepSecs` apart.";
-    retryDelaysSecs = setting "retryDelaysSecs" (types.listOf secsOrNone)
-      "Seconds before each new attempt at a version that failed. After the last attempt, the version is rejected.";
-    correctDrift = setting "correctDrift" types.bool
-      "Whether a host that an operator has switched is switched back. Otherwise it is reported as drifted, and left alone until the next publish.";
+    pollIntervalSecs = number "pollIntervalSecs";
+    leaseSecs = number "leaseSecs";
+    minSleepSecs = number "minSleepSecs";
+    maxSleepSecs = number "maxSleepSecs";
+    maxSleepAfterHours = number "maxSleepAfterHours";
+    retryDelaysSecs = setting "retryDelaysSecs" (types.listOf (within "retryDelaysSecs"));
+    correctDrift = setting "correctDrift" types.bool;
 
-    activationTimeoutSecs = setting "activationTimeoutSecs" secs
-      "Seconds that a switch can take. A longer switch is killed and rolled back.";
-    confirmTimeoutSecs = setting "confirmTimeoutSecs" secs
-      "Seconds that a new system has to pass verification. Otherwise it is rolled back.";
-    settleSecs = setting "settleSecs" secsOrNone
-      "Seconds that units are watched after a switch, because some fail a little later. It must be less than `confirmTimeoutSecs`.";
-    exemptUnits = example [ "backup.service" "mount-*.service" ] (setting "exemptUnits" (types.listOf (types.strMatching ".+"))
-      "Names and patterns of units whose failure does not cause a rollback.");
-    checks = example [{ name = "web"; http = "http://127.0.0.1:8080/health"; }] (setting "checks" (types.listOf check)
-      "Checks that a new system must pass before it is committed. Each has exactly one of `command`, `http` and `tcp`.");
+    switchTimeoutSecs = number "switchTimeoutSecs";
+    verifyTimeoutSecs = number "verifyTimeoutSecs";
+    settleSecs = number "settleSecs";
+    exemptUnits = example [ "backup.service" "mount-*.service" ]
+      (setting "exemptUnits" (types.listOf (types.strMatching ".+")));
+    checks = example [{ name = "web"; http = "http://127.0.0.1:8080/health"; }]
+      (setting "checks" (types.listOf check));
 
-    reboot = setting "reboot" (types.enum [ "never" "when-needed" ])
-      "Whether the host reboots when a reboot is due. One is due if the kernel, the initrd or the kernel modules differ from those that were booted, or if the new system can be activated only by a reboot. If such a system fails verification after the reboot, the host reboots into the previous one whatever this option says. Status and record show in any case that a reboot is due.";
-    rebootWindow = example "03:00-05:00" (unset
-      (types.strMatching "([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
-      "Time of day, in the host's time zone, at which the host can reboot. It can span midnight. If null, config.json decides, and otherwise the host reboots at any time.");
+    reboot = setting "reboot" (types.enum table.reboot.oneOf);
+    rebootWindow = example "03:00-05:00" (setting "rebootWindow"
+      (types.strMatching "([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]"));
 
     hooks = {
       preActivate = hook "before a system is activated; an exit code other than 0 vetoes the activation";
       postActivate = hook "after a system was committed";
       onFailure = hook "after an attempt has failed: in its build, by a veto, or by a rollback";
     };
-    hookTimeoutSecs = setting "hookTimeoutSecs" secs "Seconds that a hook can take.";
+    hookTimeoutSecs = number "hookTimeoutSecs";
 
-    keepGenerations = setting "keepGenerations" types.ints.unsigned
-      "Number of generations of the system profile to keep, besides the running, the previous and the booted one. 0 keeps all.";
-    recordRefreshSecs = setting "recordRefreshSecs" secsOrNone
-      "Seconds after which a host without news writes its record again, so that a silent host can be told from a quiet one. 0 means never.";
+    keepGenerations = number "keepGenerations";
+    recordRefreshSecs = number "recordRefreshSecs";
 
     # The agent's unit.
 

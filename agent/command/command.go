@@ -20,7 +20,7 @@ func Run(ctx context.Context, command, env []string) (tail []string, err error) 
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), env...)
-	var out nix.Tail
+	var out nix.Output
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/npcnix/npcnix/nix/jsonfile"
 )
 
 // Check is one of the operator's own conditions for a new system: a command that ends with 0, a URL
@@ -17,6 +19,22 @@ type Check struct {
 	HTTP        string   `json:"http,omitempty"`
 	TCP         string   `json:"tcp,omitempty"`          // HOST:PORT
 	TimeoutSecs int64    `json:"timeout_secs,omitempty"` // of one try; default 10
+
+	rest jsonfile.Unknown
+}
+
+func (c *Check) UnmarshalJSON(data []byte) error {
+	type plain Check
+	var p plain
+	rest, err := jsonfile.Decode(data, &p)
+	*c = Check(p)
+	c.rest = rest
+	return err
+}
+
+func (c Check) MarshalJSON() ([]byte, error) {
+	type plain Check
+	return jsonfile.Encode(plain(c), c.rest)
 }
 
 const defaultCheckTimeout = 10 * time.Second
@@ -51,8 +69,8 @@ func (c Check) validate() error {
 	if kinds != 1 {
 		return errors.New("give one of command, http and tcp")
 	}
-	if c.TimeoutSecs < 0 || c.TimeoutSecs > maxSeconds {
-		return fmt.Errorf("timeout_secs is %d: it must be from 0 to %d", c.TimeoutSecs, maxSeconds)
+	if c.TimeoutSecs < 0 || c.TimeoutSecs > aYear {
+		return fmt.Errorf("timeout_secs is %d: it must be from 0 to %d", c.TimeoutSecs, aYear)
 	}
 	if c.HTTP != "" {
 		if u, err := url.Parse(c.HTTP); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

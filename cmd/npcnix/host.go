@@ -1,18 +1,15 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
-	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -47,32 +44,14 @@ correct_drift is set. Prints the system.`,
 			if err != nil {
 				return err
 			}
-			unlock, err := c.dir().LockActivation(ctx, func() { c.log.Warn("waiting for another npcnix to finish its activation") })
+			system, rebootWhy, err := agent.Activate(ctx, agent.Options{
+				Dir: c.dir(), Host: host, Machine: host, Config: conf, Override: c.over, Log: c.log,
+			}, src, configuration)
 			if err != nil {
 				return err
 			}
-			defer unlock()
-			order := agent.Order(conf, agent.Verifier{Host: host, Machine: host, Config: conf, Log: c.log})
-			if _, _, err := host.Resume(ctx, order); err != nil && !errors.As(err, new(*activation.Error)) {
-				return err
-			}
-			system, err := host.Build(ctx, src, configuration)
-			if err != nil {
-				return err
-			}
-			runs, err := host.Runs(ctx, system)
-			if err != nil {
-				return err
-			}
-			state, _ := agent.ReadState(c.dir()) // what cannot be read says nothing of what boots
-			if runs && !state.Unsettled {
-				c.log.Info("the system runs already; nothing to activate")
-			} else if a, err := host.Activate(ctx, system, order); ctx.Err() != nil {
-				return fmt.Errorf("interrupted; the activation goes on, and is taken back unless a running agent, or npcnix follow --once, confirms it: %w", err)
-			} else if err != nil {
-				return err
-			} else if a.Phase == activation.RebootPending {
-				c.log.Warn("the system boots next: a restart of the machine is due", "why", a.BootOnlyWhy)
+			if rebootWhy != "" {
+				c.log.Warn("the system becomes active with the next boot: a reboot is due", "why", rebootWhy)
 			}
 			_, err = fmt.Fprintln(c.stdout, system.Path)
 			return err
@@ -80,69 +59,8 @@ correct_drift is set. Prints the system.`,
 	}
 	cmd.Flags().StringVar(&src, "src", ".", "directory of the flake")
 	cmd.Flags().StringVar(&configuration, "configuration", "", "configuration to build (default: the one in config.json)")
-	h.register(cmd.Flags())
+	h.addFlags(cmd.Flags())
 	return cmd
-}
-
-func configCommand(c *common) *cobra.Command {
-	show := func(*cobra.Command, []string) error {
-		conf, err := c.dir().LoadConfig()
-		if err != nil {
-			return err
-		}
-		out, err := json.MarshalIndent(conf, "", "  ")
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(c.stdout, "%s\n", out)
-		return err
-	}
-	cmd := &cobra.Command{Use: "config", Short: "Show or change the host's settings", Args: cobra.NoArgs, RunE: show}
-	cmd.AddCommand(&cobra.Command{Use: "show", Short: "Print config.json", Args: cobra.NoArgs, RunE: show})
-
-	var init bool
-	help := "Set a member of config.json. A running agent takes it up at once. An empty VALUE takes a\nsetting away: its default counts again. retry_delays_secs, exempt_units,\nchecks and hooks are set by editing config.json, or by the NixOS module.\n\nSettings:\n"
-	for _, name := range settingNames {
-		help += fmt.Sprintf("  %-23s %s\n", name, settings[name].help)
-	}
-	set := &cobra.Command{
-		Use:       "set [--init] NAME VALUE",
-		Short:     "Change a setting",
-		Long:      help,
-		Example:   "  npcnix config set remote s3://BUCKET/npcnix/remotes/dev.npcnix\n  npcnix config set configuration web1",
-		Args:      cobra.ExactArgs(2),
-		ValidArgs: settingNames,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, ok := settings[strings.ReplaceAll(args[0], "_", "-")] // as in config.json
-			if !ok {
-				return usageError{fmt.Errorf("there is no setting %q; `npcnix config set --help` lists them", args[0])}
-			}
-			return c.dir().UpdateConfig(cmd.Context(), func(conf *config.Config) error {
-				if init && s.get(*conf) != "" {
-					return nil
-				}
-				if err := s.apply(conf, args[1]); err != nil {
-					return err
-				}
-				return usable(*conf)
-			})
-		},
-	}
-	set.Flags().BoolVar(&init, "init", false, "only if it is not set yet")
-	cmd.AddCommand(set)
-	return cmd
-}
-
-// usable returns a usage error when config.json could not be read with these settings.
-func usable(conf config.Config) error {
-	data, err := json.Marshal(conf)
-	if err == nil {
-		err = json.Unmarshal(data, new(config.Config))
-	}
-	if err != nil {
-		return usageError{err}
-	}
-	return nil
 }
 
 func pauseCommand(c *common) *cobra.Command {

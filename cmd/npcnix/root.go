@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -54,30 +54,12 @@ type common struct {
 
 func (c *common) dir() config.Dir { return config.Dir(c.dataDir) }
 
-// defaultSettings is where the NixOS module puts its settings.
-const defaultSettings = "/etc/npcnix/settings.json"
-
-// config reads config.json and puts the declared settings over it, where there are any.
-func (c *common) conf() (config.Config, error) {
-	conf, err := c.dir().LoadConfig()
-	if err != nil {
-		return config.Config{}, err
-	}
-	return c.declared(conf)
-}
-
-func (c *common) declared(conf config.Config) (config.Config, error) {
-	data, err := os.ReadFile(c.settings)
-	if errors.Is(err, fs.ErrNotExist) && c.settings == defaultSettings {
-		return conf, nil
-	}
-	if err == nil {
-		conf, err = conf.With(data)
-	}
-	if err != nil {
-		return config.Config{}, fmt.Errorf("settings %s: %w", c.settings, err)
-	}
-	return conf, nil
+// printJSON prints a result for programs.
+func (c *common) printJSON(v any) error {
+	encoder := json.NewEncoder(c.stdout)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
 }
 
 const rootHelp = `npcnix keeps NixOS hosts at the configuration that a store holds.
@@ -126,8 +108,8 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	root.AddCommand(
 		packCommand(c), pushCommand(c), pullCommand(c),
 		waitCommand(c), hostsCommand(c),
-		activateCommand(c), followCommand(c), installCommand(c),
-		configCommand(c), statusCommand(c), doctorCommand(c), pauseCommand(c), unpauseCommand(c), retryCommand(c),
+		activateCommand(c), newFollowCommand(c), newInstallCommand(c),
+		newConfigCommand(c), statusCommand(c), doctorCommand(c), pauseCommand(c), unpauseCommand(c), retryCommand(c),
 		versionCommand(c), activationCommand(c),
 	)
 	root.SetArgs(args)
@@ -194,6 +176,9 @@ func versionCommand(c *common) *cobra.Command {
 	}
 }
 
+// setByEnvironment marks flags that were set by the environment.
+const setByEnvironment = "environment"
+
 // fromEnvironment sets the flags that were not given from NPCNIX_<NAME>. A repeatable flag
 // takes words separated by spaces.
 func fromEnvironment(flags *pflag.FlagSet) error {
@@ -212,6 +197,7 @@ func fromEnvironment(flags *pflag.FlagSet) error {
 			if err := flags.Set(f.Name, v); err != nil {
 				errs = append(errs, usageError{fmt.Errorf("environment %s: %w", name, err)})
 			}
+			_ = flags.SetAnnotation(f.Name, setByEnvironment, nil)
 		}
 	})
 	return errors.Join(errs...)
@@ -248,7 +234,7 @@ type hostFlags struct {
 	options                []string
 }
 
-func (h *hostFlags) register(flags *pflag.FlagSet) {
+func (h *hostFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&h.profile, "profile", "/nix/var/nix/profiles/system", "the profile whose generations are the host's systems")
 	flags.StringVar(&h.currentSystem, "current-system", "/run/current-system", "the link to the system that runs (for containers and tests)")
 	flags.StringArrayVar(&h.substituters, "extra-substituters", nil, "a binary cache to use besides nix.conf's (repeatable)")

@@ -12,6 +12,8 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
@@ -25,8 +27,8 @@ type hostStatus struct {
 	QueueURL        string              `json:"queue_url,omitempty"`
 	Running         string              `json:"running_system,omitempty"`
 	Drifted         bool                `json:"drifted"`
-	Unsettled       bool                `json:"unsettled,omitempty"`   // what runs or boots may not be what it should
-	Wanted          string              `json:"wanted_etag,omitempty"` // the newest version known here
+	NeedsRepair     bool                `json:"needs_repair,omitempty"` // what runs or boots may not be what it should
+	Wanted          string              `json:"wanted_etag,omitempty"`  // the newest version known here
 	Applied         *agent.Applied      `json:"applied,omitempty"`
 	Intent          *agent.Intent       `json:"in_progress,omitempty"`
 	Activation      *activation.Journal `json:"activation,omitempty"` // one that is not settled, or failed to be
@@ -42,7 +44,7 @@ type hostStatus struct {
 type agentStatus struct {
 	Running bool   `json:"running"`
 	Error   string `json:"error,omitempty"` // why nothing is known of it
-	agent.Pulse
+	health.Health
 }
 
 func statusCommand(c *common) *cobra.Command {
@@ -96,7 +98,7 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	} else if err != nil {
 		return hostStatus{}, err
 	}
-	s.Applied, s.Intent, s.Failure, s.Unsettled = state.Applied, state.Intent, state.Failure, state.Unsettled
+	s.Applied, s.Intent, s.Failure, s.NeedsRepair = state.Applied, state.Intent, state.Failure, state.NeedsRepair
 	if s.Applied != nil {
 		s.Applied.Remote = store.Redact(s.Applied.Remote)
 	}
@@ -120,7 +122,7 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if a != nil && (!a.Phase.Ended() || a.Phase == activation.RollbackFailed) {
 		s.Activation = a
 	}
-	if s.Agent.Pulse, s.Agent.Running, err = agent.ReadPulse(c.dir()); err != nil {
+	if s.Agent.Health, s.Agent.Running, err = health.Read(c.dir()); err != nil {
 		s.Agent.Error = err.Error()
 	}
 	host, err := h.host(c)
@@ -134,11 +136,11 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if s.RebootDue, err = host.RebootDue(ctx); err != nil {
 		return hostStatus{}, err
 	}
-	if in := s.Intent; s.RebootDue == "" && in != nil && in.Stage == agent.StageBooting {
-		s.RebootDue = "the new system boots next"
+	if in := s.Intent; s.RebootDue == "" && in != nil && in.Status == record.RebootPending {
+		s.RebootDue = "the new system becomes active with the next boot"
 	}
 	s.Running = running.Path
-	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.Unsettled && s.Intent == nil
+	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.NeedsRepair && s.Intent == nil
 	s.Wanted = s.wanted()
 	return s, nil
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
@@ -20,11 +22,11 @@ func healthy() hostStatus {
 		Host: "web1", Remote: "s3://fleet/dev.npcnix", Configuration: "web1", QueueURL: "https://sqs.eu-west-1.amazonaws.com/123456789012/web1",
 		Running: "/nix/store/one", Wanted: "v1",
 		Applied: &agent.Applied{Target: agent.Target{ETag: "v1", Configuration: "web1"}, System: "/nix/store/one", At: ago(49 * time.Hour)},
-		Agent: agentStatus{Running: true, Pulse: agent.Pulse{
+		Agent: agentStatus{Running: true, Health: health.Health{
 			PID: 7, Started: ago(3*time.Hour + 4*time.Minute + 5*time.Second),
-			LastEvent: ago(65 * time.Second), LastPoll: ago(10 * time.Minute), LastLook: ago(64 * time.Second), Trigger: agent.TriggerEvent,
+			LastEvent: ago(65 * time.Second), LastPoll: ago(10 * time.Minute), LastLook: ago(64 * time.Second), Trigger: record.Event,
 			Next:  statusNow.Add(9*time.Minute + 30*time.Second),
-			Parts: map[string]agent.Health{"queue": {Works: true, Since: ago(time.Hour)}, "store": {Works: true}, "record": {Works: true}},
+			Parts: map[health.Code]health.Part{"queue": {Works: true, Since: ago(time.Hour)}, "store": {Works: true}, "record": {Works: true}},
 		}},
 	}
 }
@@ -51,7 +53,7 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 			"next look:     in 9m 30s, unless an event comes before",
 		}, []string{"wanted", "latest", "restart", "store", "record", "problem", "drifted"}},
 		{"building", func(s *hostStatus) {
-			s.Intent, s.Wanted = &agent.Intent{Target: target, Stage: agent.StageBuilding, Attempt: 2, Since: since}, "v2"
+			s.Intent, s.Wanted = &agent.Intent{Target: target, Status: record.Building, Attempt: 2, Since: since}, "v2"
 			s.Agent.Next = time.Time{}
 		}, []string{"wanted:        v2", "in progress:   building v2, attempt 2, begun 1m 30s ago"}, []string{"next look"}},
 		{"switching", func(s *hostStatus) { s.Activation = journal(activation.Switching) },
@@ -84,21 +86,21 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 		}, []string{"latest:        v2 rolled back and rejected after attempt 1 1m 30s ago; `npcnix retry` tries again"}, nil},
 		{"paused", func(s *hostStatus) { s.Paused = (*config.Pause)(nil).Extend(statusNow.Add(time.Hour), statusNow) },
 			[]string{"paused (until 2026-03-01T13:00:00Z)", "receiving:     no, as the host is paused: events stay in the queue"}, []string{"active"}},
-		{"not settled", func(s *hostStatus) { s.Unsettled = true },
+		{"not settled", func(s *hostStatus) { s.NeedsRepair = true },
 			[]string{"problem:       an activation could not be taken back: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`"}, nil},
 		{"drifted", func(s *hostStatus) { s.Drifted, s.Running = true, "/nix/store/hand" },
 			[]string{"running:       /nix/store/hand", "drifted:       yes: /nix/store/one was applied, but something else runs"}, nil},
 		{"a queue that fails", func(s *hostStatus) {
-			s.Agent.Parts["queue"] = agent.Health{Since: since, Error: "AccessDenied"}
+			s.Agent.Parts["queue"] = health.Part{Since: since, Error: "AccessDenied"}
 		}, []string{"receiving:     fails, since 1m 30s: AccessDenied"}, nil},
 		{"a queue that was not heard of", func(s *hostStatus) { delete(s.Agent.Parts, "queue") }, []string{"receiving:     no answer yet"}, nil},
 		{"store and record fail", func(s *hostStatus) {
-			s.Agent.Parts["store"], s.Agent.Parts["record"] = agent.Health{Since: since, Error: "503"}, agent.Health{Since: since, Error: "forbidden"}
-			s.Agent.Hindered = "503"
+			s.Agent.Parts["store"], s.Agent.Parts["record"] = health.Part{Since: since, Error: "503"}, health.Part{Since: since, Error: "forbidden"}
+			s.Agent.TransientError = "503"
 		}, []string{"store:         fails, since 1m 30s: 503", "record:        fails, since 1m 30s: forbidden"}, []string{"hindered"}},
-		{"the machine cannot do the work", func(s *hostStatus) { s.Agent.Hindered = "the disk is full" }, []string{"hindered:      the disk is full"}, nil},
+		{"the machine cannot do the work", func(s *hostStatus) { s.Agent.TransientError = "the disk is full" }, []string{"hindered:      the disk is full"}, nil},
 		{"the machine cannot do the work, before the store was asked", func(s *hostStatus) {
-			s.Agent.Hindered = "the disk is full"
+			s.Agent.TransientError = "the disk is full"
 			delete(s.Agent.Parts, "store")
 		}, []string{"hindered:      the disk is full"}, nil},
 		{"the agent has ended", func(s *hostStatus) { s.Agent.Running = false },

@@ -51,15 +51,11 @@ func TestCloseEndsWhatWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	begin := time.Now()
 	cloud.Close()
 	cloud.Close()
 	<-polled // with no messages or an error, whichever is faster
 	if err := <-hung; err == nil {
 		t.Error("a hung request succeeds at the end")
-	}
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("closing took %v", took)
 	}
 	if _, err := cloud.Await(t.Context(), func(awsfake.Entry) bool { return false }); err == nil {
 		t.Error("awaiting an entry of a closed cloud succeeds")

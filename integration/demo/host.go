@@ -16,8 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
@@ -131,7 +131,7 @@ func (h *host) endActivation() {
 }
 
 // record waits for an acknowledgement record of the published version in one of the given states.
-func (h *host) record(ctx context.Context, published awsfake.Entry, state agent.RecordState) (agent.Record, error) {
+func (h *host) record(ctx context.Context, published awsfake.Entry, state record.Status) (record.Record, error) {
 	what := fmt.Sprintf("%s's record says %s", h.name, state)
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -142,23 +142,23 @@ func (h *host) record(ctx context.Context, published awsfake.Entry, state agent.
 		}
 		out, err := h.s3.GetObject(bounded, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &recordKey})
 		if err != nil {
-			return agent.Record{}, missing(ctx, what, err)
+			return record.Record{}, missing(ctx, what, err)
 		}
-		var r agent.Record
+		var r record.Record
 		err = json.NewDecoder(out.Body).Decode(&r)
 		out.Body.Close()
 		if err != nil {
-			return agent.Record{}, fmt.Errorf("read %s's record: %w", h.name, err)
+			return record.Record{}, fmt.Errorf("read %s's record: %w", h.name, err)
 		}
 		switch {
 		case r.Version.ETag != published.ETag: // of the previous version
-		case r.State == state:
+		case r.Status == state:
 			return r, nil
-		case state == agent.StateApplied && r.State == agent.StateFailed:
+		case state == record.Applied && r.Status == record.Failed:
 			return r, fmt.Errorf("%s failed: %s\n%s", h.name, r.Error, strings.Join(r.LogTail, "\n"))
 		}
 	}
-	return agent.Record{}, missing(ctx, what, bounded.Err())
+	return record.Record{}, missing(ctx, what, bounded.Err())
 }
 
 // message waits for the publish's message in one of the host's queues.

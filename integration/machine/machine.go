@@ -119,6 +119,9 @@ func Boot(t testing.TB, o Options) *Machine {
 	return m
 }
 
+// Use has another test told of failures, such as a part of the one that booted the machine.
+func (m *Machine) Use(t testing.TB) { m.t = t }
+
 // findRoot returns the file system that machines of a suite share.
 func findRoot(suite string) (string, error) {
 	if os.Geteuid() != 0 {

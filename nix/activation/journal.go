@@ -118,36 +118,36 @@ func (j *Journal) UnmarshalJSON(data []byte) error {
 	}
 	*j = Journal(p)
 	j.rest = rest
-	if j.Schema < 1 || j.Schema > journalSchema+1 {
+	switch {
+	case j.Schema < 1 || j.Schema > journalSchema+1:
 		return fmt.Errorf("schema %d is not one that this npcnix reads (1 to %d)", j.Schema, journalSchema+1)
+	case j.Schema == 1:
+		err = j.readSchema1(data)
 	}
-	return nil
+	if _, known := transitions[j.Phase]; err == nil && j.Schema <= journalSchema && (!known || j.Phase == "") {
+		return fmt.Errorf("there is no phase %q", j.Phase)
+	}
+	return err
 }
 
 func (j Journal) MarshalJSON() ([]byte, error) {
 	type plain Journal
-	return jsonfile.Encode(plain(j), j.rest)
+	rest := j.rest
+	if j.Schema == 1 {
+		var err error
+		if rest, err = j.withSchema1(); err != nil {
+			return nil, err
+		}
+	}
+	return jsonfile.Encode(plain(j), rest)
 }
 
 // save makes a journal durable in dir before it returns.
 func (j *Journal) save(dir string) error {
-	j.Schema = max(j.Schema, journalSchema)
 	if err := jsonfile.Write(filepath.Join(dir, journalFile), j); err != nil {
 		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
 	}
 	return nil
-}
-
-// to makes the next phase durable.
-func (j *Journal) to(dir string, p Phase) error {
-	j.Phase = p
-	return j.save(dir)
-}
-
-// toRollback makes durable that the activation is to be rolled back, and why.
-func (j *Journal) toRollback(dir string, cause Cause, reason string) error {
-	j.Cause, j.Reason = cause, reason
-	return j.to(dir, RollingBack)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -1,5 +1,10 @@
 package activation
 
+import (
+	"fmt"
+	"slices"
+)
+
 // Phase is how far an activation has got.
 type Phase string
 
@@ -15,32 +20,40 @@ const (
 	RollbackFailed Phase = "rollback_failed" // it does not, after all attempts: see Journal.RollbackError
 )
 
+// transitions are all the changes of phase that there are.
+var transitions = map[Phase][]Phase{
+	"":             {Pending},
+	Pending:        {Switching, RollingBack, RolledBack},
+	Switching:      {Verifying, RebootPending, RollingBack, RolledBack},
+	Verifying:      {Committing, RollingBack, RolledBack},
+	Committing:     {Committed, RollingBack, RolledBack},
+	RebootPending:  {Verifying, RollingBack},
+	RollingBack:    {RolledBack, RollbackFailed},
+	Committed:      nil,
+	RolledBack:     nil,
+	RollbackFailed: nil,
+}
+
 // Ended reports whether nothing more is to be done.
 func (p Phase) Ended() bool { return p == Committed || p == RolledBack || p == RollbackFailed }
 
-// Cause is why an activation is rolled back.
-type Cause string
-
-const (
-	// CauseVersion blames the new system: its switch, its verification or its boot loader failed.
-	CauseVersion Cause = "version"
-	// CauseInterrupted is a kill, a restart of the machine or a loss of power.
-	CauseInterrupted Cause = "interrupted"
-	// CauseBusy means that another process was switching all the while. Nothing was changed.
-	CauseBusy Cause = "busy"
-	// CauseSuperseded means that another system is wanted by now.
-	CauseSuperseded Cause = "superseded"
-	// CauseOperator means that an operator has switched to something else meanwhile, which stays.
-	CauseOperator Cause = "operator"
-	// CauseMachine blames the machine: for example, its disk is full.
-	CauseMachine Cause = "machine"
-)
-
-// Transient reports whether the same system may well be activated at another attempt.
-func (c Cause) Transient() bool {
-	switch c {
-	case CauseInterrupted, CauseBusy, CauseSuperseded, CauseMachine:
-		return true
+// advance makes the next phase durable in dir. Nothing else changes the phase of a journal. A transition
+// that the table does not have is refused.
+func (j *Journal) advance(dir string, to Phase) error {
+	if !slices.Contains(transitions[j.Phase], to) {
+		return fmt.Errorf("activation %s cannot go from phase %q to phase %q", j.ID, j.Phase, to)
 	}
-	return false
+	before := j.Phase
+	j.Phase = to
+	if err := j.save(dir); err != nil {
+		j.Phase = before
+		return err
+	}
+	return nil
+}
+
+// toRollback makes durable that the activation is to be rolled back, and why.
+func (j *Journal) toRollback(dir string, cause Cause, reason string) error {
+	j.Cause, j.Reason = cause, reason
+	return j.advance(dir, RollingBack)
 }

@@ -38,7 +38,7 @@ func (c *Coordinator) afterRestart(ctx context.Context, j *Journal) error {
 	case running.Path == j.System && j.Phase == RebootPending:
 		// Units of another boot say nothing about this one.
 		j.Ran, j.Failed = nil, nil
-		if err := j.to(c.dir, Verifying); err != nil {
+		if err := j.advance(c.dir, Verifying); err != nil {
 			return err
 		}
 		return c.timer().arm(ctx, j)
@@ -56,7 +56,7 @@ func (c *Coordinator) afterRestart(ctx context.Context, j *Journal) error {
 			j.Reason = "the machine was restarted before the new system was committed"
 		}
 		j.RollbackError = ""
-		return j.to(c.dir, RolledBack)
+		return j.advance(c.dir, RolledBack)
 	case j.Phase == RollingBack:
 		return j.save(c.dir)
 	case j.Phase == RebootPending:

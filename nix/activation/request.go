@@ -78,7 +78,7 @@ func (c *Coordinator) request(ctx context.Context, s nix.System, r Request) (*Jo
 	if err := os.Remove(filepath.Join(c.dir, switchLog)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return j, j.save(c.dir)
+	return j, j.advance(c.dir, Pending)
 }
 
 // begun returns an activation that begins with what is now.
@@ -100,7 +100,7 @@ func (c *Coordinator) begun(ctx context.Context, s nix.System, r Request) (*Jour
 	}
 	o := c.Options()
 	j := &Journal{
-		Schema: journalSchema, ID: r.ID, Phase: Pending, System: s.Path, Previous: previous.Path,
+		Schema: journalSchema, ID: r.ID, System: s.Path, Previous: previous.Path,
 		Profile: o.Profile, ProfileSystem: boots.Path, ProfileLink: link, CurrentSystem: o.CurrentSystem, BootID: nix.BootID(),
 		RequestedAt: time.Now().UTC(),
 		SwitchSecs:  r.switchTimeout().Seconds(), VerifySecs: r.verifyTimeout().Seconds(), Keep: r.Keep,

@@ -34,21 +34,21 @@ func (w *worker) rollBack(ctx context.Context) error {
 	running, err := w.host.Current(ctx)
 	if err == nil && w.Previous == "" && running.Path == w.System && w.Cause != CauseBusy {
 		w.RollbackError = "there is no earlier system to go back to"
-		return w.to(w.dir, RollbackFailed)
+		return w.advance(w.dir, RollbackFailed)
 	}
 	if err == nil && back {
 		if w.OperatorSystem != "" {
 			w.Cause = CauseOperator
 		}
 		w.restartAgent()
-		return w.to(w.dir, RolledBack)
+		return w.advance(w.dir, RolledBack)
 	}
 	if w.RollbackError == "" {
 		w.RollbackError = fmt.Sprintf("%s runs after the way back", running.Path)
 	}
 	if w.RollbackTries++; w.RollbackTries >= maxTries {
 		w.log.Error("stranded: the way back failed", "running", running.Path, "trouble", w.RollbackError)
-		return w.to(w.dir, RollbackFailed)
+		return w.advance(w.dir, RollbackFailed)
 	}
 	if err := w.save(w.dir); err != nil {
 		return err

@@ -52,12 +52,7 @@ func work(ctx context.Context, dir string, log *slog.Logger) error {
 		case RollingBack:
 			err = w.rollBack(ctx)
 		default:
-			if w.Phase != Verifying {
-				w.timer().disarm(ctx, false) // whoever waits for the end may be gone
-			}
-			if w.Phase == Committed || w.Phase == RolledBack {
-				host.ReleasePrevious()
-			}
+			w.finish(ctx)
 			return nil
 		}
 		if err != nil {
@@ -67,11 +62,21 @@ func work(ctx context.Context, dir string, log *slog.Logger) error {
 	return ctx.Err()
 }
 
+// finish tidies up after a phase that has no more work for a worker.
+func (w *worker) finish(ctx context.Context) {
+	if w.Phase.Ended() || w.Phase == RebootPending {
+		w.timer().disarm(ctx, false) // whoever waits for the end may be gone
+	}
+	if w.Phase == Committed || w.Phase == RolledBack {
+		w.host.ReleasePrevious()
+	}
+}
+
 func (w *worker) timer() rollbackTimer { return rollbackTimer{dir: w.dir, log: w.log} }
 
 // begin switches to the new system, or makes it what boots next.
 func (w *worker) begin(ctx context.Context) error {
-	if err := w.to(w.dir, Switching); err != nil {
+	if err := w.advance(w.dir, Switching); err != nil {
 		return err
 	}
 	if w.BootOnly {
@@ -84,7 +89,7 @@ func (w *worker) begin(ctx context.Context) error {
 		return ctx.Err()
 	case err == nil || w.ExitCode == exitUnits:
 		w.restartAgent()
-		if err := w.to(w.dir, Verifying); err != nil {
+		if err := w.advance(w.dir, Verifying); err != nil {
 			return err
 		}
 		w.timer().start()
@@ -114,7 +119,7 @@ func (w *worker) makeBoot(ctx context.Context) error {
 		return w.toRollback(w.dir, cause, err.Error())
 	}
 	w.log.Info("the system boots next", "system", w.System, "why", w.BootOnlyWhy)
-	return w.to(w.dir, RebootPending)
+	return w.advance(w.dir, RebootPending)
 }
 
 // commit makes the verified system what boots.
@@ -127,7 +132,7 @@ func (w *worker) commit(ctx context.Context) error {
 	} else if err != nil {
 		return w.toRollback(w.dir, cause, err.Error())
 	}
-	return w.to(w.dir, Committed)
+	return w.advance(w.dir, Committed)
 }
 
 // overtaken says what an operator has changed during the verification; "" if nothing.

@@ -71,7 +71,7 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 			row.BehindBy = secondsOf(max(0, moment.Sub(now.Modified)))
 		}
 		if record := e.record; record != nil {
-			row.State = clean(string(record.State))
+			row.State = clean(string(record.Status))
 			row.Configuration, row.ETag, row.System = clean(record.Configuration), clean(record.Version.ETag), clean(record.System)
 			row.Error, row.RebootDue, row.Agent = record.Error, record.RebootDue, clean(record.Agent)
 			row.Warning = clean(record.Warning)

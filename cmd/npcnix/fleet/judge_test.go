@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {
@@ -32,15 +32,15 @@ func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {
 		{"paused at the version", remote, etag, "paused", Missing, "paused", "it broke"},
 		{"a state of the future", remote, etag, "meditating", Missing, "meditating", ""},
 	} {
-		r := &agent.Record{}
+		r := &record.Record{}
 		r.Remote, r.Version.ETag, r.Error = c.remote, c.etag, "it broke\nat line 2"
-		r.State = agent.RecordState(c.state)
+		r.Status = record.Status(c.state)
 		h := judge("web1", r, remote, etag)
 		if h.Verdict != c.verdict || h.State != c.seen || !strings.Contains(h.Why, c.why) || strings.Contains(h.Why, "line 2") && c.state != "paused" {
 			t.Errorf("%s: %+v", c.name, h)
 		}
 	}
-	boots := &agent.Record{Remote: remote, Version: agent.RecordVersion{ETag: etag}, State: agent.StateActivating, RebootDue: true}
+	boots := &record.Record{Remote: remote, Version: record.Version{ETag: etag}, Status: record.Activating, RebootDue: true}
 	if h := judge("web1", boots, remote, etag); h.Verdict != Missing || !strings.Contains(h.Why, "restart of the machine is due") {
 		t.Errorf("boots next: %+v", h)
 	}
@@ -76,14 +76,14 @@ func TestWhatIsNoRecordIsNotTakenForOne(t *testing.T) {
 		}
 	}
 	r, err := decode("web1", []byte(`{"schema":1,"host":"web1","state":"applied","version":{"etag":"v1"},"reboot_due":true,"later":1}`))
-	if err != nil || r.State != "applied" || r.Version.ETag != "v1" || !r.RebootDue {
+	if err != nil || r.Status != "applied" || r.Version.ETag != "v1" || !r.RebootDue {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
 
 func TestWhatAHostWroteCannotSpeakToTheTerminal(t *testing.T) {
-	r := &agent.Record{}
-	r.Remote, r.Version.ETag, r.State = remote, "v1", "failed"
+	r := &record.Record{}
+	r.Remote, r.Version.ETag, r.Status = remote, "v1", "failed"
 	r.Error = "\x1b]0;title\a::error::gotcha\r\x1b[31m\u202e"
 	h := judge("web1", r, remote, "v1")
 	if h.Why != "]0;title::error::gotcha [31m" {

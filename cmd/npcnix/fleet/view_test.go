@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -48,8 +48,8 @@ func TestLinesAreOnePerChangeAndOneAMinute(t *testing.T) {
 func failedResult(hosts int) Result {
 	r := Result{Outcome: HostsFailed, Progress: Progress{Remote: remote, Version: store.Version{ETag: "v1"}, Need: hosts, Elapsed: 90 * time.Second}}
 	for i := range hosts {
-		record := &agent.Record{}
-		record.State, record.Attempt, record.Error = "failed", 3, "boom"
+		record := &record.Record{}
+		record.Status, record.Attempt, record.Error = "failed", 3, "boom"
 		record.LogTail = []string{"```", "</details><script>", "\x1b[31m::error::x"}
 		r.Hosts = append(r.Hosts, Host{Name: fmt.Sprintf("h%d|_x_", i), Verdict: Failed, State: "failed", Why: `<b>boom</b> @someone \[click\](https://evil)`, Record: record})
 	}

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/verify"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
-// unsure answers with an error as long as it lasts, since the proof began.
+// unsure answers with an error as long as it lasts, since verification began.
 type unsure struct {
 	Host
 	Machine
@@ -52,15 +53,15 @@ func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 		{"units cannot be looked at for a while", time.Minute, 0, 20 * time.Second, nil, ""},
 		{"nor ever", time.Minute, 0, time.Hour, nil, "units could not be looked at: cannot fork"},
 		{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []activation.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
-		{"there is no time for units to settle", 3 * time.Second, 0, 0, nil, "units did not settle in the time of the proof: make confirm_timeout_secs larger"},
-		{"nor for those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time of the proof; failed that ran before: web.service"},
+		{"there is no time for units to settle", 3 * time.Second, 0, 0, nil, "units did not settle in the time for verification: make verify_timeout_secs larger"},
+		{"nor for those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time for verification; failed that ran before: web.service"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				u := &unsure{&fakeHost{trace: &trace{}, running: "/s"}, &fakeMachine{trace: &trace{}, failing: c.failing}, c.current, c.units, time.Now()}
 				ctx, cancel := context.WithTimeout(t.Context(), c.confirm)
 				defer cancel()
-				v := Verifier{Host: u, Machine: u, Config: config.Default(), Log: slog.New(slog.DiscardHandler)}
+				v := verify.Verifier{Host: u, Units: u, Config: config.Default(), Log: slog.New(slog.DiscardHandler)}
 				err := v.Verify(ctx, activation.Journal{System: "/s", Ran: []string{"web.service"}})
 				if (err == nil) != (c.why == "") || err != nil && !strings.Contains(err.Error(), c.why) {
 					t.Errorf("error %v, want %q", err, c.why)
