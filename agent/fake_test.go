@@ -15,8 +15,6 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
-	"github.com/npcnix/npcnix/nix"
-	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 

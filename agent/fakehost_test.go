@@ -160,8 +160,16 @@ func (h *fakeHost) Resume(ctx context.Context, r activation.Request) (activation
 		return activation.Journal{}, false, nil
 	}
 	switch left.Phase {
-	case activation.Verifying:
+	case activation.Switching, activation.Verifying:
+		h.set(func(h *fakeHost) { h.running, left.Phase = left.System, activation.Verifying })
 		j, err := h.verify(ctx, r)
+		return j, true, err
+	case activation.Committing:
+		j, err := h.end(nil)
+		return j, true, err
+	case activation.RollingBack:
+		h.set(func(h *fakeHost) { h.running = left.Previous })
+		j, err := h.end(&activation.Error{Journal: activation.Journal{Phase: activation.RolledBack, Cause: left.Cause, Reason: left.Reason, Tail: left.Tail}})
 		return j, true, err
 	case activation.RolledBack, activation.RollbackFailed:
 		return *left, true, &activation.Error{Journal: *left}
