@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
@@ -17,6 +20,46 @@ import (
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/store"
 )
+
+func equal(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s:\n got %q\nwant %q", what, got, want)
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string, into any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *rig) applied(etag string) {
+	r.t.Helper()
+	t := Target{Remote: testRemote, Configuration: "web1", ETag: etag}
+	if err := saveState(r.dir, State{Applied: &Applied{Target: t, At: time.Now()}}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) fails(f Failure) {
+	r.t.Helper()
+	if err := saveState(r.dir, State{Failure: &f}); err != nil {
+		r.t.Fatal(err)
+	}
+}
 
 const testRemote = "s3://bucket/npcnix/remotes/dev.npcnix"
 
@@ -309,4 +352,10 @@ func (b *syncBuffer) count(s string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return strings.Count(b.b.String(), s)
+}
+
+// inBubble runs a subtest in which time passes at once.
+func inBubble(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }

@@ -146,7 +146,7 @@ func (h *fakeHost) Abandon(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.left != nil && h.left.Phase == activation.RebootPending {
-		h.add("take back %s", h.left.System)
+		h.add("abandon %s", h.left.System)
 		h.boots, h.left.Phase, h.left.Cause = "", activation.RolledBack, activation.CauseSuperseded
 	}
 	return nil

@@ -74,11 +74,11 @@ func TestHostsOfAnOlderNpcnixAreTakenOver(t *testing.T) {
 		{"verifying", record.Applied, nil},
 		{"committing", record.Applied, nil},
 		{"committed", record.Applied, nil},
-		{"rolling-back", record.RolledBack, nil},
-		{"rolled-back-unseen", record.RolledBack, nil},
-		{"rolled-back", record.RolledBack, nil},
-		{"stranded", record.Rejected, nil},
-		{"booting", record.RebootPending, nil},
+		{"rollback-begun", record.RolledBack, nil},
+		{"rollback-unseen", record.RolledBack, nil},
+		{"rollback-seen", record.RolledBack, nil},
+		{"rollback-failed", record.Rejected, nil},
+		{"reboot-pending", record.RebootPending, nil},
 		{"failed", record.Failed, nil},
 		{"rejected", record.Rejected, nil},
 		{"hook", record.Applied, nil},
@@ -86,26 +86,24 @@ func TestHostsOfAnOlderNpcnixAreTakenOver(t *testing.T) {
 		{"drifted", record.Drifted, nil},
 		{"store-lost", record.Applied, nil},
 	} {
-		t.Run(c.stage, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t)
-				r.heir(c.stage)
-				was, intent := r.before(c.stage), r.state().Intent
-				if c.stage == "hook" {
-					r.configure(func(c *config.Config) { c.Hooks = config.Hooks{} }) // see the next test
-				}
+		inBubble(t, c.stage, func(t *testing.T) {
+			r := newRig(t)
+			r.heir(c.stage)
+			was, intent := r.before(c.stage), r.state().Intent
+			if c.stage == "hook" {
+				r.configure(func(c *config.Config) { c.Hooks = config.Hooks{} }) // see the next test
+			}
 
-				r.start()
-				time.Sleep(time.Minute)
-				r.end()
+			r.start()
+			time.Sleep(time.Minute)
+			r.end()
 
-				rec := r.store.lastRecord()
-				if rec.Schema != record.Schema || rec.Status != c.status || rec.Version != was.Version {
-					t.Errorf("record: %+v", rec)
-				}
-				equal(t, "steps", firstWords(r.of("build", "activate")), c.steps)
-				r.wantHeir(c.stage, intent)
-			})
+			rec := r.store.lastRecord()
+			if rec.Schema != record.Schema || rec.Status != c.status || rec.Version != was.Version {
+				t.Errorf("record: %+v", rec)
+			}
+			equal(t, "steps", firstWords(r.of("build", "activate")), c.steps)
+			r.wantHeir(c.stage, intent)
 		})
 	}
 }
@@ -114,13 +112,13 @@ func TestHostsOfAnOlderNpcnixAreTakenOver(t *testing.T) {
 func (r *rig) wantHeir(stage string, intent *Intent) {
 	r.t.Helper()
 	s, rec := r.state(), r.store.lastRecord()
-	if pending := s.Intent != nil; pending != (stage == "booting") {
+	if pending := s.Intent != nil; pending != (stage == "reboot-pending") {
 		r.t.Errorf("intent: %+v", s.Intent)
 	}
-	if s.NeedsRepair != (stage == "stranded") || (rec.Warning != "") != (stage == "stranded") {
+	if s.NeedsRepair != (stage == "rollback-failed") || (rec.Warning != "") != (stage == "rollback-failed") {
 		r.t.Errorf("needs repair: %v, warning %q", s.NeedsRepair, rec.Warning)
 	}
-	if rec.RebootDue != (stage == "booting") {
+	if rec.RebootDue != (stage == "reboot-pending") {
 		r.t.Errorf("a reboot is due: %v", rec.RebootDue)
 	}
 	if s.Hook != nil {
@@ -169,10 +167,10 @@ func TestTheMemoryOfAnOlderNpcnixIsWrittenInTheNewWords(t *testing.T) {
 	for _, c := range []struct {
 		stage, member, want string
 	}{
-		{"booting", "intent.status", `"reboot_pending"`},
+		{"reboot-pending", "intent.status", `"reboot_pending"`},
 		{"switching", "intent.status", `"activating"`},
 		{"building", "intent.status", `"building"`},
-		{"stranded", "needs_repair", "true"},
+		{"rollback-failed", "needs_repair", "true"},
 	} {
 		t.Run(c.stage, func(t *testing.T) {
 			r := newRig(t)
@@ -250,8 +248,8 @@ func TestTheHealthOfAnOlderAgentIsRead(t *testing.T) {
 
 func TestRecordsOfAnOlderAgentAreRead(t *testing.T) {
 	for stage, want := range map[string]record.Status{
-		"building": record.Building, "switching": record.Activating, "booting": record.RebootPending, "applied": record.Applied,
-		"failed": record.Failed, "rolled-back": record.RolledBack, "rejected": record.Rejected, "paused": record.Paused, "drifted": record.Drifted,
+		"building": record.Building, "switching": record.Activating, "reboot-pending": record.RebootPending, "applied": record.Applied,
+		"failed": record.Failed, "rollback-seen": record.RolledBack, "rejected": record.Rejected, "paused": record.Paused, "drifted": record.Drifted,
 	} {
 		t.Run(stage, func(t *testing.T) {
 			r := newRig(t)
