@@ -50,7 +50,7 @@ type Store interface {
 type Host interface {
 	// Current returns the system that runs; zero if that cannot be told.
 	Current(ctx context.Context) (nix.System, error)
-	// Runs reports whether s runs and is the one that boots next.
+	// Runs reports whether s runs and is the boot default.
 	Runs(ctx context.Context, s nix.System) (bool, error)
 	// Build builds a configuration of the flake in dir.
 	Build(ctx context.Context, dir, configuration string) (nix.System, error)

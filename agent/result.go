@@ -34,7 +34,7 @@ const (
 // A result is what is known at the end of a round.
 type result struct {
 	ending ending
-	fresh  bool          // the round has activated something, or made it what boots next
+	fresh  bool          // the round has activated something, or made it the boot default
 	left   bool          // the host was left alone: Decide said so
 	err    error         // why, if the target was not reached
 	next   time.Time     // of the next attempt, with failed and transient

@@ -154,7 +154,7 @@ func veto(t *testing.T) {
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"retry_delays_secs": []int{1}})
 	g.set(map[string]any{"hooks": config.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})
 	p := g.publish(nspawn.System{Version: "unwanted"})
-	p.want(record.Rejected, "vetoed by the pre_activate hook", "not today")
+	p.want(record.Rejected, "the pre_activate hook refused the activation", "not today")
 	p.activated(0)
 	p.buried()
 }

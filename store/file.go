@@ -216,6 +216,9 @@ func (r *verifiedFile) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// verified is asked after io.EOF, which Read gives only for the version wanted.
+func (r *verifiedFile) verified() bool { return r.want != "" }
+
 // ctxReader ends when its context does.
 type ctxReader struct {
 	ctx context.Context

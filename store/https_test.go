@@ -118,7 +118,7 @@ func TestPasswordGoesToTheServerAndNowhereElse(t *testing.T) {
 	if err := remote.PutRecord(t.Context(), "web 1", []byte("{}")); err != nil {
 		t.Error(err)
 	}
-	if got := g.take()[1].URL; got.Path != "/dev.npcnix.acks/web 1.json" || got.RawQuery != "token=t0ken" {
+	if got := g.take()[0].URL; got.Path != "/dev.npcnix.acks/web 1.json" || got.RawQuery != "token=t0ken" {
 		t.Errorf("the record went to %s", got)
 	}
 

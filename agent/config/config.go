@@ -206,7 +206,7 @@ func (c *Config) Set(name, value string) error {
 }
 
 func unknownSetting(name string) error {
-	if near := nearest(name, settingNames()); near != "" {
+	if near := Nearest(name, settingNames()); near != "" {
 		return fmt.Errorf("there is no setting %q: did you mean %s? `npcnix config set --help` lists them", name, near)
 	}
 	return fmt.Errorf("there is no setting %q; `npcnix config set --help` lists them", name)

@@ -52,26 +52,6 @@ const (
 	fileName = "agent.json"
 )
 
-func (h *Health) UnmarshalJSON(data []byte) error {
-	type plain Health
-	old := struct {
-		*plain
-		Hindered string `json:"hindered"` // of schema 1
-	}{plain: (*plain)(h)}
-	if err := json.Unmarshal(data, &old); err != nil {
-		return err
-	}
-
-	if h.Schema != 1 && h.Schema != schema {
-		return fmt.Errorf("schema %d is not one that this npcnix reads (1 to %d)", h.Schema, schema)
-	}
-	if h.TransientError == "" {
-		h.TransientError = old.Hindered
-	}
-
-	return nil
-}
-
 // Read returns what the agent wrote last, and whether that agent still runs. Without a file the health
 // is zero. If the file cannot be read, running is right all the same.
 func Read(d config.Dir) (h Health, running bool, err error) {

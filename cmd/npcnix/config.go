@@ -17,7 +17,7 @@ func newConfigCommand(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Show or change the settings of this host",
-		Args:  cobra.NoArgs,
+		Args:  noSubcommand,
 		RunE:  func(*cobra.Command, []string) error { return runConfigShow(c, o) },
 	}
 	cmd.AddCommand(newConfigShowCommand(c), newConfigSetCommand(c))

@@ -43,7 +43,7 @@ npcnix-probe-*. The Terraform module gate gives none of these.
 Exit codes: 0 nothing is wrong (there may be unknowns; they are counted), 1 something is wrong, 2 wrong
 usage.`
 
-func doctorCommand(c *common) *cobra.Command {
+func newDoctorCommand(c *common) *cobra.Command {
 	var o doctor.Options
 	var asJSON bool
 	var current string

@@ -47,7 +47,7 @@ type agentStatus struct {
 	health.Health
 }
 
-func statusCommand(c *common) *cobra.Command {
+func newStatusCommand(c *common) *cobra.Command {
 	var asJSON bool
 	var h hostFlags
 	cmd := &cobra.Command{

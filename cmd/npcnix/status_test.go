@@ -67,8 +67,8 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 		{"stranded", func(s *hostStatus) { s.Activation = journal(activation.RollbackFailed) },
 			[]string{"activation:    could not go back to /nix/store/one: no space"}, nil},
 		{"booting", func(s *hostStatus) {
-			s.Activation, s.RebootDue, s.Agent.RebootAt = journal(activation.RebootPending), "the new system boots next", statusNow.Add(time.Hour)
-		}, []string{"activation:    /nix/store/two boots next: another init", "restart:       due: the new system boots next, planned in 1h 0m"}, nil},
+			s.Activation, s.RebootDue, s.Agent.RebootAt = journal(activation.RebootPending), "the new system becomes active with the next boot", statusNow.Add(time.Hour)
+		}, []string{"activation:    /nix/store/two boots next: another init", "reboot:        due: the new system becomes active with the next boot, planned in 1h 0m"}, nil},
 		{"a failed attempt", func(s *hostStatus) {
 			s.Failure, s.Wanted = &agent.Failure{Target: target, Attempts: 1, At: since, DelaySecs: 120, Error: "it does not build", Tail: []string{"one", "two"}}, "v2"
 		}, []string{
@@ -87,7 +87,7 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 		{"paused", func(s *hostStatus) { s.Paused = (*config.Pause)(nil).Extend(statusNow.Add(time.Hour), statusNow) },
 			[]string{"paused (until 2026-03-01T13:00:00Z)", "receiving:     no, as the host is paused: events stay in the queue"}, []string{"active"}},
 		{"not settled", func(s *hostStatus) { s.NeedsRepair = true },
-			[]string{"problem:       an activation could not be taken back: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`"}, nil},
+			[]string{"problem:       the rollback of an activation failed: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`"}, nil},
 		{"drifted", func(s *hostStatus) { s.Drifted, s.Running = true, "/nix/store/hand" },
 			[]string{"running:       /nix/store/hand", "drifted:       yes: /nix/store/one was applied, but something else runs"}, nil},
 		{"a queue that fails", func(s *hostStatus) {
@@ -97,12 +97,12 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 		{"store and record fail", func(s *hostStatus) {
 			s.Agent.Parts["store"], s.Agent.Parts["record"] = health.Part{Since: since, Error: "503"}, health.Part{Since: since, Error: "forbidden"}
 			s.Agent.TransientError = "503"
-		}, []string{"store:         fails, since 1m 30s: 503", "record:        fails, since 1m 30s: forbidden"}, []string{"hindered"}},
-		{"the machine cannot do the work", func(s *hostStatus) { s.Agent.TransientError = "the disk is full" }, []string{"hindered:      the disk is full"}, nil},
+		}, []string{"store:         fails, since 1m 30s: 503", "record:        fails, since 1m 30s: forbidden"}, []string{"error:"}},
+		{"the machine cannot do the work", func(s *hostStatus) { s.Agent.TransientError = "the disk is full" }, []string{"error:         the disk is full"}, nil},
 		{"the machine cannot do the work, before the store was asked", func(s *hostStatus) {
 			s.Agent.TransientError = "the disk is full"
 			delete(s.Agent.Parts, "store")
-		}, []string{"hindered:      the disk is full"}, nil},
+		}, []string{"error:         the disk is full"}, nil},
 		{"the agent has ended", func(s *hostStatus) { s.Agent.Running = false },
 			[]string{"agent:         does not run; what follows is from the last one. `systemctl start npcnix`, or `npcnix follow`, starts one", "last event:    1m 5s ago"},
 			[]string{"receiving", "next look"}},

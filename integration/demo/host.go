@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
@@ -41,7 +40,7 @@ func (h *host) configure(ctx context.Context, queueURL string) error {
 		}
 	}
 	for _, setting := range [][2]string{
-		{"remote", remote}, {"configuration", h.name}, {"queue-url", queueURL}, {"lease-secs", "2"},
+		{"remote", remote}, {"configuration", h.name}, {"queue-url", queueURL}, {"lease-secs", "2"}, {"retry-delays-secs", "[1, 1]"},
 	} {
 		cmd := exec.CommandContext(ctx, h.npcnix, "--data-dir", h.path("data"), "config", "set", setting[0], setting[1])
 		cmd.Env = h.env()
@@ -49,11 +48,7 @@ func (h *host) configure(ctx context.Context, queueURL string) error {
 			return fmt.Errorf("npcnix config set %s: %w\n%s", setting[0], err, out)
 		}
 	}
-	// "config set" cannot set a list: a user edits config.json.
-	return config.Dir(h.path("data")).UpdateConfig(ctx, func(c *config.Config) error {
-		c.RetryDelaysSecs = []int64{1, 1}
-		return nil
-	})
+	return nil
 }
 
 // start starts the agent. If the agent ends unasked, the play is cancelled.

@@ -10,38 +10,31 @@ import (
 const module = "github.com/npcnix/npcnix/"
 
 // mayImport is the import direction: cmd → {doctor, fleet} → agent → its islands → {events, store, nix}.
-// Leaves never import each other, islands never import agent, and nothing of nix imports either.
+// Leaves never import each other, and islands never import agent.
 var mayImport = map[string][]string{
-	"events": nil,
-	"store":  nil,
-
+	"events":         nil,
+	"store":          nil,
 	"nix":            {"nix/systemd"},
 	"nix/activation": {"nix", "nix/systemd", "nix/jsonfile"},
 	"nix/jsonfile":   nil,
 	"nix/systemd":    nil,
 	"nix/nixtest":    nil,
-
-	"agent": {
-		"agent/config", "agent/health", "agent/hook", "agent/inbox", "agent/reboot", "agent/record", "agent/verify", "agent/wait",
-		"events", "store", "nix", "nix/activation", "nix/jsonfile",
-	},
-	"agent/command":  {"nix"},
-	"agent/config":   {"events", "store", "nix/jsonfile", "nix/systemd"},
-	"agent/health":   {"agent/config", "agent/record", "agent/wait"},
-	"agent/hook":     {"agent/command", "agent/config", "agent/record", "store"},
-	"agent/hosttest": {"nix", "nix/activation"},
-	"agent/inbox":    {"agent/health", "agent/wait", "events"},
-	"agent/reboot":   {"agent/config"},
-	"agent/record":   {"agent/wait"},
-	"agent/verify":   {"agent/command", "agent/config", "agent/wait", "nix", "nix/activation"},
-	"agent/wait":     nil,
-
+	"agent": {"agent/config", "agent/health", "agent/hook", "agent/inbox", "agent/reboot", "agent/record", "agent/verify", "agent/wait",
+		"events", "store", "nix", "nix/activation", "nix/jsonfile"},
+	"agent/command":     {"nix"},
+	"agent/config":      {"events", "store", "nix/jsonfile", "nix/systemd"},
+	"agent/health":      {"agent/config", "agent/record", "agent/wait"},
+	"agent/hook":        {"agent/command", "agent/config", "agent/record", "store"},
+	"agent/hosttest":    {"nix", "nix/activation"},
+	"agent/inbox":       {"agent/health", "agent/wait", "events"},
+	"agent/reboot":      {"agent/config"},
+	"agent/record":      {"agent/wait"},
+	"agent/verify":      {"agent/command", "agent/config", "agent/wait", "nix", "nix/activation"},
+	"agent/wait":        nil,
 	"cmd/npcnix/fleet":  {"agent/record", "store"},
 	"cmd/npcnix/doctor": {"agent/config", "agent/health", "events", "store"},
-	"cmd/npcnix": {
-		"cmd/npcnix/doctor", "cmd/npcnix/fleet", "agent", "agent/config", "agent/health", "agent/record",
-		"events", "store", "nix", "nix/activation",
-	},
+	"cmd/npcnix": {"cmd/npcnix/doctor", "cmd/npcnix/fleet", "agent", "agent/config", "agent/health", "agent/record",
+		"events", "store", "nix", "nix/activation"},
 }
 
 func TestImports(t *testing.T) {

@@ -35,6 +35,7 @@ let
   entries = prefix: tree: lib.concatMapStringsSep "" (name:
     let option = tree.${name}; path = "${prefix}${name}"; in
     if !isOption option then entries "${path}." option
+    else if !(option.visible or true) then "" # an old name
     else entry path option + (if members option.type == null then "" else entries "${path}.*." (members option.type)))
     (builtins.attrNames tree);
 in

@@ -91,20 +91,21 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 // again.
 func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged bool, show func(rows, all []Row, now store.Version) error, warn func(string)) error {
 	shown := map[string]string{} // what was last shown of each host
-	failing := false
+	failing, seen := false, false
 	for {
 		all, now, err := r.Look(ctx)
 		rows := all
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err != nil && permanent(err):
+		case err != nil && permanent(err) && !seen: // what worked comes back
 			return err
 		case err != nil:
 			if !failing {
 				warn("the fleet cannot be seen, trying again: " + err.Error())
 			}
 		default:
+			seen = true
 			if onlyChanged {
 				rows = slices.DeleteFunc(slices.Clone(all), func(row Row) bool {
 					is := row.news()

@@ -55,7 +55,7 @@ func (r *records) refresh(ctx context.Context, hosts map[string]bool) error {
 		}
 		listed[info.Host] = true
 		have, known := r.known[info.Host]
-		if !known || have.info.ETag != info.ETag {
+		if !known || have.info.ETag != info.ETag || info.ETag == "" { // without one a change does not show
 			changed = append(changed, info)
 		} else {
 			have.info = info // it may have been written anew with the same content

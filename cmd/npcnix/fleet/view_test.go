@@ -184,3 +184,25 @@ func TestLatencyIsTheNearestRank(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 }
+
+func TestStepSummaryIsNeverLongerThanGitHubTakes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "summary.md")
+	if err := os.WriteFile(path, []byte(strings.Repeat("x", 600<<10)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var r Result
+	for i := range shownHosts {
+		record := &agent.Record{Error: "boom"}
+		for range shownHosts {
+			record.LogTail = append(record.LogTail, strings.Repeat("é", 16<<10))
+		}
+		r.Hosts = append(r.Hosts, Host{Name: fmt.Sprint("web", i), State: "failed", Verdict: Failed, Record: record})
+	}
+	for range 3 {
+		(&StepSummary{Path: path, Warn: func(msg string) { t.Error(msg) }}).End(r)
+	}
+	page, err := os.ReadFile(path)
+	if err != nil || len(page) > 1<<20 || !strings.Contains(string(page), "web0") || !strings.Contains(string(page), "too long for this page") || !strings.HasSuffix(string(page), "\n") {
+		t.Errorf("%d bytes, %v", len(page), err)
+	}
+}
