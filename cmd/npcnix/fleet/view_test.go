@@ -192,7 +192,7 @@ func TestStepSummaryIsNeverLongerThanGitHubTakes(t *testing.T) {
 	}
 	var r Result
 	for i := range shownHosts {
-		record := &agent.Record{Error: "boom"}
+		record := &record.Record{Error: "boom"}
 		for range shownHosts {
 			record.LogTail = append(record.LogTail, strings.Repeat("é", 16<<10))
 		}
