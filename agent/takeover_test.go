@@ -189,7 +189,7 @@ func TestTheMemoryOfAnOlderNpcnixIsWrittenInTheNewWords(t *testing.T) {
 			if got := member(t, data, "schema"); got != "2" {
 				t.Errorf("schema %s", got)
 			}
-			for _, old := range []string{"unsettled", "intent.stage", "restarted_for"} {
+			for _, old := range []string{"unsettled", "intent.stage", "restarted_for"} { // old form
 				if got := member(t, data, old); got != "" {
 					t.Errorf("%s is left: %s", old, got)
 				}

@@ -54,8 +54,8 @@ func TestVerification(t *testing.T) {
 			{"units cannot be looked at for a while", time.Minute, 0, 20 * time.Second, nil, ""},
 			{"nor ever", time.Minute, 0, time.Hour, nil, "units could not be looked at: cannot fork"},
 			{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []activation.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
-			{"there is no time for units to settle", 3 * time.Second, 0, 0, nil, "units did not settle in the time for verification: make verify_timeout_secs larger"},
-			{"nor for those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time for verification; failed that ran before: web.service"},
+			{"units change until the time is up", 3 * time.Second, 0, 0, nil, "units did not settle in the time for verification: make verify_timeout_secs larger"},
+			{"so do those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time for verification; failed that ran before: web.service"},
 		} {
 			inBubble(t, c.name, func(t *testing.T) {
 				u := &unsure{&fakeHost{trace: &trace{}, running: "/s"}, &fakeMachine{trace: &trace{}, failing: c.failing}, c.current, c.units, time.Now()}

@@ -59,8 +59,8 @@ func Test(t *testing.T, make func(t *testing.T) Rig) {
 		{"a build returns the configuration's system, and changes nothing", building},
 		{"a build that fails says so, and blames the flake", buildFails},
 		{"a build ends with its context", buildEnds},
-		{"a verified system runs, and boots next", verified},
-		{"the new system runs while it is verified, and does not boot yet", whileVerified},
+		{"a verified system runs, and is the boot default", verified},
+		{"the new system runs while it is verified, and is not the boot default yet", whileVerified},
 		{"a system that fails verification is rolled back", verificationFails},
 		{"a system whose switch fails is rolled back", switchFails},
 		{"a verification that takes too long is a failed one", verificationHangs},
@@ -69,7 +69,7 @@ func Test(t *testing.T, make func(t *testing.T) Rig) {
 		{"a rolled back activation is known to the next process", knownBack},
 		{"without an activation there is nothing to resume or abandon", nothing},
 		{"a system that cannot be switched to waits for a reboot", reboot},
-		{"an abandoned system does not boot", abandoned},
+		{"an abandoned system is not the boot default", abandoned},
 		{"an activation abandons a system that waits for a reboot", superseded},
 		{"nothing begins once the context has ended", ended},
 	} {
@@ -133,7 +133,7 @@ func whileVerified(s subject) {
 		if current, err := s.Current(ctx); err != nil || current != two {
 			s.Errorf("%v runs, %v; want %v", current, err, two)
 		}
-		s.wantNot(two) // as it does not boot
+		s.wantNot(two) // as it is not the boot default
 		return nil
 	}})
 	if err != nil || calls != 1 {
@@ -343,7 +343,7 @@ func (s subject) refuse() activation.Request {
 	}}
 }
 
-// wantRuns checks that a system runs and boots next; the zero one, that none runs.
+// wantRuns checks that a system runs and is the boot default; the zero one, that none runs.
 func (s subject) wantRuns(want nix.System) {
 	s.Helper()
 	if got, err := s.Current(s.Context()); err != nil || got != want {
@@ -353,19 +353,19 @@ func (s subject) wantRuns(want nix.System) {
 		return
 	}
 	if runs, err := s.Runs(s.Context(), want); err != nil || !runs {
-		s.Errorf("%v does not run and boot, %v", want, err)
+		s.Errorf("%v does not run, or is not the boot default: %v", want, err)
 	}
 }
 
-// wantNot checks that a system does not run, or does not boot next.
+// wantNot checks that a system does not run, or is not the boot default.
 func (s subject) wantNot(system nix.System) {
 	s.Helper()
 	if runs, err := s.Runs(s.Context(), system); err != nil || runs {
-		s.Errorf("%v runs and boots: %v, %v", system, runs, err)
+		s.Errorf("%v runs and is the boot default: %v, %v", system, runs, err)
 	}
 }
 
-// wantBack checks that an activation was rolled back because of its system, and what runs and boots now.
+// wantBack checks that an activation was rolled back because of its system, and what runs and is the boot default now.
 func (s subject) wantBack(err error, id string, from, to nix.System, reason string) {
 	s.Helper()
 	var back *activation.Error
