@@ -47,7 +47,7 @@ func downInTheMiddle(t *testing.T) {
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			g := newGuarded(t, nspawn.Options{}, map[string]any{"confirm_timeout_secs": 900})
+			g := newGuarded(t, nspawn.Options{}, map[string]any{"verify_timeout_secs": 900})
 			for _, c := range []struct {
 				at       activation.Phase
 				system   nspawn.System
@@ -84,7 +84,7 @@ func downInARollback(t *testing.T) {
 			g.publish(old).want(record.Applied)
 			g.m.Must("rm", "-f", onceMark)
 			p := g.publish(nspawn.System{Version: "bad", After: "echo bad luck; exit 1"})
-			g.m.Await("the way back", func() bool { return g.m.Exists(onceMark) })
+			g.m.Await("the rollback", func() bool { return g.m.Exists(onceMark) })
 			l.down(g)
 			p.want(record.RolledBack, "bad luck")
 			p.activated(1)
@@ -151,13 +151,13 @@ func bootedSystemFails(t *testing.T) {
 		says  string
 	}{
 		"no network":     {map[string]string{"firewall.service": nspawn.NetworkCut}, "the store cannot be reached"},
-		"a broken agent": {map[string]string{"npcnix.service": agentUnit("/bin/false")}, "not confirmed within"},
+		"a broken agent": {map[string]string{"npcnix.service": agentUnit("/bin/false")}, "not verified within"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, nil)
 			g.publish(dbus("daemon", "dbus")).want(record.Applied)
-			g.set(map[string]any{"confirm_timeout_secs": 4})
+			g.set(map[string]any{"verify_timeout_secs": 4})
 			next := dbus("broker", "broker")
 			next.Units = c.units
 			p := g.publish(next)
@@ -176,7 +176,7 @@ func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.publish(dbus("daemon", "dbus")).want(record.Applied)
-	g.set(map[string]any{"checks": []config.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "confirm_timeout_secs": 10})
+	g.set(map[string]any{"checks": []config.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "verify_timeout_secs": 10})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback.timer npcnix-rollback.service\n[Install]", 1)}
 	p := g.publish(next)
@@ -192,14 +192,14 @@ func notForEver(t *testing.T) {
 	old := dbus("daemon", "dbus")
 	old.Bootloader = "[ ! -e /var/lib/machine/stuck ] || mkdir -p /boot/default.new\n" // so that /boot/default stays
 	g.publish(old).want(record.Applied)
-	g.set(map[string]any{"confirm_timeout_secs": 4})
+	g.set(map[string]any{"verify_timeout_secs": 4})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"firewall.service": nspawn.NetworkCut}
 	p := g.publish(next)
 	p.booting()
 	g.m.Must("touch", "/var/lib/machine/stuck")
 	g.m.Reboot()
-	g.m.Await("the end of the way back", func() bool { return g.activation().Phase == activation.RollbackFailed })
+	g.m.Await("the end of the rollback", func() bool { return g.activation().Phase == activation.RollbackFailed })
 	if a := g.activation(); !strings.Contains(a.RollbackError, "after all attempts") || a.RollbackTries < 3 {
 		t.Errorf("%+v", a)
 	}
@@ -207,7 +207,7 @@ func notForEver(t *testing.T) {
 		t.Errorf("booted %d times, want 5: at first, into the new system, and three times to go back", boots)
 	}
 	g.m.Must("rm", "-rf", "/var/lib/machine/stuck", "/boot/default.new", nspawn.NetworkDown)
-	if r := p.final(); r.Status != record.Rejected || !strings.Contains(r.Error, "the way back to the previous system failed") {
+	if r := p.final(); r.Status != record.Rejected || !strings.Contains(r.Error, "the rollback to the previous system failed") {
 		t.Errorf("record: %+v", r)
 	}
 }

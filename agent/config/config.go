@@ -21,8 +21,11 @@ import (
 // A zero field is not set. [Settings] has the defaults, and methods such as [Config.Lease] the values
 // in force.
 type Config struct {
-	Remote        string `json:"remote,omitempty"`
-	RemoteRegion  string `json:"remote_region,omitempty"`
+	Remote       string `json:"remote,omitempty"`
+	RemoteRegion string `json:"remote_region,omitempty"`
+	// RemoteCredentialsFile is the path of a file, and no secret itself.
+	RemoteCredentialsFile string `json:"remote_credentials_file,omitempty"`
+
 	Configuration string `json:"configuration,omitempty"`
 
 	// What the Rust npcnix remembered of its last reconfiguration. Read once, to take a host over

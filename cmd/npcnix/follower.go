@@ -75,7 +75,7 @@ func (f *follower) run(ctx context.Context) error {
 			closeWatch()
 		} else if !first {
 			// The operator changed config.json to something unusable. Stay, so that
-			// mending it is enough.
+			// fixing it is enough.
 			if said := err.Error(); said != unusable {
 				unusable = said
 				f.log.Error("config.json cannot be used; waiting for it to change", "error", err)
@@ -93,7 +93,7 @@ func (f *follower) run(ctx context.Context) error {
 		if !errors.Is(err, agent.ErrReconnect) {
 			return err
 		}
-		f.log.Info("remote or queue changed; connecting anew")
+		f.log.Info("remote or queue changed; connecting again")
 	}
 }
 
@@ -116,7 +116,9 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 			return nil, nil, fmt.Errorf("find out the host name: %w; give --host", err)
 		}
 	}
-	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, Warn: func(msg string) { f.log.Warn(msg) }})
+	remote, err := store.Open(ctx, conf.Remote, store.Options{
+		Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile, Warn: f.warn,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -166,10 +168,10 @@ type unrecorded struct{ *store.Remote }
 
 func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil }
 
-// reach connects anew to the store and, if asked to, to the queue: with new credentials, names and
-// connections, as one that was made before proves nothing about the system that runs now.
+// reach connects to the store and, if asked to, to the queue, with new credentials, names and connections:
+// one that was made before the switch says nothing about the system that runs now.
 func reach(ctx context.Context, conf config.Config, queue bool) error {
-	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion})
+	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile})
 	if err == nil {
 		_, err = remote.Latest(ctx, store.Version{})
 	}
