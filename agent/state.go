@@ -65,11 +65,12 @@ type Applied struct {
 	Target
 	System   string    `json:"system"`
 	Previous string    `json:"previous_system,omitempty"` // that ran before
-	At       time.Time `json:"at"`
+	At       time.Time `json:"at,omitzero"`
 	// How it came about, for the record.
 	Trigger record.Trigger `json:"trigger,omitempty"`
 	Attempt int            `json:"attempt,omitempty"`
 	Times   record.Times   `json:"times,omitzero"`
+	Warning string         `json:"warning,omitempty"` // what is worth telling of it, though it is verified
 }
 
 // Intent is the work in progress, written before it starts.
@@ -79,7 +80,7 @@ type Intent struct {
 	Status  record.Status `json:"status"`
 	Attempt int           `json:"attempt"`          // from 1
 	System  string        `json:"system,omitempty"` // once built
-	Since   time.Time     `json:"since"`
+	Since   time.Time     `json:"since,omitzero"`
 	// Activation is the id of this attempt, and of its activation once there is one.
 	Activation string         `json:"activation,omitempty"`
 	Trigger    record.Trigger `json:"trigger,omitempty"`
@@ -93,7 +94,7 @@ type Failure struct {
 	Attempts   int       `json:"attempts"`
 	Rejected   bool      `json:"rejected,omitempty"`
 	RolledBack bool      `json:"rolled_back,omitempty"`
-	At         time.Time `json:"at"`
+	At         time.Time `json:"at,omitzero"`
 	DelaySecs  float64   `json:"delay_secs,omitempty"` // from At to the next attempt
 	Error      string    `json:"error"`
 	Tail       []string  `json:"log_tail,omitempty"`

@@ -26,6 +26,7 @@ var update = flag.Bool("update", false, "write docs/options.md and the vendorHas
 const everything = `
 	remote = "s3://my-fleet/npcnix/remotes/dev.npcnix";
 	remoteRegion = "eu-central-1";
+	remoteCredentialsFile = "/run/secrets/npcnix-remote";
 	configuration = "web1";
 	queueUrl = "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1";
 	host = "web1.example";
@@ -56,6 +57,7 @@ const everything = `
 const everythingJSON = `{
 	"remote": "s3://my-fleet/npcnix/remotes/dev.npcnix",
 	"remote_region": "eu-central-1",
+	"remote_credentials_file": "/run/secrets/npcnix-remote",
 	"configuration": "web1",
 	"queue_url": "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1",
 	"host": "web1.example",
