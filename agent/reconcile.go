@@ -39,6 +39,7 @@ type round struct {
 	target  Target
 	attempt int
 	times   record.Times
+	warning string // what is worth telling of the activated system
 }
 
 // move makes s the round's state.

@@ -59,7 +59,7 @@ type Config struct {
 	RebootWindow      string   `json:"reboot_window,omitempty"`
 
 	// RetryToken changes with each `npcnix retry`: a failure or rejection noted under another token no
-	// longer counts. A token and not a time, so that no clock can undo it.
+	// longer counts. A token and not a time, so that no clock can revert it.
 	RetryToken string `json:"retry_token,omitempty"`
 
 	rest  jsonfile.Unknown
@@ -228,9 +228,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	// Verification lasts at least as long as units are watched, so every version would be rolled back.
-	if settle, verify := c.Settle(), c.VerifyTimeout(); settle >= verify {
+	if watched, verify := c.SettleTime(), c.VerifyTimeout(); watched >= verify {
 		return fmt.Errorf("settle_secs is %d, but verification can take only %d seconds: make settle_secs smaller, or verify_timeout_secs larger",
-			int64(settle.Seconds()), int64(verify.Seconds()))
+			int64(watched.Seconds()), int64(verify.Seconds()))
 	}
 	delays := must("retry_delays_secs")
 	for _, secs := range c.RetryDelaysSecs {

@@ -70,12 +70,12 @@ var Settings = []Setting{
 		More: "Otherwise it is reported as drifted, and left alone until the next publish.",
 	},
 	{
-		Name: "switch_timeout_secs", Kind: Integer, Default: int64(900), Min: 1, Max: aYear, Old: []string{"activation_timeout_secs"},
+		Name: "switch_timeout_secs", Kind: Integer, Default: int64(900), Min: 1, Max: aYear, Old: []string{"activation_timeout_secs"}, // old form
 		Text: "Seconds that a switch can take.",
 		More: "A longer switch is killed and rolled back.",
 	},
 	{
-		Name: "verify_timeout_secs", Kind: Integer, Default: int64(300), Min: 1, Max: aYear, Old: []string{"confirm_timeout_secs"},
+		Name: "verify_timeout_secs", Kind: Integer, Default: int64(300), Min: 1, Max: aYear, Old: []string{"confirm_timeout_secs"}, // old form
 		Text: "Seconds that a new system has to pass verification.",
 		More: "Otherwise it is rolled back.",
 	},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
@@ -18,9 +19,9 @@ const unitLook = time.Second
 // A unit that is restarted again and again has until ctx ends to stay up for as long.
 func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 	if v.Units == nil || len(j.Ran) == 0 {
-		return nil // there is no systemd, or the units were those of another boot
+		return nil // there is no systemd
 	}
-	settled := time.NewTimer(v.Config.Settle())
+	settled := time.NewTimer(v.Config.SettleTime())
 	defer settled.Stop()
 	tick := time.NewTicker(unitLook)
 	defer tick.Stop()
@@ -31,7 +32,7 @@ func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
 		if seen.add(ctx, now, err) {
 			over = false
-			settled.Reset(v.Config.Settle())
+			settled.Reset(v.Config.SettleTime())
 		}
 		if err == nil && over {
 			return v.verdict(now)
@@ -45,6 +46,20 @@ func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 			return seen.timeUp()
 		}
 	}
+}
+
+// Warning says which units fail that did not run before the switch, and whether NixOS found any; "" where
+// there are none.
+func Warning(ctx context.Context, units Units, c config.Config, j activation.Journal) string {
+	now, err := units.NewlyFailing(ctx, j, c.ExemptUnits)
+	switch {
+	case err == nil && len(now.New) > 0:
+		return "units fail that did not run before: " + strings.Join(now.New, " ")
+	case j.UnitsFailed():
+		return "switch-to-configuration reported failed units"
+	}
+
+	return ""
 }
 
 // verdict is what the units say at the end of the settling time.

@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"agent/wait":        nil,
 	"cmd/npcnix/fleet":  {"agent/record", "store"},
 	"cmd/npcnix/doctor": {"agent/config", "agent/health", "events", "store"},
-	"cmd/npcnix": {"cmd/npcnix/doctor", "cmd/npcnix/fleet", "agent", "agent/config", "agent/health", "agent/record",
+	"cmd/npcnix": {"cmd/npcnix/doctor", "cmd/npcnix/fleet", "agent", "agent/config", "agent/health", "agent/inbox", "agent/record",
 		"events", "store", "nix", "nix/activation"},
 }
 
