@@ -43,7 +43,7 @@ func TestReboot(t *testing.T) {
 
 func downInTheMiddle(t *testing.T) {
 	t.Parallel()
-	proof := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
+	slow := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
@@ -55,7 +55,7 @@ func downInTheMiddle(t *testing.T) {
 			}{
 				{activation.Switching, nspawn.System{Version: "switch", After: once}, nil},
 				{activation.Switching, nspawn.System{Version: "early-switch", Before: once}, nil},
-				{activation.Verifying, nspawn.System{Version: "proof"}, proof},
+				{activation.Verifying, nspawn.System{Version: "verification"}, slow},
 				{activation.Committing, nspawn.System{Version: "commit", Bootloader: once}, nil},
 			} {
 				g.m.Must("rm", "-f", onceMark)
@@ -98,7 +98,7 @@ func dbus(version, kind string) nspawn.System {
 	return nspawn.System{Version: version, Inhibitors: map[string]string{"dbus-implementation": kind}}
 }
 
-// booting waits until the version is to be booted next, and the record says so.
+// booting waits until the version is pending a reboot, and the record says so.
 func (p published) booting() {
 	p.t.Helper()
 	p.m.Await("a record that says that a reboot is due", func() bool {
@@ -109,7 +109,7 @@ func (p published) booting() {
 		p.t.Errorf("%s runs", p.m.Version())
 	}
 	if to := p.m.Link(nspawn.BootDefault); p.m.Link(nspawn.Profile) != to || to == p.m.Link(nspawn.CurrentSystem) {
-		p.t.Errorf("%s boots next", to)
+		p.t.Errorf("the boot default is %s", to)
 	}
 	p.activated(0)
 }
@@ -171,7 +171,7 @@ func bootedSystemFails(t *testing.T) {
 	}
 }
 
-// What npcnix-rearm has armed is lost: the agent sees to it before it has the system prove itself.
+// What npcnix-rearm has armed is lost: the agent starts it before it verifies the system.
 func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
