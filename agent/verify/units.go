@@ -19,7 +19,7 @@ const unitLook = time.Second
 // A unit that is restarted again and again has until ctx ends to stay up for as long.
 func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 	if v.Units == nil || len(j.Ran) == 0 {
-		return nil // there is no systemd, or the units were those of another boot
+		return nil // there is no systemd
 	}
 	watched := time.NewTimer(v.Config.SettleTime())
 	defer watched.Stop()
