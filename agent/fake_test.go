@@ -84,6 +84,9 @@ type fakeStore struct {
 	fetchErr  error
 	recordErr error
 	records   []record.Record
+
+	announced   string // of the last look
+	announcedAt time.Time
 }
 
 func (s *fakeStore) set(f func(*fakeStore)) {
@@ -97,6 +100,11 @@ func (s *fakeStore) Latest(ctx context.Context, have store.Version) (store.Versi
 	defer s.mu.Unlock()
 	s.add("latest %s", s.etag)
 	return store.Version{ETag: s.etag}, s.latestErr
+}
+
+func (s *fakeStore) LatestAnnounced(ctx context.Context, have store.Version, etag string, at time.Time) (store.Version, error) {
+	s.set(func(s *fakeStore) { s.announced, s.announcedAt = etag, at })
+	return s.Latest(ctx, have)
 }
 
 func (s *fakeStore) Fetch(ctx context.Context, v store.Version, dir string) error {
@@ -174,8 +182,8 @@ func (h *fakeHost) Build(ctx context.Context, dir, configuration string) (nix.Sy
 	return nix.System{Path: system}, nil
 }
 
-// Activate has the activation verified as nix.Host does, and takes it back where activate or the
-// proof fails.
+// Activate has the activation verified as nix.Host does, and rolls it back if activate or the
+// verification fails.
 func (h *fakeHost) Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error) {
 	h.add("activate %s", s.Path)
 	h.mu.Lock()
@@ -199,7 +207,7 @@ func (h *fakeHost) Activate(ctx context.Context, s nix.System, o activation.Requ
 	return h.finish(ctx, o)
 }
 
-// finish has the new system prove itself.
+// finish has the new system verified.
 func (h *fakeHost) finish(ctx context.Context, o activation.Request) (activation.Journal, error) {
 	if ctx.Err() != nil {
 		return *h.left, ctx.Err()
@@ -219,7 +227,7 @@ func (h *fakeHost) finish(ctx context.Context, o activation.Request) (activation
 	return h.end(err)
 }
 
-// end settles the activation.
+// end ends the activation.
 func (h *fakeHost) end(err error) (activation.Journal, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -241,7 +249,7 @@ func (h *fakeHost) Abandon(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.left != nil && h.left.Phase == activation.RebootPending {
-		h.add("take back %s", h.left.System)
+		h.add("abandon %s", h.left.System)
 		h.left.Phase, h.left.Cause = activation.RolledBack, activation.CauseSuperseded
 	}
 	return nil

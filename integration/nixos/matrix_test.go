@@ -139,7 +139,7 @@ func (h *Host) stand(module string) {
 // stands checks that the host runs a version and boots it, and that nothing is under way or left of it.
 func (h *Host) stands(version string) {
 	h.t.Helper()
-	h.Await("the end of the activation", h.Settled)
+	h.Await("the end of the activation", h.Ended)
 	if got := h.Profiled(); got != version {
 		h.t.Errorf("the profile has %s, want %s", got, version)
 	}
