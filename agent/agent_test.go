@@ -303,6 +303,25 @@ func TestABurstOfAThousandMessagesCostsAtMostTwoReconciles(t *testing.T) {
 	})
 }
 
+// The newest notice of a burst says which version a cache may still hide.
+func TestTheStoreIsAskedForTheVersionThatWasAnnouncedLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		now := time.Now()
+		first, last := message("1"), message("2")
+		first.Notices[0].ETag, first.Notices[0].At = "older", now.Add(-time.Minute)
+		last.Notices[0].ETag, last.Notices[0].At = "newest", now
+		r.queue.in <- []events.Delivery{last, first}
+		synctest.Wait()
+		r.end()
+		if r.store.announced != "newest" || !r.store.announcedAt.Equal(now) {
+			t.Errorf("announced was %s at %s", r.store.announced, r.store.announcedAt)
+		}
+	})
+}
+
 func TestABurstThatTricklesInCostsOneLookASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)

@@ -84,6 +84,9 @@ type fakeStore struct {
 	fetchErr  error
 	recordErr error
 	records   []record.Record
+
+	announced   string // of the last look
+	announcedAt time.Time
 }
 
 func (s *fakeStore) set(f func(*fakeStore)) {
@@ -97,6 +100,11 @@ func (s *fakeStore) Latest(ctx context.Context, have store.Version) (store.Versi
 	defer s.mu.Unlock()
 	s.add("latest %s", s.etag)
 	return store.Version{ETag: s.etag}, s.latestErr
+}
+
+func (s *fakeStore) LatestAnnounced(ctx context.Context, have store.Version, etag string, at time.Time) (store.Version, error) {
+	s.set(func(s *fakeStore) { s.announced, s.announcedAt = etag, at })
+	return s.Latest(ctx, have)
 }
 
 func (s *fakeStore) Fetch(ctx context.Context, v store.Version, dir string) error {
