@@ -14,6 +14,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 const bootScript = "../terraform/install/boot.sh"
@@ -176,7 +177,7 @@ func TestBootGoesByWhatWasApplied(t *testing.T) {
 	}
 	applied := agent.State{Schema: 1, Applied: &agent.Applied{Target: target}}
 	failed := agent.State{Schema: 1, Failure: &agent.Failure{Target: target, Error: `said "applied": { }`}}
-	begun := agent.State{Schema: 1, Intent: &agent.Intent{Target: target, Stage: agent.StageActivating}}
+	begun := agent.State{Schema: 1, Intent: &agent.Intent{Target: target, Status: record.Activating}}
 	rust := config.Default()
 	rust.LastETag = `"abc"`
 	for _, c := range []struct {

@@ -3,8 +3,10 @@
 #   deps.sh nix      nix itself, from Debian's nix-bin
 #   deps.sh next     a newer nix beside it, into .cache (see nix-next.sh)
 #   deps.sh moto     moto_server and the AWS CLI, into a virtual environment in .cache
+#   deps.sh versity  versitygw, an S3 server, built into .cache
 #   deps.sh tools    tar and zstd, which pack and unpack are compared with; shellcheck
 #   deps.sh tofu     OpenTofu, which the Terraform modules are tested with too, into .cache: it is built from source
+#   deps.sh nixos    for make nixos alone: what NixOS's parts have as source only (see nixos-switch-2024.sh); needs cargo
 #   deps.sh machine  the roots of the Debian machines that tests boot, into .cache (see machine-root.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -48,6 +50,14 @@ machine() {
   ./integration/machine-root.sh
 }
 
+nixos() {
+  if have cargo || [ -n "${NPCNIX_REQUIRE_ALL:-}" ]; then
+    ./integration/nixos-switch-2024.sh
+  else
+    echo "no Rust switch-to-configuration of 2024: there is no cargo" >&2
+  fi
+}
+
 moto() {
   venv=.cache/moto
   if ! have "${NPCNIX_MOTO_SERVER:-moto_server}" && [ ! -x "$venv/bin/moto_server" ]; then
@@ -75,6 +85,18 @@ tofu() {
   rm -rf "$build"
 }
 
+# versity builds one version, which is pinned: what the tests say of it is about that one.
+versity() {
+  version=v1.8.0
+  dir=.cache/versitygw
+  if [ "$(cat "$dir/version" 2>/dev/null)" != "$version" ]; then
+    echo "building versitygw $version into $dir" >&2
+    mkdir -p "$dir"
+    GOBIN=$PWD/$dir GOFLAGS=-trimpath CGO_ENABLED=0 go install "github.com/versity/versitygw/cmd/versitygw@$version"
+    echo "$version" >"$dir/version"
+  fi
+}
+
 venv_install() {
   echo "installing $1 into $venv" >&2
   [ -x "$venv/bin/pip" ] || python3 -m venv "$venv" || { apt python3-venv && python3 -m venv "$venv"; }
@@ -83,8 +105,8 @@ venv_install() {
 
 for part in "${@:-all}"; do
   case $part in
-    all) nix; tools; moto; tofu; next; machine ;;
-    nix | tools | moto | tofu | next | machine) "$part" ;;
+    all) nix; tools; moto; versity; tofu; next; machine ;;
+    nix | tools | moto | versity | tofu | next | nixos | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac
 done

@@ -7,7 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
 	"github.com/npcnix/npcnix/nix/nixtest"
@@ -61,12 +61,12 @@ func endToEnd(t *testing.T, endpoint string) {
 
 	step("a publish reconfigures the host and is acknowledged", func() {
 		h.start()
-		h.await("the agent polls and finds nothing published", func() bool { return h.log.count("store cannot be read") > 0 })
+		h.await("the agent polls and finds nothing published", func() bool { return h.log.count("cannot read the store") > 0 })
 		etag := h.publish(nixtest.System{Version: "one"})
 		h.await("the marker of the new system's switch-to-configuration", func() bool { return h.marker() == "one" })
 		h.await("the profile's new generation", func() bool { return h.generation() == 1 })
 		h.await("the message deleted", empty)
-		h.await("the record", func() bool { return h.record().State == agent.StateApplied })
+		h.await("the record", func() bool { return h.record().Status == record.Applied })
 		r := h.record()
 		if r.Version.ETag != etag || r.Host != "web1" || r.System != h.state().Applied.System || r.Times.Published.IsZero() {
 			t.Errorf("record: %+v", r)
@@ -77,15 +77,15 @@ func endToEnd(t *testing.T, endpoint string) {
 		h.publish(nixtest.System{Version: "two"})
 		h.await("the new system", func() bool { return h.marker() == "two" && h.generation() == 2 })
 		h.await("the message deleted", empty)
-		if r := h.record(); r.Trigger != agent.TriggerEvent || r.PreviousSystem == "" {
+		if r := h.record(); r.Trigger != record.Event || r.PreviousSystem == "" {
 			t.Errorf("record: %+v", r)
 		}
 	})
 
 	step("an unchanged re-publish activates nothing and is acknowledged", func() {
-		was, seen := h.switches(), h.log.count("trigger=event")
+		was, seen := h.switches(), h.byEvent()
 		h.publish(nixtest.System{Version: "two"})
-		h.await("the event reconciled", func() bool { return h.log.count("trigger=event") == seen+1 })
+		h.await("the event reconciled", func() bool { return h.byEvent() == seen+1 })
 		h.await("the message deleted", empty)
 		if h.switches() != was || h.generation() != 2 {
 			t.Errorf("%d switches, before %d; generation %d", h.switches(), was, h.generation())
@@ -93,14 +93,14 @@ func endToEnd(t *testing.T, endpoint string) {
 	})
 
 	step("a put to another key wakes nothing", func() {
-		seen := h.log.count("trigger=event")
+		seen := h.byEvent()
 		h.pack(nixtest.System{Version: "other"})
 		w.copy(h.path("flake.npcnix"), "s3://"+bucket+"/npcnix/remotes/other.npcnix")
 		// One that is for the host comes after it: had the other woken it, that would have been before.
 		h.publish(nixtest.System{Version: "three"})
 		h.await("the new system", func() bool { return h.marker() == "three" })
 		h.await("the message deleted", empty)
-		if now := h.log.count("trigger=event"); now != seen+1 {
+		if now := h.byEvent(); now != seen+1 {
 			t.Errorf("%d reconciles by events, want 1", now-seen)
 		}
 	})
@@ -110,8 +110,8 @@ func endToEnd(t *testing.T, endpoint string) {
 		h.publish(nixtest.System{Version: "four"})
 		h.run(append(h.flags(), "config", "set", "poll-interval-secs", "2")...)
 		h.await("the new system", func() bool { return h.marker() == "four" })
-		h.await("the record", func() bool { return h.record().Version.ETag == w.etag() && h.record().State == agent.StateApplied })
-		if r := h.record(); r.Trigger == agent.TriggerEvent {
+		h.await("the record", func() bool { return h.record().Version.ETag == w.etag() && h.record().Status == record.Applied })
+		if r := h.record(); r.Trigger == record.Event {
 			t.Errorf("record: %+v", r)
 		}
 		h.run(append(h.flags(), "config", "set", "poll-interval-secs", "600")...)
@@ -122,18 +122,18 @@ func endToEnd(t *testing.T, endpoint string) {
 		h.configure(map[string]any{"min_sleep_secs": 1, "max_sleep_secs": 2})
 		_, err := w.sqs.DeleteQueue(t.Context(), &sqs.DeleteQueueInput{QueueUrl: &queue})
 		w.must(err)
-		h.await("degraded", func() bool { return h.log.count("the queue cannot be received from") > 0 })
+		h.await("degraded", func() bool { return h.log.count("cannot receive from the queue") > 0 })
 		h.publish(nixtest.System{Version: "five"})
 		h.await("the new system, by polling", func() bool { return h.marker() == "five" })
 		again, _ := w.queue("npcnix-web1", 6)
 		if again != queue {
 			t.Fatalf("the queue has another URL now: %s", again)
 		}
-		h.await("healed", func() bool { return h.log.count("received from again") == 1 })
-		seen := h.log.count("trigger=event")
+		h.await("healed", func() bool { return h.log.count("receiving from the queue again") == 1 })
+		seen := h.byEvent()
 		h.publish(nixtest.System{Version: "six"})
 		h.await("the new system, by its event", func() bool {
-			return h.marker() == "six" && h.log.count("trigger=event") > seen
+			return h.marker() == "six" && h.byEvent() > seen
 		})
 		h.await("the message deleted", empty)
 	})
@@ -142,7 +142,7 @@ func endToEnd(t *testing.T, endpoint string) {
 		h.configure(map[string]any{"retry_delays_secs": []int{1, 1, 1}})
 		generation, switches, system := h.generation(), h.switches(), h.state().Applied.System
 		etag := h.publish(nixtest.System{Version: "broken", BuildFails: true})
-		h.await("rejected", func() bool { return h.record().State == agent.StateRejected })
+		h.await("rejected", func() bool { return h.record().Status == record.Rejected })
 		r := h.record()
 		if r.Attempt != 4 || r.Version.ETag != etag || r.System != system || !strings.Contains(r.Error+strings.Join(r.LogTail, " "), "broken does not build") {
 			t.Errorf("record: %+v", r)
@@ -154,8 +154,8 @@ func endToEnd(t *testing.T, endpoint string) {
 		if h.marker() != "six" || h.generation() != generation || h.switches() != switches {
 			t.Errorf("the host does not stay as it was: %s, generation %d", h.marker(), h.generation())
 		}
-		h.publish(nixtest.System{Version: "mended"})
-		h.await("the mended system", func() bool { return h.marker() == "mended" })
+		h.publish(nixtest.System{Version: "fixed"})
+		h.await("the fixed system", func() bool { return h.marker() == "fixed" })
 		h.await("the message deleted", empty)
 	})
 
@@ -183,7 +183,7 @@ func endToEnd(t *testing.T, endpoint string) {
 	})
 
 	// Through all of this, each fault was said once.
-	for _, sentence := range []string{`WARN msg="the queue cannot be received from`, `ERROR msg="rejected; waiting`} {
+	for _, sentence := range []string{`WARN msg="cannot receive from the queue`, `ERROR msg="rejected; waiting`} {
 		if n := h.log.count(sentence); n != 1 {
 			t.Errorf("%q was logged %d times", sentence, n)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
@@ -142,10 +144,15 @@ func (h *host) generation() int {
 	return n
 }
 
+// byEvent counts the reconciles that an event began, by what the log says at the end of each.
+func (h *host) byEvent() int {
+	return h.log.count("trigger=event") - len(regexp.MustCompile(`msg=applying .*trigger=event`).FindAllString(h.log.String(), -1))
+}
+
 // record returns the host's acknowledgement record; the zero one where there is none.
-func (h *host) record() agent.Record {
+func (h *host) record() record.Record {
 	h.t.Helper()
-	var r agent.Record
+	var r record.Record
 	out, err := h.s3.GetObject(h.t.Context(), &s3.GetObjectInput{
 		Bucket: aws.String(bucket), Key: aws.String(key + ".acks/" + h.name + ".json"),
 	})

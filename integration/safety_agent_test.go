@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 )
 
@@ -50,13 +50,13 @@ func brokenAgent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, nil)
-			g.set(map[string]any{"confirm_timeout_secs": 3})
+			g.set(map[string]any{"verify_timeout_secs": 3})
 			p := g.publish(withAgent("broken", unit))
-			p.want(agent.StateRolledBack, "not confirmed within 3s of the switch")
+			p.want(record.RolledBack, "not verified within 3s of the switch")
 			p.activated(1)
 			p.buried()
 			g.set(nil)
-			g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
+			g.publish(nspawn.System{Version: "good"}).want(record.Applied)
 		})
 	}
 }
@@ -69,21 +69,21 @@ func newAgent(t *testing.T) {
 		first := g.record().Agent
 		two := agentUnit("/usr/local/bin/npcnix-two follow --log-level debug")
 
-		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []config.Check{{Name: "pulse", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
+		g.set(map[string]any{"verify_timeout_secs": 3, "checks": []config.Check{{Name: "sign of life", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
 		p := g.publish(withAgent("in-vain", two))
-		r := p.want(agent.StateRolledBack, "check pulse")
+		r := p.want(record.RolledBack, "check sign of life")
 		p.activated(1)
 		p.hooksRan("pre_activate", "on_failure")
 		if r.Agent != first {
-			t.Errorf("the agent that tells of the way back is %q", r.Agent)
+			t.Errorf("the agent that tells of the rollback is %q", r.Agent)
 		}
 
 		g.set(map[string]any{"hooks": hooks("")})
 		p = g.publish(withAgent("taken-over", two))
-		r = p.want(agent.StateApplied)
+		r = p.want(record.Applied)
 		p.activated(1)
 		p.hooksRan("pre_activate", "post_activate")
-		if r.Agent != "two" || r.Attempt != 1 || r.Trigger != agent.TriggerEvent || r.Times.Built.IsZero() {
+		if r.Agent != "two" || r.Attempt != 1 || r.Trigger != record.Event || r.Times.Built.IsZero() {
 			t.Errorf("the new agent's record: %+v", r)
 		}
 		is := func(program string) {
@@ -94,11 +94,11 @@ func newAgent(t *testing.T) {
 		}
 		is("/usr/local/bin/npcnix-two")
 
-		// A switch by hand leaves the agent alone, and so the next activation has to see to it.
+		// A switch by an operator leaves the agent alone, so the next activation has to restart it.
 		g.m.Install(g.system(nspawn.System{Version: "by-hand"}))
 		is("/usr/local/bin/npcnix-two")
 		p = g.publish(nspawn.System{Version: "and-back"})
-		p.want(agent.StateApplied)
+		p.want(record.Applied)
 		p.activated(1)
 		is(agentBinary)
 	})
@@ -141,11 +141,11 @@ func hookCutShort(t *testing.T) {
 	p := g.publish(nspawn.System{Version: "one"})
 	g.m.Await("the hook", func() bool { return g.m.Exists("/var/lib/machine/once") })
 	g.killAgent()
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 	p.activated(1)
 	p.hooksRan("pre_activate", "post_activate", "post_activate")
 	g.killAgent()
-	g.publish(nspawn.System{Version: "two"}).want(agent.StateApplied)
+	g.publish(nspawn.System{Version: "two"}).want(record.Applied)
 	p.hooksRan("pre_activate", "post_activate", "post_activate")
 }
 
@@ -154,7 +154,7 @@ func veto(t *testing.T) {
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"retry_delays_secs": []int{1}})
 	g.set(map[string]any{"hooks": config.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})
 	p := g.publish(nspawn.System{Version: "unwanted"})
-	p.want(agent.StateRejected, "vetoed by the pre_activate hook", "not today")
+	p.want(record.Rejected, "the pre_activate hook refused the activation", "not today")
 	p.activated(0)
 	p.buried()
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 	"github.com/npcnix/npcnix/nix/activation"
 )
@@ -43,11 +43,11 @@ func TestReboot(t *testing.T) {
 
 func downInTheMiddle(t *testing.T) {
 	t.Parallel()
-	proof := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
+	slow := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			g := newGuarded(t, nspawn.Options{}, map[string]any{"confirm_timeout_secs": 900})
+			g := newGuarded(t, nspawn.Options{}, map[string]any{"verify_timeout_secs": 900})
 			for _, c := range []struct {
 				at       activation.Phase
 				system   nspawn.System
@@ -55,7 +55,7 @@ func downInTheMiddle(t *testing.T) {
 			}{
 				{activation.Switching, nspawn.System{Version: "switch", After: once}, nil},
 				{activation.Switching, nspawn.System{Version: "early-switch", Before: once}, nil},
-				{activation.Verifying, nspawn.System{Version: "proof"}, proof},
+				{activation.Verifying, nspawn.System{Version: "verification"}, slow},
 				{activation.Committing, nspawn.System{Version: "commit", Bootloader: once}, nil},
 			} {
 				g.m.Must("rm", "-f", onceMark)
@@ -66,7 +66,7 @@ func downInTheMiddle(t *testing.T) {
 					t.Errorf("%s hangs in the stage %s", p.version, a.Phase)
 				}
 				l.down(g)
-				p.want(agent.StateApplied)
+				p.want(record.Applied)
 				p.activated(2)
 			}
 		})
@@ -81,14 +81,14 @@ func downInARollback(t *testing.T) {
 			g := newGuarded(t, nspawn.Options{}, nil)
 			old := nspawn.System{Version: "old", Before: "[ ! -e /run/current-system/bad ] && [ $(cat /run/current-system/version) = old ] || {\n" + once + "}\n"}
 			g.m.Write(onceMark, "")
-			g.publish(old).want(agent.StateApplied)
+			g.publish(old).want(record.Applied)
 			g.m.Must("rm", "-f", onceMark)
 			p := g.publish(nspawn.System{Version: "bad", After: "echo bad luck; exit 1"})
-			g.m.Await("the way back", func() bool { return g.m.Exists(onceMark) })
+			g.m.Await("the rollback", func() bool { return g.m.Exists(onceMark) })
 			l.down(g)
-			p.want(agent.StateRolledBack, "bad luck")
+			p.want(record.RolledBack, "bad luck")
 			p.activated(1)
-			g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
+			g.publish(nspawn.System{Version: "good"}).want(record.Applied)
 		})
 	}
 }
@@ -98,18 +98,18 @@ func dbus(version, kind string) nspawn.System {
 	return nspawn.System{Version: version, Inhibitors: map[string]string{"dbus-implementation": kind}}
 }
 
-// booting waits until the version is to be booted next, and the record says so.
-func (p published) booting() {
+// pending waits until the version is the boot default, and the record says that it awaits a reboot.
+func (p published) pending() {
 	p.t.Helper()
-	p.m.Await("a record that says that a reboot is due", func() bool {
+	p.m.Await("a record that says that a reboot is pending", func() bool {
 		r := p.record()
-		return r.Version.ETag == p.etag && r.State == agent.StateActivating && r.RebootDue
+		return r.Version.ETag == p.etag && r.Status == record.RebootPending && r.RebootDue
 	})
 	if p.m.Version() != p.before {
 		p.t.Errorf("%s runs", p.m.Version())
 	}
 	if to := p.m.Link(nspawn.BootDefault); p.m.Link(nspawn.Profile) != to || to == p.m.Link(nspawn.CurrentSystem) {
-		p.t.Errorf("%s boots next", to)
+		p.t.Errorf("%s is the boot default", to)
 	}
 	p.activated(0)
 }
@@ -118,20 +118,20 @@ func inhibited(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
-		g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
+		g.publish(dbus("daemon", "dbus")).want(record.Applied)
 		p := g.publish(dbus("broker", "broker"))
-		p.booting()
+		p.pending()
 		g.m.Reboot()
-		if r := p.want(agent.StateApplied); r.RebootDue || r.PreviousSystem == r.System {
+		if r := p.want(record.Applied); r.RebootDue || r.PreviousSystem == r.System {
 			t.Errorf("record: %+v", r)
 		}
 		p.activated(0)
 
 		p = g.publish(dbus("back", "dbus"))
-		p.booting()
+		p.pending()
 		g.m.Kill()
 		g.m.Boot()
-		p.want(agent.StateApplied)
+		p.want(record.Applied)
 	})
 }
 
@@ -141,7 +141,7 @@ func anotherInit(t *testing.T) {
 	p := g.publish(nspawn.System{Version: "one", Init: "systemd 3"})
 	p.m.Await("a record that says that a reboot is due", func() bool { return p.record().RebootDue })
 	g.m.Reboot()
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 }
 
 func bootedSystemFails(t *testing.T) {
@@ -151,38 +151,38 @@ func bootedSystemFails(t *testing.T) {
 		says  string
 	}{
 		"no network":     {map[string]string{"firewall.service": nspawn.NetworkCut}, "the store cannot be reached"},
-		"a broken agent": {map[string]string{"npcnix.service": agentUnit("/bin/false")}, "not confirmed within"},
+		"a broken agent": {map[string]string{"npcnix.service": agentUnit("/bin/false")}, "not verified within"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, nil)
-			g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
-			g.set(map[string]any{"confirm_timeout_secs": 4})
+			g.publish(dbus("daemon", "dbus")).want(record.Applied)
+			g.set(map[string]any{"verify_timeout_secs": 4})
 			next := dbus("broker", "broker")
 			next.Units = c.units
 			p := g.publish(next)
-			p.booting()
+			p.pending()
 			p.deleted = true // when nothing was left to do but a restart
 			g.m.Reboot()
-			p.want(agent.StateRolledBack, c.says)
+			p.want(record.RolledBack, c.says)
 			g.set(nil)
-			g.publish(dbus("good", "dbus")).want(agent.StateApplied)
+			g.publish(dbus("good", "dbus")).want(record.Applied)
 		})
 	}
 }
 
-// What npcnix-rearm has armed is lost: the agent sees to it before it has the system prove itself.
+// What npcnix-rearm has armed is lost: the agent starts it before it verifies the system.
 func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
-	g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
-	g.set(map[string]any{"checks": []config.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "confirm_timeout_secs": 10})
+	g.publish(dbus("daemon", "dbus")).want(record.Applied)
+	g.set(map[string]any{"checks": []config.Check{{Command: []string{"sh", "-c", "systemctl list-units --plain --no-legend --state=active 'npcnix-rollback*.service' | grep ."}}}, "verify_timeout_secs": 10})
 	next := dbus("broker", "broker")
-	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback.timer npcnix-rollback.service\n[Install]", 1)}
+	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback*\n[Install]", 1)}
 	p := g.publish(next)
-	p.booting()
+	p.pending()
 	g.m.Reboot()
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 }
 
 // The boot loader says that it has been set, and has not.
@@ -191,15 +191,15 @@ func notForEver(t *testing.T) {
 	g := newGuarded(t, nspawn.Options{}, nil)
 	old := dbus("daemon", "dbus")
 	old.Bootloader = "[ ! -e /var/lib/machine/stuck ] || mkdir -p /boot/default.new\n" // so that /boot/default stays
-	g.publish(old).want(agent.StateApplied)
-	g.set(map[string]any{"confirm_timeout_secs": 4})
+	g.publish(old).want(record.Applied)
+	g.set(map[string]any{"verify_timeout_secs": 4})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"firewall.service": nspawn.NetworkCut}
 	p := g.publish(next)
-	p.booting()
+	p.pending()
 	g.m.Must("touch", "/var/lib/machine/stuck")
 	g.m.Reboot()
-	g.m.Await("the end of the way back", func() bool { return g.activation().Phase == activation.RollbackFailed })
+	g.m.Await("the end of the rollback", func() bool { return g.activation().Phase == activation.RollbackFailed })
 	if a := g.activation(); !strings.Contains(a.RollbackError, "after all attempts") || a.RollbackTries < 3 {
 		t.Errorf("%+v", a)
 	}
@@ -207,7 +207,7 @@ func notForEver(t *testing.T) {
 		t.Errorf("booted %d times, want 5: at first, into the new system, and three times to go back", boots)
 	}
 	g.m.Must("rm", "-rf", "/var/lib/machine/stuck", "/boot/default.new", nspawn.NetworkDown)
-	if r := p.final(); r.State != agent.StateRejected || !strings.Contains(r.Error, "the way back to the previous system failed") {
+	if r := p.final(); r.Status != record.Rejected || !strings.Contains(r.Error, "the rollback to the previous system failed") {
 		t.Errorf("record: %+v", r)
 	}
 }
@@ -216,16 +216,17 @@ func whenNeeded(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.m.Reboot() // into a system, as a host always is
-	now := time.Now().UTC()
-	window := now.Format("15:04") + "-" + now.Add(12*time.Hour).Format("15:04") // how long it takes does not matter
-	g.set(map[string]any{"reboot": "when-needed", "reboot_window": window})
 	id := g.m.BootID()
 	p := g.publish(nspawn.System{Version: "one", Kernel: "6.2"})
-	if r := p.final(); r.State != agent.StateApplied || !r.RebootDue {
+	if r := p.final(); r.Status != record.Applied || !r.RebootDue {
 		t.Errorf("record: %+v", r)
 	}
+	// The agent picks a moment in the window, which is open for half a minute at least.
+	now := time.Now().UTC()
+	g.m.Must("npcnix", "config", "set", "reboot-window", now.Format("15:04")+"-"+now.Add(90*time.Second).Format("15:04"))
+	g.m.Must("npcnix", "config", "set", "reboot", "when-needed")
 	g.m.WaitUp(id)
 	g.m.Await("a record that says that no reboot is due", func() bool { r := p.record(); return r.Version.ETag == p.etag && !r.RebootDue })
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 	p.activated(1)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -39,7 +40,7 @@ const (
 // moments are when a round kills: at the beginning of a stage, as activation.json or state.json shows
 // it, or, "", at random.
 var moments = []string{
-	string(agent.StageBuilding), string(activation.Pending), string(activation.Switching), string(activation.Verifying),
+	string(record.Building), string(activation.Pending), string(activation.Switching), string(activation.Verifying),
 	string(activation.Committing), string(activation.Committed), string(activation.RollingBack), string(activation.RolledBack), "",
 }
 
@@ -136,20 +137,20 @@ func (g *guarded) round(n int, victim string, random *rand.Rand, counts *tally) 
 	case badSwitch:
 		s.After = "exit 1"
 	case badCheck:
-		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []config.Check{{Command: []string{"/bin/false"}}}})
+		g.set(map[string]any{"verify_timeout_secs": 3, "checks": []config.Check{{Command: []string{"/bin/false"}}}})
 	}
 	p := g.publish(s)
 	stage := g.killAt(p, victim, moment, random)
-	r := p.want(p.final().State)
-	what := fmt.Sprintf("%-8s %-13s %-11s %s", victim, stage, kind, r.State)
+	r := p.want(p.final().Status)
+	what := fmt.Sprintf("%-8s %-13s %-11s %s", victim, stage, kind, r.Status)
 	counts.add(what)
 	g.t.Logf("round %3d: %s", n, what)
 
-	if kind != goodVersion && r.State == agent.StateApplied {
+	if kind != goodVersion && r.Status == record.Applied {
 		g.t.Errorf("round %d: the version %s is applied", n, p.version)
 	}
-	if kind == goodVersion && r.State != agent.StateApplied {
-		g.t.Errorf("round %d: the version %s is %s, which the kill of the %s in the stage %q was no reason for: %s", n, p.version, r.State, victim, stage, r.Error)
+	if kind == goodVersion && r.Status != record.Applied {
+		g.t.Errorf("round %d: the version %s is %s, which the kill of the %s in the stage %q was no reason for: %s", n, p.version, r.Status, victim, stage, r.Error)
 	}
 	p.ranOnce(victim)
 	if g.t.Failed() {
@@ -189,7 +190,7 @@ func (g *guarded) killAt(p published, victim, moment string, random *rand.Rand) 
 	case killAgent:
 		g.kill("npcnix")
 	case killWorker:
-		g.kill("npcnix-activate")
+		g.kill("npcnix-activate*")
 	case killMachine:
 		g.m.Kill()
 		g.m.Boot()
@@ -209,7 +210,7 @@ func (g *guarded) stage(p published) string {
 	case s.Intent != nil && s.Intent.ETag == p.etag && s.Intent.Activation == a.ID:
 		return string(a.Phase)
 	case s.Intent != nil && s.Intent.ETag == p.etag:
-		return string(s.Intent.Stage)
+		return string(s.Intent.Status)
 	case s.Applied != nil && s.Applied.ETag == p.etag:
 		return string(activation.Committed)
 	case s.Failure != nil && s.Failure.ETag == p.etag:

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
 	"github.com/npcnix/npcnix/nix/nixtest"
@@ -114,7 +114,7 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 		}
 	})
 
-	step("a second plan is empty, though a file of the flake was written anew and there is a newer image", func(t *testing.T) {
+	step("a second plan is empty, though a file of the flake was written again and there is a newer image", func(t *testing.T) {
 		edit("one")
 		f.must(os.Symlink("/nonexistent", filepath.Join(flake, "result")))
 		with.run(t, filepath.Join(tree, "examples", "fleet"), append(env, image("1")), "plan", "-detailed-exitcode")
@@ -139,7 +139,7 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 	applied := func(version string) func() bool {
 		return func() bool {
 			r := h.record()
-			return h.marker() == version && r.State == agent.StateApplied && r.Version.ETag == h.etag()
+			return h.marker() == version && r.Status == record.Applied && r.Version.ETag == h.etag()
 		}
 	}
 	empty := func() bool {
@@ -159,7 +159,7 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 		f.ci["dev"].aws("s3", "cp", "--quiet", archive, f.told.Remotes["dev"].URL)
 		h.await("the record of the second version", applied("two"))
 		h.await("the message deleted", empty)
-		if r := h.record(); r.Trigger != agent.TriggerEvent || r.Host != told.Host {
+		if r := h.record(); r.Trigger != record.Event || r.Host != told.Host {
 			t.Errorf("record: %+v", r)
 		}
 		if visible, _ := h.depth(told.DeadLetters); visible != "0" {
@@ -208,7 +208,7 @@ func (f *wiredFleet) learn(out string) {
 	}
 }
 
-// startAs starts the agent with somebody's credentials, and with nothing but config.json to tell it
+// startAs starts the agent with an actor's credentials, and with nothing but config.json to tell it
 // what to do.
 func (h *host) startAs(who *actor) {
 	h.t.Helper()

@@ -241,7 +241,7 @@ func policiesAdmit(t *testing.T, a *account, fleet appliedFleet) {
 	}{
 		{"the bucket publishes", topicPolicy, request{s3Service, "sns:Publish", topic, from(bucketARN, us)}, true},
 		{"another bucket publishes", topicPolicy, request{s3Service, "sns:Publish", topic, from("arn:aws:s3:::other", us)}, false},
-		{"a bucket of that name, later somebody else's, publishes", topicPolicy, request{s3Service, "sns:Publish", topic, from(bucketARN, "210987654321")}, false},
+		{"a bucket of that name in another account publishes", topicPolicy, request{s3Service, "sns:Publish", topic, from(bucketARN, "210987654321")}, false},
 		{"a request without a source publishes", topicPolicy, request{s3Service, "sns:Publish", topic, nil}, false},
 		{"the pipeline publishes, by a statement that was added", topicPolicy, request{"AWS arn:aws:iam::" + us + ":role/pipeline", "sns:Publish", topic, nil}, true},
 		{"the pipeline subscribes", topicPolicy, request{"AWS arn:aws:iam::" + us + ":role/pipeline", "sns:Subscribe", topic, nil}, false},

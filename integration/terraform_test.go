@@ -111,7 +111,7 @@ func testModule(t *testing.T, with tool, dir string) {
 var required = regexp.MustCompile(`(?ms)^variable "(\w+)" \{\n(.*?)^\}`)
 
 // A required input that is null, say of an output that is not set, is refused where it comes in, and not
-// where somebody uses it.
+// where it is used.
 func TestTheRequiredInputsOfTheTerraformModulesPassNoNull(t *testing.T) {
 	files, err := filepath.Glob("../terraform/*/*.tf")
 	if err != nil {

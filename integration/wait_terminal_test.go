@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 // The gate as a person sees it, in a real terminal.
@@ -147,7 +147,7 @@ func (f *fileFleet) say(hosts []string, state, failure string) {
 	for _, host := range hosts {
 		name := filepath.Join(f.path+".acks", host+".json")
 		body := fmt.Sprintf(`{"schema":1,"host":%q,"remote":%q,"version":{"etag":%q},"state":%q,"error":%q}`,
-			host, f.remote, f.etag, agent.RecordState(state), failure)
+			host, f.remote, f.etag, record.Status(state), failure)
 		f.must(os.WriteFile(name+".new", []byte(body), 0o644))
 		f.must(os.Rename(name+".new", name))
 	}
@@ -170,7 +170,7 @@ func newScreen(t testing.TB, width, height int) *screen {
 	}
 	s := &screen{t: t, socket: filepath.Join(dir, "s"), width: width}
 	t.Cleanup(func() {
-		_ = exec.Command("tmux", "-S", s.socket, "kill-server").Run() // it may not have started
+		_ = exec.Command("tmux", "-S", s.socket, "kill-server").Run() // there may be none
 		os.RemoveAll(dir)
 	})
 	s.tmux("-f", "/dev/null", "new-session", "-d", "-x", fmt.Sprint(width), "-y", fmt.Sprint(height), "-s", "s", "env PS1='$ ' bash --norc --noprofile")

@@ -85,20 +85,16 @@ func repository(t *testing.T) string {
 // offline are the options with which these inputs of a flake are the stand-in for nixpkgs.
 func offline(t *testing.T, inputs ...string) []string {
 	t.Helper()
-	nixpkgs, err := filepath.Abs(filepath.Join("testdata", "nixpkgs"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	args := []string{"--no-write-lock-file"}
 	for _, input := range inputs {
-		args = append(args, "--override-input", input, "path:"+nixpkgs)
+		args = append(args, "--override-input", input, "path:"+nixpkgs(t))
 	}
 	return args
 }
 
 func TestTheFlakesOutputsAreWhatTheyShouldBe(t *testing.T) {
 	repo := "path:" + repository(t)
-	nixtest.Each(t, func(t *testing.T) {
+	eachNixAndLibrary(t, func(t *testing.T) {
 		check := exec.Command("nix", append([]string{"--extra-experimental-features", "nix-command flakes", "flake", "check", "--no-build"}, append(offline(t, "nixpkgs"), repo)...)...)
 		if out, err := check.CombinedOutput(); err != nil {
 			t.Fatalf("nix flake check: %v\n%s", err, out)
@@ -131,7 +127,7 @@ func TestTheTemplateIsAFleetWithTheAgentOfThisFlake(t *testing.T) {
 	if err := os.CopyFS(fleet, os.DirFS(filepath.Join("templates", "fleet"))); err != nil {
 		t.Fatal(err)
 	}
-	nixtest.Each(t, func(t *testing.T) {
+	eachNixAndLibrary(t, func(t *testing.T) {
 		args := append(offline(t, "nixpkgs", "npcnix/nixpkgs"), "--json", "--override-input", "npcnix", "path:"+repo, "path:"+fleet+"#nixosConfigurations", "--apply", `
 			builtins.mapAttrs (_: host: builtins.seq host.config.system.build.toplevel.drvPath {
 				text = builtins.fromJSON host.config.environment.etc."npcnix/settings.json".text;
@@ -178,7 +174,7 @@ func TestThePackageIsOfTheseSourcesAndModules(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := os.Stat(filepath.Join(src, not)); err == nil {
-			t.Errorf("%s is in the package's source: a change of it would build npcnix anew", not)
+			t.Errorf("%s is in the package's source: a change of it would build npcnix again", not)
 		}
 	}
 	command(t, src, "go", "mod", "vendor")
@@ -226,7 +222,7 @@ func TestTheInstallAppMakesSwapWhereItMust(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		memory, swap string // of /proc/meminfo, in kB
-		left         bool   // a swap file of a run that was cut short
+		left         bool   // a swap file of a run that was interrupted
 		fails        string // a program that ends with status 3
 		want         []string
 		status       int
@@ -236,7 +232,7 @@ func TestTheInstallAppMakesSwapWhereItMust(t *testing.T) {
 		"swap there":    {memory: "1000000", swap: "9", want: []string{"npcnix install --remote s3://b/a b"}},
 		"no swap to be had": {memory: "1000000", swap: "0", fails: "swapon",
 			want: []string{"fallocate", "mkswap", "swapon", "swapoff", "npcnix install --remote s3://b/a b"}},
-		"cut short before": {memory: "4000000", swap: "0", left: true, want: []string{"swapoff", "npcnix install --remote s3://b/a b"}},
+		"interrupted before": {memory: "4000000", swap: "0", left: true, want: []string{"swapoff", "npcnix install --remote s3://b/a b"}},
 		"install fails": {memory: "1000000", swap: "0", fails: "npcnix", status: 3,
 			want: []string{"fallocate", "mkswap", "swapon", "npcnix install --remote s3://b/a b", "swapoff"}},
 	} {

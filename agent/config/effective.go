@@ -62,8 +62,8 @@ func (c Config) SwitchTimeout() time.Duration { return seconds(c.integer("switch
 // VerifyTimeout is how long verification of a new system can take.
 func (c Config) VerifyTimeout() time.Duration { return seconds(c.integer("verify_timeout_secs")) }
 
-// Settle is how long units are watched after a switch.
-func (c Config) Settle() time.Duration { return seconds(c.integer("settle_secs")) }
+// SettleTime is how long units are watched after a switch.
+func (c Config) SettleTime() time.Duration { return seconds(c.integer("settle_secs")) }
 
 // HookTimeout is how long a hook can take.
 func (c Config) HookTimeout() time.Duration { return seconds(c.integer("hook_timeout_secs")) }
@@ -74,12 +74,25 @@ func (c Config) RecordRefresh() time.Duration { return seconds(c.integer("record
 // RetryDelay says how long to wait after the given number of failed attempts at one target; false
 // means that it is to be rejected.
 func (c Config) RetryDelay(attempts int) (time.Duration, bool) {
-	delays := c.RetryDelaysSecs
-	if delays == nil {
-		delays = must("retry_delays_secs").Default.([]int64)
-	}
+	delays := c.retryDelays()
 	if attempts > len(delays) {
 		return 0, false
 	}
 	return seconds(delays[attempts-1]), true
+}
+
+// LastRetryDelay is the longest time between two attempts; the default's if the operator has set none.
+func (c Config) LastRetryDelay() time.Duration {
+	delays := c.retryDelays()
+	if len(delays) == 0 {
+		delays = must("retry_delays_secs").Default.([]int64)
+	}
+	return seconds(delays[len(delays)-1])
+}
+
+func (c Config) retryDelays() []int64 {
+	if c.RetryDelaysSecs != nil {
+		return c.RetryDelaysSecs
+	}
+	return must("retry_delays_secs").Default.([]int64)
 }

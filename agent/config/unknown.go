@@ -55,7 +55,7 @@ func unknownIn(members map[string]json.RawMessage, path string, known []string) 
 		if slices.Contains(known, name) {
 			continue
 		}
-		near := nearest(name, known)
+		near := Nearest(name, known)
 		if near != "" {
 			near = path + near
 		}
@@ -83,8 +83,8 @@ func memberNames[T any]() []string {
 	return names
 }
 
-// nearest returns the known name that a name resembles most; "" if it resembles none.
-func nearest(name string, known []string) string {
+// Nearest returns the known name that a name resembles most; "" if it resembles none.
+func Nearest(name string, known []string) string {
 	name = strings.ToLower(strings.ReplaceAll(name, "-", "_"))
 	if len(known) == 0 {
 		return ""

@@ -9,18 +9,18 @@ import (
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
-// activationCommand is run by the units that npcnix starts, not by people.
-func activationCommand(c *common) *cobra.Command {
+// newActivationCommand makes what the units run that npcnix starts. It is not for people.
+func newActivationCommand(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:    "activation",
-		Short:  "What npcnix runs outside of the agent to activate a system (not for people)",
+		Short:  "Parts of an activation that run outside of the agent (not for people)",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noSubcommand,
 	}
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:   "run",
-			Short: "Do what activation.json asks for",
+			Short: "Switch to the system that activation.json names",
 			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				return activation.Work(cmd.Context(), c.dataDir, c.log)
@@ -28,7 +28,7 @@ func activationCommand(c *common) *cobra.Command {
 		},
 		&cobra.Command{
 			Use:   "timer ID PATIENCE",
-			Short: "Roll an activation back unless it is committed in its time",
+			Short: "Roll an activation back unless it is committed in time",
 			Args:  cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				patience, err := time.ParseDuration(args[1])
@@ -40,7 +40,7 @@ func activationCommand(c *common) *cobra.Command {
 		},
 		&cobra.Command{
 			Use:   "rearm",
-			Short: "Arm the rollback timer again, after a restart of the machine",
+			Short: "Start the rollback timer again, after a reboot",
 			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				host, err := (&hostFlags{}).host(c)

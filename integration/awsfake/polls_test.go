@@ -19,9 +19,14 @@ import (
 	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
-// TestThousandsOfParkedPollsAreWokenByOnePublish speaks HTTP itself, so that the goroutines it counts are
-// the cloud's alone.
-func TestThousandsOfParkedPollsAreWokenByOnePublish(t *testing.T) {
+func TestPolls(t *testing.T) {
+	t.Run("are woken by one publish by the thousand", thousandsOfPolls)
+	t.Run("are forgotten when their client goes away", forgottenPoll)
+	t.Run("end with an error when their queue is deleted", pollOfADeletedQueue)
+}
+
+// It speaks HTTP itself, so that the goroutines it counts are the cloud's alone.
+func thousandsOfPolls(t *testing.T) {
 	const hosts = 2000
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
@@ -127,7 +132,7 @@ func longPoll(t *testing.T, cloud *awsfake.Cloud, queue string) net.Conn {
 	return conn
 }
 
-func TestAPollWhoseClientGoesAwayIsForgotten(t *testing.T) {
+func forgottenPoll(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	queue, _ := w.queue(t, nil)
@@ -152,7 +157,7 @@ func TestAPollWhoseClientGoesAwayIsForgotten(t *testing.T) {
 	}
 }
 
-func TestDeletingAQueueEndsItsPollsWithAnError(t *testing.T) {
+func pollOfADeletedQueue(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	queue, _ := w.queue(t, nil)

@@ -16,8 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/npcnix/npcnix/agent"
-	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
@@ -41,7 +40,7 @@ func (h *host) configure(ctx context.Context, queueURL string) error {
 		}
 	}
 	for _, setting := range [][2]string{
-		{"remote", remote}, {"configuration", h.name}, {"queue-url", queueURL}, {"lease-secs", "2"},
+		{"remote", remote}, {"configuration", h.name}, {"queue-url", queueURL}, {"lease-secs", "2"}, {"retry-delays-secs", "[1, 1]"},
 	} {
 		cmd := exec.CommandContext(ctx, h.npcnix, "--data-dir", h.path("data"), "config", "set", setting[0], setting[1])
 		cmd.Env = h.env()
@@ -49,11 +48,7 @@ func (h *host) configure(ctx context.Context, queueURL string) error {
 			return fmt.Errorf("npcnix config set %s: %w\n%s", setting[0], err, out)
 		}
 	}
-	// "config set" cannot set a list: a user edits config.json.
-	return config.Dir(h.path("data")).UpdateConfig(ctx, func(c *config.Config) error {
-		c.RetryDelaysSecs = []int64{1, 1}
-		return nil
-	})
+	return nil
 }
 
 // start starts the agent. If the agent ends unasked, the play is cancelled.
@@ -131,7 +126,7 @@ func (h *host) endActivation() {
 }
 
 // record waits for an acknowledgement record of the published version in one of the given states.
-func (h *host) record(ctx context.Context, published awsfake.Entry, state agent.RecordState) (agent.Record, error) {
+func (h *host) record(ctx context.Context, published awsfake.Entry, state record.Status) (record.Record, error) {
 	what := fmt.Sprintf("%s's record says %s", h.name, state)
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -142,23 +137,23 @@ func (h *host) record(ctx context.Context, published awsfake.Entry, state agent.
 		}
 		out, err := h.s3.GetObject(bounded, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &recordKey})
 		if err != nil {
-			return agent.Record{}, missing(ctx, what, err)
+			return record.Record{}, missing(ctx, what, err)
 		}
-		var r agent.Record
+		var r record.Record
 		err = json.NewDecoder(out.Body).Decode(&r)
 		out.Body.Close()
 		if err != nil {
-			return agent.Record{}, fmt.Errorf("read %s's record: %w", h.name, err)
+			return record.Record{}, fmt.Errorf("read %s's record: %w", h.name, err)
 		}
 		switch {
 		case r.Version.ETag != published.ETag: // of the previous version
-		case r.State == state:
+		case r.Status == state:
 			return r, nil
-		case state == agent.StateApplied && r.State == agent.StateFailed:
+		case state == record.Applied && r.Status == record.Failed:
 			return r, fmt.Errorf("%s failed: %s\n%s", h.name, r.Error, strings.Join(r.LogTail, "\n"))
 		}
 	}
-	return agent.Record{}, missing(ctx, what, bounded.Err())
+	return record.Record{}, missing(ctx, what, bounded.Err())
 }
 
 // message waits for the publish's message in one of the host's queues.

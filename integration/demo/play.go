@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
@@ -88,7 +88,7 @@ func (f *fleet) good(ctx context.Context, version string) (time.Duration, error)
 	var systems []string
 	var slowest time.Duration
 	for _, h := range f.hosts {
-		r, err := h.record(ctx, published, agent.StateApplied)
+		r, err := h.record(ctx, published, record.Applied)
 		if err != nil {
 			return 0, err
 		}
@@ -135,13 +135,13 @@ func (f *fleet) broken(ctx context.Context, version string) error {
 		return err
 	}
 	f.say("\n  ms      published → received → rejected → in the dead-letter queue   still runs\n")
-	var why agent.Record
+	var why record.Record
 	for _, h := range f.hosts {
 		first, err := h.message(ctx, published, awsfake.Received, queueName(h.name))
 		if err != nil {
 			return err
 		}
-		r, err := h.record(ctx, published, agent.StateRejected)
+		r, err := h.record(ctx, published, record.Rejected)
 		if err != nil {
 			return err
 		}
@@ -163,7 +163,7 @@ func (f *fleet) broken(ctx context.Context, version string) error {
 			ms(r.Times.Acknowledged.Sub(published.At)), ms(dead.At.Sub(published.At)), runs, generation)
 		why = r
 	}
-	f.say("\n  %s's record: %s after %d attempts. Its error:\n", why.Host, why.State, why.Attempt)
+	f.say("\n  %s's record: %s after %d attempts. Its error:\n", why.Host, why.Status, why.Attempt)
 	f.quote(why.Error)
 	f.say("  and its log_tail:\n")
 	f.quote(why.LogTail...)

@@ -12,7 +12,14 @@ import (
 	"github.com/npcnix/npcnix/integration/moto"
 )
 
-func TestTheServerAnswersDuringTheTestAndIsGoneAfterIt(t *testing.T) {
+func TestStart(t *testing.T) {
+	t.Run("answers during the test and is gone after it", answersAndEnds)
+	t.Run("skips or fails the test without a server", missingServer)
+	t.Run("ends what the server started", childrenEnd)
+	t.Run("fails the test when the server ends at once", endsAtOnce)
+}
+
+func answersAndEnds(t *testing.T) {
 	var endpoint string
 	t.Run("a test that uses it", func(t *testing.T) {
 		endpoint = moto.Start(t)
@@ -42,7 +49,7 @@ func TestHelperStart(t *testing.T) {
 	moto.Start(t)
 }
 
-func TestAMissingServerSkipsTheTestOrFailsIt(t *testing.T) {
+func missingServer(t *testing.T) {
 	for name, c := range map[string]struct{ require, want string }{
 		"it is skipped by default":              {"", "--- SKIP: TestHelperStart"},
 		"it fails where all parts are required": {"1", "--- FAIL: TestHelperStart"},
@@ -59,7 +66,7 @@ func TestAMissingServerSkipsTheTestOrFailsIt(t *testing.T) {
 	}
 }
 
-func TestWhatTheServerStartedEndsWithIt(t *testing.T) {
+func childrenEnd(t *testing.T) {
 	answering := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer answering.Close()
 	// The child keeps the log open: as long as it lives, the test that started the server does not end.
@@ -85,7 +92,7 @@ func TestWhatTheServerStartedEndsWithIt(t *testing.T) {
 	}
 }
 
-func TestAServerThatEndsAtOnceFailsTheTest(t *testing.T) {
+func endsAtOnce(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "moto_server")
 	if err := os.WriteFile(program, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
 		t.Fatal(err)

@@ -54,7 +54,7 @@ func New(host *nix.Host, command ...string) (*Coordinator, error) {
 // activation has ended, or when ctx ends: the activation then goes on, for Resume to take up.
 //
 // Without an error, the phase is Committed, and s runs and boots; or it is RebootPending, as s could not be
-// switched to and boots next: Resume goes on after a reboot. An [*Error] says that s was rolled back.
+// switched to and becomes active with the next boot: Resume goes on after a reboot. An [*Error] says that s was rolled back.
 // Nothing was done if the error is [nix.ErrNotNixOS], [nix.ErrMachine], or ctx's own from before the
 // beginning.
 //
@@ -148,7 +148,7 @@ func (c *Coordinator) Rearm(ctx context.Context) error {
 	case j.Phase == RollingBack:
 		return c.startWorker(ctx, j)
 	}
-	return c.timer().keepArmed(ctx, j)
+	return c.timer(j).keepArmed(ctx, j)
 }
 
 // drive brings an activation to its end.
@@ -161,10 +161,10 @@ func (c *Coordinator) drive(ctx context.Context, j *Journal, r Request) (Journal
 		phase := j.Phase
 		switch phase {
 		case Committed, RebootPending:
-			c.timer().disarm(ctx, true)
+			c.timer(j).disarm(ctx, true)
 			return *j, nil
 		case RolledBack, RollbackFailed:
-			c.timer().disarm(ctx, true)
+			c.timer(j).disarm(ctx, true)
 			return *j, &Error{*j}
 		}
 		if err := c.step(ctx, j, r, &starts); err != nil {
@@ -189,7 +189,7 @@ func (c *Coordinator) drive(ctx context.Context, j *Journal, r Request) (Journal
 func (c *Coordinator) step(ctx context.Context, j *Journal, r Request, starts *int) error {
 	if j.Phase == Verifying {
 		if systemd.Running() {
-			if err := c.timer().keepArmed(ctx, j); err != nil {
+			if err := c.timer(j).keepArmed(ctx, j); err != nil {
 				return err
 			}
 		}
@@ -204,10 +204,10 @@ func (c *Coordinator) step(ctx context.Context, j *Journal, r Request, starts *i
 		return c.await(ctx, j.Phase)
 	}
 	if *starts++; *starts > maxStarts {
-		return fmt.Errorf("%w: the worker %s does not do its work; see `journalctl -u npcnix-activate`, or activation.log in the data directory", nix.ErrMachine, strings.Join(c.commandLine("run"), " "))
+		return fmt.Errorf("%w: the worker %s does not do its work; see `journalctl -u 'npcnix-activate*'`, or activation.log in the data directory", nix.ErrMachine, strings.Join(c.commandLine("run"), " "))
 	}
 	if j.Phase == Pending {
-		if err := c.timer().arm(ctx, j); err != nil {
+		if err := c.timer(j).arm(ctx, j); err != nil {
 			return err
 		}
 	}
@@ -230,7 +230,14 @@ func (c *Coordinator) verify(ctx context.Context, j *Journal, r Request) error {
 			return c.ask(ctx, j.ID, func(j *Journal) error { return j.toRollback(c.dir, CauseVersion, fmt.Sprintf("verify: %v", err)) })
 		}
 	}
-	return c.ask(ctx, j.ID, func(j *Journal) error { return j.advance(c.dir, Committing) })
+	warning := ""
+	if r.Warning != nil {
+		warning = r.Warning(ctx, *j)
+	}
+	return c.ask(ctx, j.ID, func(j *Journal) error {
+		j.Warning = warning
+		return j.advance(c.dir, Committing)
+	})
 }
 
 // ask changes the phase of the activation id, if that is still being verified. Whoever else holds the
@@ -291,7 +298,7 @@ func (c *Coordinator) startWorker(ctx context.Context, j *Journal) error {
 	if !systemd.Running() {
 		return detach(c.dir, args, os.O_APPEND)
 	}
-	err := systemd.Run(ctx, unitName(c.dir, workerUnit), args,
+	err := systemd.Run(ctx, unitName(c.dir, workerUnit, j.ID, string(j.Phase)), args,
 		"--description=npcnix activates "+filepath.Base(j.System), "--service-type=exec")
 	if err != nil {
 		return nix.Blame(ctx, fmt.Errorf("start the worker: %w", err))

@@ -70,7 +70,34 @@ func options(root string, log interface{ Write([]byte) (int, error) }) nix.Optio
 	}
 }
 
-func (h *host) built(t *testing.T, dir, configuration string) nix.System {
+// systems are what a flake describes, by their names.
+type systems map[string]nixtest.System
+
+// known are the systems that this process has built, by what they were built of.
+var known = struct {
+	sync.Mutex
+	salt  string
+	built map[string]nix.System
+}{salt: nixtest.Salt(), built: map[string]nix.System{}}
+
+// built returns one of the systems. It builds each only once, as most of a test's time goes into that.
+func (h *host) built(t *testing.T, all systems, name string) nix.System {
+	t.Helper()
+	known.Lock()
+	defer known.Unlock()
+	key := fmt.Sprintf("%s %+v %s", name, all[name], os.Getenv("PATH"))
+	if s, found := known.built[key]; found {
+		return s
+	}
+	dir := filepath.Join(t.TempDir(), "flake")
+	if err := nixtest.Flake(dir, known.salt, map[string]nixtest.System{name: all[name]}); err != nil {
+		t.Fatal(err)
+	}
+	known.built[key] = h.build(t, dir, name)
+	return known.built[key]
+}
+
+func (h *host) build(t *testing.T, dir, configuration string) nix.System {
 	t.Helper()
 	s, err := h.Build(t.Context(), dir, configuration)
 	if err != nil {
@@ -123,7 +150,7 @@ func (h *host) switches(t *testing.T) [][]string {
 	return runs
 }
 
-// process is somebody else's process, whose end can be waited for.
+// process is a process of another program, whose end can be waited for.
 type process struct{ fd int }
 
 func open(t *testing.T, pid string) process {
@@ -155,11 +182,11 @@ func (p process) ended(within time.Duration) bool {
 }
 
 // fakeAgent activates or resumes, as an agent does that is killed from outside. With NPCNIX_VERIFIED it
-// waits for that file to appear before it confirms.
+// waits for that file to appear before it takes the system for verified.
 func fakeAgent(what string, args []string) int {
 	h, err := coordinator(options(os.Getenv(nixtest.RootVariable), os.Stderr))
-	confirm, _ := time.ParseDuration(os.Getenv("NPCNIX_VERIFY_TIMEOUT"))
-	request := activation.Request{VerifyTimeout: confirm, Verify: func(ctx context.Context, _ activation.Journal) error {
+	timeout, _ := time.ParseDuration(os.Getenv("NPCNIX_VERIFY_TIMEOUT"))
+	request := activation.Request{VerifyTimeout: timeout, Verify: func(ctx context.Context, _ activation.Journal) error {
 		fmt.Fprintln(os.Stderr, "verifying, pid", os.Getpid())
 		return appears(ctx, os.Getenv("NPCNIX_VERIFIED"))
 	}}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -23,78 +25,155 @@ const activationVariable = "NPCNIX_ACTIVATION"
 
 // Exit codes of switch-to-configuration (nixpkgs, switch-to-configuration-ng/src/main.rs).
 const (
+	exitCheck      = 1   // a pre-switch check failed, or something else
 	exitActivation = 2   // a part of the activation script failed, and all of it ran
-	exitUnits      = 4   // the system was activated, and some unit is failing: which, is for Verify to see
-	exitBusy       = 11  // EAGAIN: somebody else holds its lock, and nothing was done
+	exitUnits      = 4   // some unit is failing: which, is for Verify to see; or EINTR, before anything was done
+	exitBusy       = 11  // EAGAIN: another process holds its lock, and nothing was done
 	exitInit       = 100 // the init systems do not fit: it can only be booted
 )
 
-// busyPause is the time between two tries while somebody else switches.
-const busyPause = 2 * time.Second
+// What a system's programs are asked for: of switch-to-configuration, or, with actionActivate, its activate script
+// alone, which puts /etc in order without looking at units.
+const (
+	actionTest     = "test"
+	actionBoot     = "boot"
+	actionActivate = "activate"
+)
 
-// tried runs a system's switch-to-configuration, for an error that says all.
-func (w *worker) tried(ctx context.Context, system, action string) error {
-	if err := w.run(ctx, system, action); err != nil {
-		return fmt.Errorf("%s (%s)", failure(system, err, w.Tail), action)
+// outcome is how a run of switch-to-configuration ended.
+type outcome struct {
+	err  error    // nil: with status 0
+	exit int      // its status; -1 where it has none
+	tail []string // of its output
+}
+
+// lockTaken reports whether the switch did nothing because another process was switching. The exit code
+// alone may have another cause: switch-to-configuration ends with any errno.
+func (o outcome) lockTaken() bool {
+	return o.exit == exitBusy && slices.ContainsFunc(o.tail, func(line string) bool { return strings.Contains(line, "acquire lock") })
+}
+
+// activated reports whether the new system runs, whatever its units do. Status 4 hides a status of 2 that came
+// before it; the output does not.
+func (o outcome) activated() bool {
+	return o.err == nil || o.exit == exitUnits && !slices.ContainsFunc(o.tail, activationFailed)
+}
+
+// activationFailed reports whether a line of output says that a part of the activation script failed.
+func activationFailed(line string) bool {
+	return strings.HasPrefix(line, "Failed to run activate script") ||
+		strings.HasPrefix(line, "Activation script snippet '") && strings.Contains(line, "' failed")
+}
+
+// cause tells whose fault it is that the switch failed. A signal is not the worker's own: the kernel has
+// sent it, for want of memory, or a person.
+func (o outcome) cause() Cause {
+	var exit *exec.ExitError
+	if errors.As(o.err, &exit) && !exit.Exited() {
+		return CauseInterrupted
 	}
-	return nil
+	return causeOf(o.err)
 }
 
-// run runs a system's switch-to-configuration to its end, or to the end of its time. While somebody
-// else switches it waits. ExitCode and Tail are set.
-func (w *worker) run(parent context.Context, system, action string) error {
-	ctx, cancel := context.WithTimeout(parent, seconds(w.SwitchSecs))
-	defer cancel()
-	for {
-		err := w.runOnce(parent, ctx, system, action)
-		w.ExitCode = 0
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			w.ExitCode = exit.ExitCode()
-		} else if err != nil {
-			w.ExitCode = -1
-		}
-		if !w.lockTaken() {
-			return err
-		}
-		w.log.Warn("somebody else is switching; waiting for them", "for", busyPause)
-		if sleep(ctx, busyPause); ctx.Err() != nil {
-			return err
-		}
-		if w.Phase == Switching && w.outdated(parent) || w.Phase == Committing && w.overtaken(parent) != "" {
-			return err // what they have switched to is to stay
+// failure says how the switch to a system failed.
+func (o outcome) failure(system string) string {
+	text := fmt.Sprintf("switch to %s: %v", system, o.err)
+	if line := telling(o.tail); line != "" {
+		text += ": " + line
+	}
+	return text
+}
+
+// inhibited reports whether NixOS's own check refused the switch, as critical components differ: the system
+// can only be booted. Newer versions of NixOS leave the comparison to whoever switches (inhibitors).
+func (o outcome) inhibited() bool {
+	return o.exit == exitCheck && slices.ContainsFunc(o.tail, func(line string) bool { return strings.Contains(line, "Pre-switch check 'switchInhibitors' failed") })
+}
+
+// telling returns the line of a switch's output that tells best why it failed; "" if there is none. The last
+// line mostly tells what was done last, and not what failed.
+func telling(tail []string) string {
+	for _, tells := range tellings {
+		for _, line := range tail {
+			if tells.MatchString(line) {
+				return line
+			}
 		}
 	}
+	for _, line := range slices.Backward(tail) {
+		if !progress.MatchString(line) {
+			return line
+		}
+	}
+	if len(tail) == 0 {
+		return ""
+	}
+	return tail[len(tail)-1]
 }
 
-// lockTaken reports whether the last switch did nothing, as somebody else was switching. The exit code
-// alone may be of another cause: switch-to-configuration ends with any errno.
-func (w *worker) lockTaken() bool {
-	return w.ExitCode == exitBusy && slices.ContainsFunc(w.Tail, func(line string) bool { return strings.Contains(line, "acquire lock") })
+// What a switch prints (nixpkgs, nixos/modules/system/activation, and pkgs/by-name/sw/switch-to-configuration-ng).
+var (
+	// tellings tell why it failed, the best first.
+	tellings = []*regexp.Regexp{
+		regexp.MustCompile(`^Activation script snippet '.*' failed`),
+		regexp.MustCompile(`^Pre-switch check '.*' failed`),
+		regexp.MustCompile(`^(Error: )?Failed to `),
+		regexp.MustCompile(`^A dependency job for .* failed`),
+		regexp.MustCompile(`the following units failed: `),
+	}
+	// progress tells what it does.
+	progress = regexp.MustCompile(`^((stopping|starting|restarting|reloading|NOT restarting|would (stop|start|restart|reload)) |` +
+		`the following new units were started: |activating the configuration|setting up |reviving user |removing (user|group) |updating GRUB |Done\. )`)
+)
+
+// switchRun is one run of a system's switch-to-configuration.
+type switchRun struct {
+	system, action string
+	id             string        // of the activation
+	timeout        time.Duration // for an error that says so; ctx has it
+	noCheck        bool          // a rollback is not to be refused
 }
 
-// runOnce runs a switch-to-configuration in a session of its own, which ends with the worker. Its
-// output goes to a file, as a pipe would break when its reader is restarted.
-func (w *worker) runOnce(parent, ctx context.Context, system, action string) error {
-	output, err := os.OpenFile(filepath.Join(w.dir, switchLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+// do runs the switch in a session of its own, which ends with this process, and kills it when ctx ends. Its
+// output goes to a file in dir, as a pipe would break when its reader is restarted.
+func (r switchRun) do(ctx context.Context, dir string, log *slog.Logger) outcome {
+	file := filepath.Join(dir, switchLog)
+	output, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
+		return outcome{err: fmt.Errorf("%w: %w", nix.ErrMachine, err), exit: -1}
 	}
 	defer output.Close()
-	written, err := os.Open(output.Name())
+	written, err := os.Open(file)
+	if err == nil {
+		defer written.Close()
+		_, err = written.Seek(0, io.SeekEnd)
+	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
+		return outcome{err: fmt.Errorf("%w: %w", nix.ErrMachine, err), exit: -1}
 	}
-	defer written.Close()
-	if _, err := written.Seek(0, io.SeekEnd); err != nil {
-		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
+	lines := &nix.Output{Emit: func(line string) { log.Info(line, "program", "switch-to-configuration "+r.action) }}
+	err = r.toItsEnd(ctx, output, written, lines)
+	_, _ = io.Copy(lines, written)
+	o := outcome{err: err, tail: lines.Lines()}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		o.exit = exit.ExitCode()
+	} else if err != nil {
+		o.exit = -1
 	}
+	return o
+}
 
-	cmd := exec.Command(nix.System{Path: system}.Switcher(), action)
+// toItsEnd starts the switch and follows its output until it ends.
+func (r switchRun) toItsEnd(ctx context.Context, output *os.File, written io.Reader, lines io.Writer) error {
+	cmd := exec.Command(nix.System{Path: r.system}.Switcher(), r.action)
+	if r.action == actionActivate {
+		cmd = exec.Command(filepath.Join(r.system, "activate"), r.system)
+	}
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), activationVariable+"="+w.ID)
-	if w.Phase == RollingBack {
-		cmd.Env = append(cmd.Env, "NIXOS_NO_CHECK=1") // the way back is not to be refused
+	cmd.Env = append(os.Environ(), activationVariable+"="+r.id)
+	if r.noCheck {
+		cmd.Env = append(cmd.Env, "NIXOS_NO_CHECK=1")
 	}
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = switchSession()
@@ -106,19 +185,15 @@ func (w *worker) runOnce(parent, ctx context.Context, system, action string) err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	log := &nix.Output{Emit: func(line string) { w.log.Info(line, "program", "switch-to-configuration "+action) }}
-	err = follow(ctx, log, written, ended)
+	err := follow(ctx, lines, written, ended)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		killSwitch(w.ID) // what is in another process group
+		killSwitch(r.id) // what is in another process group
 		<-ended
-		if parent.Err() == nil {
-			err = fmt.Errorf("it hung, and was ended after %s", seconds(w.SwitchSecs))
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("it hung, and was ended after %s", r.timeout)
 		}
 	}
-	_, _ = io.Copy(log, written)
-
-	w.Tail = log.Lines()
 	return err
 }
 
@@ -140,7 +215,7 @@ func follow(ctx context.Context, to io.Writer, file io.Reader, ended <-chan erro
 	}
 }
 
-// killSwitch kills what a worker that was cut short has left of its switch. Units that the switch
+// killSwitch kills what an interrupted worker has left of its switch. Units that the switch
 // has started do not carry its mark, as the service manager starts them.
 func killSwitch(id string) {
 	mark := activationVariable + "=" + id
@@ -161,20 +236,4 @@ func killSwitch(id string) {
 			}
 		}
 	}
-}
-
-// signalled reports whether a switch was ended by a signal that is not the worker's own: by the kernel,
-// for want of memory, or by a person.
-func signalled(err error) bool {
-	var exit *exec.ExitError
-	return errors.As(err, &exit) && !exit.Exited()
-}
-
-// failure says how a switch failed.
-func failure(system string, err error, tail []string) string {
-	text := fmt.Sprintf("switch to %s: %v", system, err)
-	if len(tail) > 0 {
-		text += ": " + tail[len(tail)-1]
-	}
-	return text
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 // Latency is how long after the publish the hosts were done: from the time the store gives to
@@ -36,10 +36,10 @@ func latencyOf(hosts []Host) Latency {
 
 // ranks is the order of states in counts and lists: first what an operator has to look at.
 var ranks = []string{
-	string(agent.StateRolledBack), string(agent.StateRejected), string(agent.StateFailed), "dead-letter",
-	Unreadable, string(agent.StateDrifted), string(agent.StatePaused), Elsewhere, "gone", "unseen",
-	string(agent.StateActivating), string(agent.StateBuilding), "working", "settling", "waiting",
-	Behind, Silent, string(agent.StateApplied), "drained",
+	string(record.RolledBack), string(record.Rejected), string(record.Failed), "dead-letter",
+	Unreadable, string(record.Drifted), string(record.Paused), Elsewhere, "gone", "unseen",
+	string(record.Activating), string(record.Building), "working", "draining", "waiting",
+	Behind, Silent, string(record.Applied), "drained",
 }
 
 func rank(h Host) int {
@@ -94,7 +94,7 @@ func (r Result) Err() error {
 	if r.Trouble != "" {
 		why += "; the fleet could not be seen at the end: " + clean(r.Trouble)
 	}
-	return fmt.Errorf("time ran out after %s with %d of %s missing%s", duration(r.Timeout), r.Missing, hosts(len(r.Hosts)), why)
+	return fmt.Errorf("time ran out after %s with %d of %s missing%s", Duration(r.Timeout), r.Missing, hosts(len(r.Hosts)), why)
 }
 
 func hosts(n int) string {
@@ -139,7 +139,7 @@ func closing(r Result) string {
 	fmt.Fprintf(&b, "%s\n", headline(r))
 	if l := r.Latency; l.Hosts > 0 {
 		fmt.Fprintf(&b, "publish to applied, %s: p50 %s, p99 %s, slowest %s (%s)\n",
-			hosts(l.Hosts), duration(l.P50), duration(l.P99), duration(l.Slowest), l.SlowestHost)
+			hosts(l.Hosts), Duration(l.P50), Duration(l.P99), Duration(l.Slowest), l.SlowestHost)
 	}
 	if r.Resume != "" {
 		fmt.Fprintf(&b, "to go on waiting: %s\n", r.Resume)
@@ -173,7 +173,7 @@ func headline(r Result) string {
 }
 
 // tail is what a failed host says beyond the first line of its error.
-func tail(r *agent.Record) []string {
+func tail(r *record.Record) []string {
 	var lines []string
 	_, rest, _ := strings.Cut(strings.TrimSpace(r.Error), "\n")
 	for line := range strings.Lines(rest) {

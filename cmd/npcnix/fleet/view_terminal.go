@@ -52,7 +52,7 @@ func (t *Terminal) frame() []string {
 		bar(p, max(10, min(40, width/5))) + " " + counts(p),
 	}
 	if p.Trouble != "" {
-		lines = append(lines, "the fleet cannot be seen: "+clean(p.Trouble))
+		lines = append(lines, "the records cannot be read: "+clean(p.Trouble))
 	}
 	rows := height - 1 - len(lines) // the last row is the cursor's
 	hosts, more := p.Hosts, ""
@@ -79,12 +79,12 @@ func table(hosts []Host, width int) []string {
 	now := time.Now()
 	var lines []string
 	for _, h := range hosts {
-		cells := []string{pad(cut(h.Name, names), names), pad(h.State, states), pad(duration(now.Sub(h.Since).Truncate(time.Second)), 6)}
+		cells := []string{pad(cut(h.Name, names), names), pad(h.State, states), pad(Duration(now.Sub(h.Since).Truncate(time.Second)), 6)}
 		if n := h.attempt(); n > 1 && h.State != Behind {
 			cells = append(cells, fmt.Sprintf("attempt %d", n))
 		}
 		if h.Timed && h.Verdict == Done {
-			cells = append(cells, "after "+duration(h.Took))
+			cells = append(cells, "after "+Duration(h.Took))
 		}
 		if q := h.Queue; q != nil {
 			cells = append(cells, q.String())
@@ -102,7 +102,7 @@ func bar(p Progress, width int) string {
 	total := max(1, len(p.Hosts))
 	atWork := 0
 	for _, h := range p.Hosts {
-		if slices.Contains([]string{"building", "activating", "working", "settling"}, h.State) {
+		if slices.Contains([]string{"building", "activating", "working", "draining"}, h.State) {
 			atWork++
 		}
 	}

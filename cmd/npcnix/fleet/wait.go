@@ -35,9 +35,9 @@ type Options struct {
 	Queues *Queues
 	// ByQueue judges by Queues alone.
 	ByQueue bool
-	// Settle is how long a queue must have been empty to count as drained, with ByQueue;
-	// default DefaultSettle.
-	Settle time.Duration
+	// EmptyFor is how long a queue must have been empty to count as drained, with ByQueue;
+	// default DefaultEmptyFor.
+	EmptyFor time.Duration
 	// Views show the wait.
 	Views []View
 	// Resume is the command that takes up the wait for a version; nil: none is offered.
@@ -47,8 +47,7 @@ type Options struct {
 	Before store.Version
 }
 
-// ErrHosts means that what is said about the expected hosts cannot be waited for: there are
-// none, or too few.
+// ErrHosts means that there is no sensible set of hosts to wait for.
 var ErrHosts = errors.New("no hosts to wait for")
 
 // Gate waits for a version. Make it with Prepare before the publish, use it once.
@@ -62,8 +61,8 @@ type Gate struct {
 	last    map[string]Host
 }
 
-// Prepare finds out which hosts are expected, so that a mistake shows before anything is
-// published. ErrHosts means that what was said about them makes no sense.
+// Prepare determines the expected hosts, so that a mistake shows before anything is published. A mistake
+// in the options is ErrHosts.
 func Prepare(ctx context.Context, o Options) (*Gate, error) {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
@@ -71,8 +70,8 @@ func Prepare(ctx context.Context, o Options) (*Gate, error) {
 	if o.Interval == 0 {
 		o.Interval = DefaultInterval
 	}
-	if o.Settle == 0 {
-		o.Settle = DefaultSettle
+	if o.EmptyFor == 0 {
+		o.EmptyFor = DefaultEmptyFor
 	}
 	g := &Gate{Options: o, records: records{store: o.Store, known: map[string]entry{}}, last: map[string]Host{}}
 	for _, host := range o.Hosts {
@@ -105,7 +104,7 @@ func Prepare(ctx context.Context, o Options) (*Gate, error) {
 	if o.ByQueue {
 		for _, host := range g.hosts {
 			if o.Queues == nil || len(o.Queues.byHost[host]) == 0 {
-				return nil, fmt.Errorf("%w: %s has no queue subscribed to the topic to judge it by", ErrHosts, host)
+				return nil, fmt.Errorf("%w: no queue of %s is subscribed to the topic", ErrHosts, host)
 			}
 		}
 	}
@@ -125,7 +124,7 @@ type Outcome string
 
 const (
 	Passed      Outcome = "passed"      // as many hosts as needed run the version
-	HostsFailed Outcome = "failed"      // more hosts failed, rolled back or rejected it than may
+	HostsFailed Outcome = "failed"      // more hosts failed, rolled back or rejected it than Need allows
 	TimedOut    Outcome = "timed out"   // hosts were still missing when the time was up
 	Superseded  Outcome = "superseded"  // the remote holds another version by now
 	Interrupted Outcome = "interrupted" // the operator ended the wait
@@ -144,7 +143,7 @@ type Result struct {
 type Origin int
 
 const (
-	Named     Origin = iota // somebody named it: it may never have been in the remote
+	Named     Origin = iota // an operator named it: the remote might never have held it
 	Held                    // the remote held it when the caller looked
 	Published               // the caller published it after Prepare
 )
@@ -152,13 +151,16 @@ const (
 // WaitFor waits for version v, of which the ETag is enough. The error says that the wait itself
 // could not be done; how it ended is in the result.
 func (g *Gate) WaitFor(ctx context.Context, v store.Version, from Origin) (Result, error) {
+	if v.ETag == "" {
+		return Result{}, errors.New("no version to wait for: it has no ETag")
+	}
 	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
 	if g.ByQueue && from != Published {
 		g.sampler.nothingBefore()
 	}
-	w := &wait{Gate: g, version: v, known: from != Named, began: time.Now()}
+	w := &wait{Gate: g, version: v, known: from != Named, answered: from != Named, began: time.Now()}
 	if g.sampler != nil && !g.ByQueue {
 		defer g.sampler.watch(ctx, max(g.Interval, queuePace))()
 	}
@@ -196,9 +198,11 @@ type wait struct {
 	known   bool // to have been in the remote
 	began   time.Time
 
-	rounds  int
-	now     store.Version // what the remote held when it was last looked at
-	trouble error         // of the last look
+	answered bool // the store did, to the caller
+	rounds   int
+	now      store.Version // what the remote held when it was last looked at
+	looks    int           // in a row that found now there
+	trouble  error         // of the last look
 }
 
 // run looks until the fate of the version is decided, or until ctx ends: then it returns nothing.
@@ -211,11 +215,11 @@ func (w *wait) run(ctx context.Context) (Outcome, error) {
 		switch {
 		case ctx.Err() != nil:
 			return "", nil
-		case err != nil && permanent(err):
+		case err != nil && w.hopeless(err):
 			return "", err
 		case err != nil:
 			if w.trouble == nil {
-				w.note("the fleet cannot be seen, trying again: " + err.Error())
+				w.note("the records cannot be read, trying again: " + err.Error())
 			}
 			w.trouble = err
 			w.show(nil)
@@ -225,14 +229,14 @@ func (w *wait) run(ctx context.Context) (Outcome, error) {
 			continue
 		}
 		if w.trouble != nil {
-			w.note("the fleet can be seen again")
+			w.note("the records can be read again")
 		}
 		w.trouble = nil
 		again.Reset()
 		w.rounds++
 		if w.sampler != nil {
 			if err := w.sampler.complaint(); err != nil {
-				w.note("queues cannot be shown: " + err.Error())
+				w.note("the queues cannot be read: " + err.Error())
 			}
 		}
 		w.show(w.judge())
@@ -262,6 +266,9 @@ func (w *wait) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if w.looks++; now.ETag != w.now.ETag || !now.Modified.Equal(w.now.Modified) {
+		w.looks = 1
+	}
 	w.now = now
 	if now.ETag == w.version.ETag {
 		w.version.Modified, w.Before = now.Modified, store.Version{} // no cache hides it any more
@@ -282,7 +289,7 @@ func (w *wait) judge() (changed []Host) {
 	for _, name := range w.hosts {
 		var h Host
 		if w.ByQueue {
-			h = w.sampler.standing(name, moment, w.Settle)
+			h = w.sampler.standing(name, moment, w.EmptyFor)
 		} else {
 			h = w.records.standing(name, w.Store.URL(), version)
 			if w.sampler != nil {
@@ -308,8 +315,8 @@ func (w *wait) judge() (changed []Host) {
 	return changed
 }
 
-// mayBeRefreshed is how old a record that already said so at the first look may be to tell when
-// the host got there. Hosts write their records anew from time to time.
+// mayBeRefreshed is the age up to which a record that already said so at the first look tells when the host
+// was done. Hosts write their records again from time to time.
 const mayBeRefreshed = 10 * time.Minute
 
 // took is how long after the publish the host's record was written, both by the store's clock.
@@ -325,7 +332,7 @@ func (w *wait) took(h Host, first bool) (time.Duration, bool) {
 func (w *wait) decide() (Outcome, error) {
 	p := w.progress()
 	tolerated := len(p.Hosts) - p.Need
-	gone := w.now.ETag != w.version.ETag && !w.cached()
+	gone := w.replaced()
 	switch {
 	case p.Done >= p.Need && (!w.KeepGoing || p.Missing == 0):
 		return Passed, nil
@@ -339,13 +346,21 @@ func (w *wait) decide() (Outcome, error) {
 	case gone:
 		return Superseded, nil
 	}
-	w.known = true
+	w.known = w.known || w.now.ETag == w.version.ETag
 	return "", nil
 }
 
-// cached reports whether the remote still answers with what it held before the publish.
-func (w *wait) cached() bool {
-	return w.now.Same(w.Before) && w.now.Modified.Equal(w.Before.Modified)
+// replaced reports whether the remote surely holds another version by now: it shows one that is not
+// older, and does so again. Caches and stores that copy with a delay show older ones for a while.
+func (w *wait) replaced() bool {
+	if w.now.ETag == w.version.ETag || w.looks < 2 {
+		return false
+	}
+	if !w.version.Modified.IsZero() {
+		return !w.now.Modified.Before(w.version.Modified)
+	}
+	cached := w.now.Same(w.Before) && w.now.Modified.Equal(w.Before.Modified)
+	return !cached && !w.now.Modified.Before(w.Before.Modified)
 }
 
 // mentioned reports whether a host's record is about the version.
@@ -364,7 +379,7 @@ func (w *wait) timedOut() Outcome {
 	switch {
 	case w.rounds > 0 && p.Done >= p.Need:
 		return Passed
-	case p.Failed > len(p.Hosts)-p.Need: // more than may; fewer are not why it did not pass
+	case p.Failed > len(p.Hosts)-p.Need: // more than Need allows; fewer are not why it did not pass
 		return HostsFailed
 	}
 	return TimedOut
@@ -399,7 +414,21 @@ func (w *wait) note(msg string) {
 	}
 }
 
-// permanent reports whether asking again cannot help.
+// hopeless reports whether asking again cannot help. Once the fleet was seen, nothing is: what worked
+// then comes back. A store that answered a moment ago has a name, and takes these credentials.
+func (w *wait) hopeless(err error) bool {
+	switch {
+	case errors.Is(err, store.ErrURL), errors.Is(err, store.ErrNoListing):
+		return true
+	case w.rounds > 0:
+		return false
+	case w.answered && !errors.Is(err, store.ErrForbidden) && !errors.Is(err, errQueue):
+		return false
+	}
+	return permanent(err)
+}
+
+// permanent reports whether an error that comes first is the caller's mistake, or lasts.
 func permanent(err error) bool {
 	dns, ok := errors.AsType[*net.DNSError](err)
 	return ok && dns.IsNotFound || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrForbidden) ||

@@ -1,0 +1,129 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/nix/activation"
+)
+
+// unitLook is the time between two looks at the units.
+const unitLook = time.Second
+
+// unitsSettle watches the units for the settle_secs: at its end no unit that ran before may have failed.
+// A unit that is not up, or restarted again and again, has until ctx ends to stay up for as long.
+func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
+	if v.Units == nil || len(j.Ran) == 0 {
+		return nil // there is no systemd
+	}
+	watched := time.NewTimer(v.Config.SettleTime())
+	defer watched.Stop()
+	tick := time.NewTicker(unitLook)
+	defer tick.Stop()
+
+	var seen looks
+	over := false
+	for {
+		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
+		if seen.add(ctx, now, err) {
+			over = false
+			watched.Reset(v.Config.SettleTime())
+		}
+		if err == nil && over {
+			return v.verdict(now)
+		}
+
+		select {
+		case <-watched.C:
+			over = true
+		case <-tick.C:
+		case <-ctx.Done():
+			return seen.timeUp()
+		}
+	}
+}
+
+// Warning says which units fail that did not run before the switch, and whether NixOS found any; "" where
+// there are none.
+func Warning(ctx context.Context, units Units, c config.Config, j activation.Journal) string {
+	now, err := units.NewlyFailing(ctx, j, c.ExemptUnits)
+	switch {
+	case err == nil && len(now.New) > 0:
+		return "units fail that did not run before: " + strings.Join(now.New, " ")
+	case j.UnitsFailed():
+		return "switch-to-configuration reported failed units"
+	}
+
+	return ""
+}
+
+// verdict is what the units say at the end of the settle_secs.
+func (v Verifier) verdict(now activation.Failing) error {
+	if len(now.Failed) > 0 {
+		return fmt.Errorf("units failed that ran before: %s", strings.Join(now.Failed, " "))
+	}
+	if len(now.New) > 0 {
+		v.Log.Warn("units fail that did not run before; the system is committed all the same", "units", strings.Join(now.New, " "))
+	}
+
+	return nil
+}
+
+// looks is what was seen of the units so far.
+type looks struct {
+	last     activation.Failing
+	restless []string // restarted when last looked at
+	err      error    // of the last look
+}
+
+// add takes note of a look, and reports whether units were restarted since the one before.
+func (l *looks) add(ctx context.Context, now activation.Failing, err error) bool {
+	if err == nil || ctx.Err() == nil {
+		l.err = err // not that of the end of ctx
+	}
+	if err != nil {
+		return false
+	}
+
+	again := restarted(l.last, now)
+	l.last = now
+	if len(again) == 0 {
+		return false
+	}
+	l.restless = again
+
+	return true
+}
+
+// timeUp is why the system is not verified when its time is up.
+func (l *looks) timeUp() error {
+	switch {
+	case l.err != nil:
+		return fmt.Errorf("units could not be looked at: %w", l.err)
+	case len(l.restless) > 0:
+		return fmt.Errorf("units that ran before do not stay up: %s", strings.Join(l.restless, " "))
+	case len(l.last.Failed) > 0:
+		return fmt.Errorf("units did not settle in the time for verification; failed that ran before: %s", strings.Join(l.last.Failed, " "))
+	}
+
+	return errors.New("units did not settle in the time for verification: make verify_timeout_secs larger, or settle_secs smaller")
+}
+
+// restarted returns the units that ran before the switch and wait to be restarted, or were restarted
+// between two looks.
+func restarted(before, now activation.Failing) []string {
+	again := slices.Clone(now.Restarting)
+	for name, times := range now.Restarts {
+		if was, seen := before.Restarts[name]; seen && was != times && !slices.Contains(again, name) {
+			again = append(again, name)
+		}
+	}
+	slices.Sort(again)
+
+	return again
+}
