@@ -60,6 +60,12 @@ resource "aws_iam_role_policy" "npcnix" {
   policy = replace(local.host_policy, "/\"sqs:(DeleteMessage|ChangeMessageVisibility)\"/", "\"sqs:$1\",\"sqs:$${1}Batch\"")
 }
 `,
+	// With enforcement it gets the signature of a listing wrong, if the prefix has a slash.
+	"examples/fleet": `
+module "upload" {
+  check_published = false
+}
+`,
 }
 
 // The fleet example of an empty account, applied, used by those whom it gives roles, with these roles'
