@@ -1,25 +1,42 @@
-# The commands of this project. `make test` is all that CI runs.
+# The commands of this project: `make help` lists them. `make test` is all that CI runs.
 SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build deps lint test demo bench clean
+.PHONY: build help deps lint check test matrix rounds demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
 
+help: ## these lines
+	@sed -nE 's/^([a-z]+):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 9
+
 deps: ## install what the tests need and the machine lacks
 	./integration/deps.sh
 
-lint:
+lint: ## gofmt, vet, staticcheck, and the rules of the source: imports, lengths
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted" >&2; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
+	go test ./integration/rules
 
-test: deps lint build ## everything that must hold, on real parts
-	CGO_ENABLED=1 go test -race -parallel 6 -timeout 45m ./... # most of the time they wait for others
+# Without the race detector, machines, Terraform and an AWS. A part that is missing skips its tests.
+check: lint ## lint, unit and script tests: before each commit, in under two minutes
+	go test -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... | go run ./integration/testreport
+
+# The end-to-end tests take the longest, and so go first. Most of the time they wait for others.
+test: deps lint build ## everything that must hold, on real parts: at most 20 minutes
+	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 45m -json ./integration ./... | go run ./integration/testreport
 	@cat .cache/kill-rounds
+
+matrix: deps build rounds ## what takes too long for each change: more of the same on more versions and seeds
+
+rounds:
+	for seed in 1 2 3; do \
+	  NPCNIX_TEST_SEED=$$seed go test -count 1 -parallel 6 -timeout 45m -run TestKillRounds ./integration || exit; cat .cache/kill-rounds; \
+	done
 
 demo: build ## three hosts, reconfigured by a publish, before your eyes
 	@./integration/deps.sh nix

@@ -11,8 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/wait"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -37,11 +41,11 @@ func TestAPublishIsAppliedInOrderAndOnlyThenAcknowledged(t *testing.T) {
 		got := r.of("latest", "fetch", "build", "activate", "record applied", "ack")
 		equal(t, "trace", got, []string{"latest v2", "fetch v2", "build web1", "activate /nix/store/sys-2", "record applied v2", "ack m1"})
 		s := r.state()
-		if s.Applied == nil || s.Applied.ETag != "v2" || s.Applied.System != "/nix/store/sys-2" || s.Applied.Previous != "/nix/store/sys-1" || s.Intent != nil || s.Unsettled {
+		if s.Applied == nil || s.Applied.ETag != "v2" || s.Applied.System != "/nix/store/sys-2" || s.Applied.Previous != "/nix/store/sys-1" || s.Intent != nil || s.NeedsRepair {
 			t.Errorf("state: %+v", s)
 		}
 		rec := r.store.lastRecord()
-		if rec.State != StateApplied || rec.Host != "web1" || rec.Schema != 1 || rec.Trigger != TriggerEvent || rec.Times.Built.IsZero() || rec.Agent != "test" {
+		if rec.Status != record.Applied || rec.Host != "web1" || rec.Schema != record.Schema || rec.Trigger != record.Event || rec.Times.Built.IsZero() || rec.Agent != "test" {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -101,7 +105,7 @@ func TestAFailingVersionIsTriedPerScheduleThenRejectedAndTheNextAppliesAtOnce(t 
 		if f := r.state().Failure; !f.Rejected || f.Attempts != 4 {
 			t.Errorf("failure: %+v", f)
 		}
-		if rec := r.store.lastRecord(); rec.State != StateRejected || !strings.Contains(rec.Error, "build failed") || rec.System != "/nix/store/sys-1" {
+		if rec := r.store.lastRecord(); rec.Status != record.Rejected || !strings.Contains(rec.Error, "build failed") || rec.System != "/nix/store/sys-1" {
 			t.Errorf("record: %+v", rec)
 		}
 		if acks := r.of("ack"); len(acks) != 0 {
@@ -129,7 +133,7 @@ func TestAFailingVersionIsTriedPerScheduleThenRejectedAndTheNextAppliesAtOnce(t 
 
 func TestTheMessageOfAFailedAttemptIsHiddenUntilTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.RetryDelaysSecs = []int64{1000} })
+		r := newRig(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{1000} })
 		r.host.build = func(context.Context) error { return errBuild }
 		r.store.latestErr = errors.New("not yet") // so that the start leaves no failure behind
 		r.start()
@@ -207,7 +211,7 @@ func TestLeasesAreExtendedAtAThirdWhileWorkGoesOnAndNotAfter(t *testing.T) {
 		synctest.Wait()
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.host.set(func(h *fakeHost) {
-			h.build = func(ctx context.Context) error { sleep(ctx, 3*time.Minute+time.Second); return ctx.Err() }
+			h.build = func(ctx context.Context) error { wait.For(ctx, 3*time.Minute+time.Second); return ctx.Err() }
 		})
 		r.queue.in <- []events.Delivery{message("m1")}
 		time.Sleep(time.Hour)
@@ -225,13 +229,13 @@ func TestAMessageHeldForElevenHoursIsGivenUp(t *testing.T) {
 		synctest.Wait()
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.host.set(func(h *fakeHost) {
-			h.build = func(ctx context.Context) error { sleep(ctx, 13*time.Hour); return ctx.Err() }
+			h.build = func(ctx context.Context) error { wait.For(ctx, 13*time.Hour); return ctx.Err() }
 		})
 		r.queue.in <- []events.Delivery{message("m1")}
 		time.Sleep(14 * time.Hour)
 		r.end()
 		times := r.when("extend")
-		if last := times[len(times)-1]; last >= giveUpAfter || last < giveUpAfter-2*time.Minute {
+		if last := times[len(times)-1]; last >= 11*time.Hour || last < 11*time.Hour-2*time.Minute {
 			t.Errorf("extended last after %s", last)
 		}
 		if acks := r.of("ack"); len(acks) != 0 {
@@ -252,7 +256,7 @@ func TestANewerVersionCancelsABuildTwiceAtMost(t *testing.T) {
 		r.host.set(func(h *fakeHost) {
 			h.system = "/nix/store/sys-2"
 			h.build = func(ctx context.Context) error {
-				sleep(ctx, time.Minute)
+				wait.For(ctx, time.Minute)
 				if ctx.Err() != nil {
 					cancelled++
 				}
@@ -360,7 +364,7 @@ func TestMessagesThatAreNotForThisHostAreDeletedAndSaidOnce(t *testing.T) {
 
 func TestAPausedHostReceivesNothingAndGoesOnAtOnceWhenUnpaused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r := newRig(t, func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		r.start()
 		time.Sleep(24 * time.Hour)
 		receives := len(r.of("receive"))
@@ -370,10 +374,10 @@ func TestAPausedHostReceivesNothingAndGoesOnAtOnceWhenUnpaused(t *testing.T) {
 		if got := r.of("fetch", "activate"); len(got) != 0 {
 			t.Errorf("worked while paused: %q", got)
 		}
-		if rec := r.store.lastRecord(); rec.State != StatePaused || rec.Remote != testRemote || rec.Configuration != "web1" {
+		if rec := r.store.lastRecord(); rec.Status != record.Paused || rec.Remote != testRemote || rec.Configuration != "web1" {
 			t.Errorf("record: %+v", rec)
 		}
-		r.configure(func(c *Config) { c.Paused = nil })
+		r.configure(func(c *config.Config) { c.Paused = nil })
 		r.poke <- struct{}{}
 		synctest.Wait()
 		if a := r.state().Applied; a == nil || a.ETag != "v1" {
@@ -391,7 +395,7 @@ func TestAMessageReceivedWhilePausedIsGivenBack(t *testing.T) {
 		r := newRig(t)
 		r.start()
 		synctest.Wait()
-		r.configure(func(c *Config) { c.Paused = &Pause{Type: pauseUntil, Until: time.Now().Add(time.Hour)} })
+		r.configure(func(c *config.Config) { c.Paused = &config.Pause{Type: config.Until, Until: time.Now().Add(time.Hour)} })
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.queue.in <- []events.Delivery{message("m1")} // by the poll in the air
 		synctest.Wait()
@@ -412,10 +416,10 @@ func TestAMessageReceivedWhilePausedIsGivenBack(t *testing.T) {
 func TestAPauseDuringABuildKeepsItFromBeingActivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.host.build = func(ctx context.Context) error { sleep(ctx, time.Minute); return ctx.Err() }
+		r.host.build = func(ctx context.Context) error { wait.For(ctx, time.Minute); return ctx.Err() }
 		r.start()
 		time.Sleep(time.Second)
-		r.configure(func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r.configure(func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		time.Sleep(time.Hour)
 		r.end()
 		if got := r.of("activate"); len(got) != 0 {
@@ -430,11 +434,11 @@ func TestAPauseDuringABuildKeepsItFromBeingActivated(t *testing.T) {
 func TestAChangeDuringThePreActivateHookKeepsTheSystemFromBeingActivated(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*config.Config)
 		ends   string // Run's error
 	}{
-		{"a pause", func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} }, "paused"},
-		{"another remote", func(c *Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" }, ErrReconnect.Error()},
+		{"a pause", func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} }, "paused"},
+		{"another remote", func(c *config.Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" }, ErrReconnect.Error()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			// Not in a bubble: a hook is a process.
@@ -442,11 +446,11 @@ func TestAChangeDuringThePreActivateHookKeepsTheSystemFromBeingActivated(t *test
 			r.opts.Once, r.opts.Queue = OnceAny, nil
 			// The hook puts the settings in place that are to be.
 			r.configure(c.change)
-			changed := r.dir.path("changed.json")
+			changed := r.dir.Path("changed.json")
 			if err := os.Rename(r.dir.ConfigPath(), changed); err != nil {
 				t.Fatal(err)
 			}
-			r.configure(func(config *Config) {
+			r.configure(func(config *config.Config) {
 				config.Remote, config.Configuration = testRemote, "web1"
 				config.Hooks.PreActivate = []string{"/bin/mv", changed, r.dir.ConfigPath()}
 			})
@@ -472,7 +476,7 @@ func TestStoppingDuringABuildGivesTheMessageBackAndForgetsTheIntent(t *testing.T
 		r.host.set(func(h *fakeHost) { h.build = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() } })
 		r.queue.in <- []events.Delivery{message("m1")}
 		time.Sleep(time.Minute)
-		if in := r.state().Intent; in == nil || in.ETag != "v2" || in.Stage != StageBuilding {
+		if in := r.state().Intent; in == nil || in.ETag != "v2" || in.Status != record.Building {
 			t.Errorf("intent: %+v", in)
 		}
 		begun := time.Now()
@@ -499,17 +503,17 @@ func TestAnAgentThatIsToldToStopLeavesTheActivationToItsSuccessor(t *testing.T) 
 		time.Sleep(time.Second)
 		r.end()
 		s := r.state()
-		if s.Applied != nil || s.Intent == nil || s.Intent.Stage != StageActivating || s.Failure != nil {
+		if s.Applied != nil || s.Intent == nil || s.Intent.Status != record.Activating || s.Failure != nil {
 			t.Fatalf("left to the next agent: %+v", s)
 		}
 		r.start()
 		synctest.Wait()
 		r.end()
-		if a := r.state().Applied; a == nil || a.System != "/nix/store/sys-1" || a.Trigger != TriggerStart || a.Times.Built.IsZero() {
+		if a := r.state().Applied; a == nil || a.System != "/nix/store/sys-1" || a.Trigger != record.Start || a.Times.Built.IsZero() {
 			t.Errorf("applied: %+v", a)
 		}
 		equal(t, "work", r.of("build", "activate"), []string{"build web1", "activate /nix/store/sys-1"})
-		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.System != "/nix/store/sys-1" {
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.System != "/nix/store/sys-1" {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -517,44 +521,48 @@ func TestAnAgentThatIsToldToStopLeavesTheActivationToItsSuccessor(t *testing.T) 
 
 func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 	v2 := Target{Remote: testRemote, Configuration: "web1", ETag: "v2"}
-	activating := Intent{Target: v2, Stage: StageActivating, Attempt: 1, System: "/nix/store/sys-2", Activation: "id"}
+	activating := Intent{Target: v2, Status: record.Activating, Attempt: 1, System: "/nix/store/sys-2", Activation: "id"}
 	last := activating
 	last.Attempt = 4
-	on := func(stage nix.Stage, cutShort bool) *nix.Activation {
-		return &nix.Activation{ID: "id", System: "/nix/store/sys-2", Previous: "/nix/store/old", Stage: stage, CutShort: cutShort, Reason: "why"}
+	on := func(phase activation.Phase, interrupted bool) *activation.Journal {
+		cause := activation.CauseVersion
+		if interrupted {
+			cause = activation.CauseInterrupted
+		}
+		return &activation.Journal{ID: "id", System: "/nix/store/sys-2", Previous: "/nix/store/old", Phase: phase, Cause: cause, Reason: "why"}
 	}
 	for _, c := range []struct {
 		name    string
 		intent  Intent
-		left    *nix.Activation
+		left    *activation.Journal
 		running string
 		trace   []string
-		state   RecordState // of the last record
+		state   record.Status // of the last record
 	}{
-		{"killed while building, it builds again, and that is no failure", Intent{Target: v2, Stage: StageBuilding, Attempt: 1}, nil, "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
+		{"killed while building, it builds again, and that is no failure", Intent{Target: v2, Status: record.Building, Attempt: 1}, nil, "/nix/store/old",
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
 		{"killed before the activation was ordered, it is begun anew", activating, nil, "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"what is on disk is an older activation", activating, &nix.Activation{ID: "other", Stage: nix.StageRolledBack}, "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"killed before the confirmation was taken note of, nothing is activated again", activating, on(nix.StageConfirmed, false), "/nix/store/sys-2",
-			nil, StateApplied},
-		{"killed before the proof, it proves itself to the next agent", activating, on(nix.StageSwitched, false), "/nix/store/sys-2",
-			nil, StateApplied},
-		{"the dead man's switch has taken it back, it is rejected", activating, on(nix.StageRolledBack, false), "/nix/store/old",
-			nil, StateRolledBack},
-		{"it was cut short, it is done again", activating, on(nix.StageRolledBack, true), "/nix/store/old",
-			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, StateApplied},
-		{"it was cut short at the last attempt, it is rejected", last, on(nix.StageRolledBack, true), "/nix/store/old",
-			nil, StateRejected},
-		{"it boots next, it waits for that", activating, on(nix.StageBooting, false), "/nix/store/old",
-			nil, StateActivating},
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
+		{"what is on disk is an older activation", activating, &activation.Journal{ID: "other", Phase: activation.RolledBack}, "/nix/store/old",
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
+		{"killed before the confirmation was taken note of, nothing is activated again", activating, on(activation.Committed, false), "/nix/store/sys-2",
+			nil, record.Applied},
+		{"killed before the proof, it proves itself to the next agent", activating, on(activation.Verifying, false), "/nix/store/sys-2",
+			nil, record.Applied},
+		{"the dead man's switch has taken it back, it is rejected", activating, on(activation.RolledBack, false), "/nix/store/old",
+			nil, record.RolledBack},
+		{"it was interrupted, it is attempted again", activating, on(activation.RolledBack, true), "/nix/store/old",
+			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
+		{"interrupted at the last attempt, it is to be attempted again all the same", last, on(activation.RolledBack, true), "/nix/store/old",
+			nil, record.Failed},
+		{"it becomes active with the next boot, it waits for that", activating, on(activation.RebootPending, false), "/nix/store/old",
+			nil, record.RebootPending},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
 				r.store.etag, r.host.system, r.host.running, r.host.left = "v2", "/nix/store/sys-2", c.running, c.left
-				if err := r.dir.saveState(State{Intent: &c.intent}); err != nil {
+				if err := saveState(r.dir, State{Intent: &c.intent}); err != nil {
 					t.Fatal(err)
 				}
 				r.start()
@@ -563,14 +571,14 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 				equal(t, "trace", r.of("fetch", "build", "activate"), c.trace)
 				equal(t, "drift", r.of("record drifted"), nil)
 				rec := r.store.lastRecord()
-				if rec.State != c.state || rec.Version.ETag != "v2" || rec.RebootDue != (c.state == StateActivating) {
+				if rec.Status != c.state || rec.Version.ETag != "v2" || rec.RebootDue != (c.state == record.RebootPending) {
 					t.Errorf("record: %+v", rec)
 				}
 				s := r.state()
-				if applied := s.Applied != nil && s.Applied.ETag == "v2"; applied != (c.state == StateApplied) {
+				if applied := s.Applied != nil && s.Applied.ETag == "v2"; applied != (c.state == record.Applied) {
 					t.Errorf("applied: %+v", s.Applied)
 				}
-				if rejected := s.Failure != nil && s.Failure.Rejected; rejected != (c.state == StateRolledBack || c.state == StateRejected) {
+				if rejected := s.Failure != nil && s.Failure.Rejected; rejected != (c.state == record.RolledBack || c.state == record.Rejected) {
 					t.Errorf("failure: %+v", s.Failure)
 				}
 			})
@@ -589,12 +597,12 @@ func TestAFailedActivationLeavesTheNextVersionAndTheOldOneApplicable(t *testing.
 			// As a real switch does: the new system runs, then a unit fails.
 			h.activate = func() error {
 				h.running = "/nix/store/sys-2"
-				return &nix.ActivateError{Activation: nix.Activation{Stage: nix.StageStranded, Reason: "unit failed", Tail: []string{"unit failed"}}}
+				return &activation.Error{Journal: activation.Journal{Phase: activation.RollbackFailed, Reason: "unit failed", Tail: []string{"unit failed"}}}
 			}
 		})
 		r.queue.in <- []events.Delivery{message("m1")}
 		synctest.Wait()
-		if rec := r.store.lastRecord(); rec.State != StateRejected || !slices.Equal(rec.LogTail, []string{"unit failed"}) {
+		if rec := r.store.lastRecord(); rec.Status != record.Rejected || !slices.Equal(rec.LogTail, []string{"unit failed"}) {
 			t.Errorf("record: %+v", rec)
 		}
 		r.store.set(func(s *fakeStore) { s.etag = "v1" })
@@ -622,11 +630,11 @@ func TestASwitchThatSucceedsWithoutRunningTheSystemIsAFailure(t *testing.T) {
 // pretender activates nothing.
 type pretender struct{ *fakeHost }
 
-func (p pretender) Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error) {
-	a := nix.Activation{System: s.Path}
+func (p pretender) Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error) {
+	a := activation.Journal{System: s.Path}
 	if err := o.Verify(ctx, a); err != nil {
-		a.Reason, a.Stage = "verify: "+err.Error(), nix.StageRolledBack
-		return a, &nix.ActivateError{Activation: a}
+		a.Reason, a.Phase = "verify: "+err.Error(), activation.RolledBack
+		return a, &activation.Error{Journal: a}
 	}
 	return a, nil
 }

@@ -7,19 +7,21 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // left has the host run and have applied v1, with an activation of v2 that another agent has left.
-func (r *rig) left(stage Stage, act nix.Activation) {
+func (r *rig) left(status record.Status, act activation.Journal) {
 	r.t.Helper()
 	target := func(etag string) Target {
 		return Target{Remote: testRemote, Configuration: "web1", ETag: etag}
 	}
-	err := r.dir.saveState(State{
+	err := saveState(r.dir, State{
 		Applied: &Applied{Target: target("v1"), System: "/nix/store/sys-1", At: time.Now()},
-		Intent:  &Intent{Target: target("v2"), Stage: stage, Attempt: 1, System: "/nix/store/sys-2", Activation: "two"},
+		Intent:  &Intent{Target: target("v2"), Status: status, Attempt: 1, System: "/nix/store/sys-2", Activation: "two"},
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -32,8 +34,8 @@ func (r *rig) left(stage Stage, act nix.Activation) {
 // its proof.
 func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.RetryDelaysSecs = []int64{1} })
-		r.left(StageBooting, nix.Activation{Stage: nix.StageBooting})
+		r := newRig(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{1} })
+		r.left(record.RebootPending, activation.Journal{Phase: activation.RebootPending})
 		r.host.build = func(context.Context) error { return errBuild }
 		r.store.etag = "v3"
 		r.start()
@@ -41,7 +43,7 @@ func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 		r.end()
 		steps := r.of("take back", "fetch", "activate")
 		equal(t, "steps", steps[:min(2, len(steps))], []string{"take back /nix/store/sys-2", "fetch v3"})
-		if rec := r.store.lastRecord(); rec.State != StateRejected || rec.Version.ETag != "v3" || rec.RebootDue {
+		if rec := r.store.lastRecord(); rec.Status != record.Rejected || rec.Version.ETag != "v3" || rec.RebootDue {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -50,33 +52,36 @@ func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 func TestASystemWhoseOrderIsForgottenMustReachTheStoreToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.opts.Reach = func(context.Context, Config, bool) error { r.add("reach"); return errors.New("cut off") }
+		r.opts.Reach = func(context.Context, config.Config, bool) error { r.add("reach"); return errors.New("cut off") }
 		r.host.running = "/nix/store/sys-2"
-		r.host.left = &nix.Activation{ID: "two", System: "/nix/store/sys-2", Previous: "/nix/store/sys-1", Stage: nix.StageSwitched}
+		r.host.left = &activation.Journal{ID: "two", System: "/nix/store/sys-2", Previous: "/nix/store/sys-1", Phase: activation.Verifying}
 		r.start()
 		time.Sleep(time.Hour)
 		r.end()
 		if len(r.of("reach")) == 0 {
 			t.Error("the store was not asked for")
 		}
-		if r.host.left.System == "/nix/store/sys-2" && r.host.left.Stage != nix.StageRolledBack {
-			t.Errorf("the system that is cut off is %s", r.host.left.Stage)
+		if r.host.left.System == "/nix/store/sys-2" && r.host.left.Phase != activation.RolledBack {
+			t.Errorf("the system that is cut off is %s", r.host.left.Phase)
 		}
 	})
 }
 
 func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
-	for name, act := range map[string]nix.Activation{
-		"cut short, and somebody has switched by hand": {Stage: nix.StageRolledBack, ByHand: "/nix/store/fix"},
-		"cut short, and not taken back":                {Stage: nix.StageStranded, Trouble: "the boot loader is full"},
+	for name, act := range map[string]activation.Journal{
+		"cut short, and somebody has switched by hand": {Phase: activation.RolledBack, OperatorSystem: "/nix/store/fix"},
+		"cut short, and not taken back":                {Phase: activation.RollbackFailed, RollbackError: "the boot loader is full"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				act.CutShort, act.Reason = true, "the machine was restarted"
-				r.left(StageActivating, act)
-				if act.ByHand != "" {
-					r.host.running = act.ByHand
+				act.Cause, act.Reason = activation.CauseInterrupted, "the machine was restarted"
+				if act.OperatorSystem != "" {
+					act.Cause = activation.CauseOperator
+				}
+				r.left(record.Activating, act)
+				if act.OperatorSystem != "" {
+					r.host.running = act.OperatorSystem
 				}
 				r.store.etag = "v2"
 				r.start()
@@ -86,7 +91,7 @@ func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
 				if f := r.state().Failure; f == nil || !f.Rejected {
 					t.Errorf("failure: %+v", f)
 				}
-				if rec := r.store.lastRecord(); (rec.Warning != "") != (act.Stage == nix.StageStranded) {
+				if rec := r.store.lastRecord(); (rec.Warning != "") != (act.Phase == activation.RollbackFailed) {
 					t.Errorf("record: %+v", rec)
 				}
 			})
@@ -98,12 +103,12 @@ func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
 func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.left(StageBooting, nix.Activation{Stage: nix.StageStranded, CutShort: true, Installed: true, Boot: true, Trouble: "the boot loader is full"})
+		r.left(record.RebootPending, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
 		r.start()
 		time.Sleep(time.Minute)
 		r.end()
 		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
-		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.Warning != "" {
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Warning != "" {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -113,14 +118,14 @@ func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
 func TestAWayBackThatFailedIsRememberedUntilSomethingIsActivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.left(StageBooting, nix.Activation{Stage: nix.StageStranded, CutShort: true, Installed: true, Boot: true, Trouble: "the boot loader is full"})
+		r.left(record.RebootPending, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
 		r.store.etag, r.host.system = "v3", "/nix/store/sys-3"
 		r.host.activate = func() error {
-			return &nix.ActivateError{Activation: nix.Activation{Stage: nix.StageRolledBack, Reason: "a check"}}
+			return &activation.Error{Journal: activation.Journal{Phase: activation.RolledBack, Reason: "a check"}}
 		}
 		r.start()
 		time.Sleep(time.Minute)
-		if rec := r.store.lastRecord(); rec.State != StateRolledBack || rec.Warning == "" {
+		if rec := r.store.lastRecord(); rec.Status != record.RolledBack || rec.Warning == "" {
 			t.Errorf("record: %+v", rec)
 		}
 		r.store.set(func(s *fakeStore) { s.etag = "v1" })
@@ -129,7 +134,7 @@ func TestAWayBackThatFailedIsRememberedUntilSomethingIsActivated(t *testing.T) {
 		time.Sleep(time.Minute)
 		r.end()
 		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-3", "activate /nix/store/sys-1"})
-		if rec := r.store.lastRecord(); rec.State != StateApplied || rec.Warning != "" {
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Warning != "" {
 			t.Errorf("record: %+v", rec)
 		}
 	})
@@ -146,10 +151,10 @@ func TestAHostThatIsSwitchedByHandWhileAnotherSystemBootsNextIsNotRestarted(t *t
 		{"/nix/store/sys-2", "/nix/store/sys-2", 1}, // it was chosen in the boot menu, say
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, func(c *Config) { c.Reboot = RebootWhenNeeded })
+			r := newRig(t, func(c *config.Config) { c.Reboot = config.RebootWhenNeeded })
 			m := &fakeMachine{trace: r.trace}
 			r.opts.Machine, r.opts.BootID = m, m.bootID
-			r.left(StageBooting, nix.Activation{Stage: nix.StageBooting})
+			r.left(record.RebootPending, activation.Journal{Phase: activation.RebootPending})
 			r.store.etag, r.host.running = "v2", c.before
 			r.start()
 			synctest.Wait()

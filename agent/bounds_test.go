@@ -8,6 +8,9 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/npcnix/npcnix/agent/command"
+	"github.com/npcnix/npcnix/agent/config"
 )
 
 func TestTheOutputOfACommandIsKeptInPartAndPlain(t *testing.T) {
@@ -20,7 +23,7 @@ func TestTheOutputOfACommandIsKeptInPartAndPlain(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			tail, err := runCommand(t.Context(), []string{"/bin/sh", "-c", c.script}, nil)
+			tail, err := command.Run(t.Context(), []string{"/bin/sh", "-c", c.script}, nil)
 			runtime.ReadMemStats(&after)
 			if err == nil || !strings.HasSuffix(err.Error(), c.why) || len(err.Error()) > 10_000 {
 				t.Errorf("error of %d bytes: %.200v, want %q", len(err.Error()), err, c.why)
@@ -38,8 +41,8 @@ func TestTheOutputOfACommandIsKeptInPartAndPlain(t *testing.T) {
 func TestAHookIsToldOfAnErrorThatIsLong(t *testing.T) {
 	// Not in a bubble: a hook is a process.
 	r := newRig(t)
-	out := r.dir.path("told")
-	r.configure(func(c *Config) {
+	out := r.dir.Path("told")
+	r.configure(func(c *config.Config) {
 		c.RetryDelaysSecs = []int64{}
 		c.Hooks.OnFailure = []string{"/bin/sh", "-c", `printf %s "$NPCNIX_ERROR" >"$0"`, out}
 	})

@@ -4,89 +4,91 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/nix"
 )
 
-// Decision is what to do about a target.
-type Decision int
-
-const (
-	Wait      Decision = iota // paused: nothing is to change
-	Unchanged                 // the target is applied already
-	Drifted                   // it was applied, but something else runs since; left alone
-	Booting                   // what was built boots next: a restart of the machine is due
-	Rejected                  // given up on until something changes
-	BackOff                   // failed, and the next attempt is not due yet
-	Apply
-)
-
-func (d Decision) String() string {
-	return [...]string{"wait", "unchanged", "drifted", "booting", "rejected", "back off", "apply"}[d]
+// Decision is what to do about a target: to apply it, or to leave the host alone.
+type Decision struct {
+	Apply  bool
+	Status record.Status // of the target, unless it is to be applied
+	Next   time.Time     // of the next attempt, with status failed
+	Why    string        // in words for a log
 }
 
 // Known is what an agent knows when it decides.
 type Known struct {
 	State
-	Paused       *Pause
+	Paused       *config.Pause
 	RetryToken   string     // the operator's last retry
-	Running      nix.System // zero where it cannot be told
+	Running      nix.System // zero if it cannot be told
 	CorrectDrift bool
-	Force        bool // apply what is unchanged, backing off or rejected
+	Force        bool // apply what is unchanged, waits for its next attempt, or is rejected
 }
 
-// drifted reports whether something else runs than what was applied, and by somebody else's doing.
-func (s State) drifted(running nix.System) bool {
-	a := s.Applied
-	booting := s.Intent != nil && s.Intent.Stage == StageBooting
-	return a != nil && !s.Unsettled && !booting && running.Path != "" && a.System != "" && running.Path != a.System
-}
+// Decide says what to do about the target want. It is pure: everything it knows is in its arguments.
+func Decide(have Known, want Target, now time.Time) Decision {
+	switch {
+	case have.Paused.Active(now):
+		return leave(record.Paused, have.Paused.String())
+	case have.Force:
+		return apply("asked to apply it in any case")
+	case have.rebootPending() && have.Intent.Same(want):
+		return leave(record.RebootPending, "it becomes active with the next boot: a reboot is due")
+	}
 
-// Decide says what to do about the target want, and why, in words for a log. It is pure:
-// everything it knows is in its arguments.
-func Decide(have Known, want Target, now time.Time) (Decision, string) {
-	if have.Paused.Active(now) {
-		return Wait, have.Paused.String()
-	}
-	if have.Force {
-		return Apply, "asked to apply whatever is known"
-	}
-	booting := have.Intent != nil && have.Intent.Stage == StageBooting
-	if booting && have.Intent.Same(want) {
-		return Booting, "it boots next: a restart of the machine is due"
-	}
-	if a := have.Applied; a != nil && a.Same(want) && !have.Unsettled && !booting {
+	if a := have.Applied; a != nil && a.Same(want) && !have.NeedsRepair && !have.rebootPending() {
 		switch {
 		case !have.drifted(have.Running):
-			return Unchanged, "already applied"
+			return leave(record.Applied, "already applied")
 		case !have.CorrectDrift:
-			return Drifted, fmt.Sprintf("switched by hand since it was applied: %s runs; left alone", have.Running.Path)
+			return leave(record.Drifted, fmt.Sprintf("an operator has switched to %s since it was applied; left alone", have.Running.Path))
 		}
 	}
 	if f := have.Failure; f != nil && f.Same(want) && f.RetryToken == have.RetryToken {
-		if f.Rejected {
-			return Rejected, fmt.Sprintf("given up after %d attempts: %s", f.Attempts, f.Error)
-		}
-		// A failure in the future means that the clock was set back: waiting for it could
-		// take years.
-		if now.Before(f.Next()) && !now.Before(f.At) {
-			return BackOff, fmt.Sprintf("attempt %d failed, next at %s", f.Attempts, f.Next().UTC().Format(time.RFC3339))
-		}
-		return Apply, fmt.Sprintf("attempt %d", f.Attempts+1)
+		return again(f, now)
 	}
-	switch a := have.Applied; {
-	case booting:
-		return Apply, "another version boots next"
-	case a == nil:
-		return Apply, "nothing applied yet"
-	case a.Same(want) && have.Unsettled:
-		return Apply, "returning to the applied version after a failed activation"
-	case a.Same(want):
-		return Apply, "correcting drift"
-	case a.Remote != want.Remote:
-		return Apply, "remote changed"
-	case a.Configuration != want.Configuration:
-		return Apply, "configuration changed"
-	default:
-		return Apply, "new version"
-	}
+
+	return apply(have.why(want))
 }
+
+// again decides about a target that has failed before.
+func again(f *Failure, now time.Time) Decision {
+	if f.Rejected {
+		return leave(f.Status(), fmt.Sprintf("rejected after attempt %d: %s", f.Attempts, f.Error))
+	}
+
+	// A failure in the future means that the clock was set back: waiting for it could take years.
+	if now.Before(f.Next()) && !now.Before(f.At) {
+		d := leave(f.Status(), fmt.Sprintf("attempt %d failed, the next is due at %s", f.Attempts, f.Next().UTC().Format(time.RFC3339)))
+		d.Next = f.Next()
+		return d
+	}
+
+	return apply(fmt.Sprintf("attempt %d", f.Attempts+1))
+}
+
+// why says why want is to be applied that has not failed before.
+func (have Known) why(want Target) string {
+	switch a := have.Applied; {
+	case have.rebootPending():
+		return "another version becomes active with the next boot"
+	case a == nil:
+		return "nothing applied yet"
+	case a.Same(want) && have.NeedsRepair:
+		return "returning to the applied version after a failed rollback"
+	case a.Same(want):
+		return "correcting drift"
+	case a.Remote != want.Remote:
+		return "remote changed"
+	case a.Configuration != want.Configuration:
+		return "configuration changed"
+	}
+
+	return "new version"
+}
+
+func leave(s record.Status, why string) Decision { return Decision{Status: s, Why: why} }
+
+func apply(why string) Decision { return Decision{Apply: true, Why: why} }

@@ -10,6 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/wait"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
@@ -31,8 +34,8 @@ func TestFollowingOnceBesideADaemonLeavesItsFlakeAlone(t *testing.T) {
 		r.opts.Queue = nil
 		r.opts.Store = fileStore{r.store}
 		r.host.build = func(ctx context.Context) error {
-			sleep(ctx, time.Minute)
-			left, _ := filepath.Glob(r.dir.path("flake-*/flake/flake.nix"))
+			wait.For(ctx, time.Minute)
+			left, _ := filepath.Glob(r.dir.Path("flake-*/flake/flake.nix"))
 			if len(left) == 0 {
 				return errors.New("no flake.nix in the folder: was the right folder packed?")
 			}
@@ -145,7 +148,7 @@ func TestOnceActivateGoesOnWhenTheSystemRanAlready(t *testing.T) {
 
 func TestAPausedHostReceivesNothingWhileTheStoreIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r := newRig(t, func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		r.store.latestErr = errors.New("down")
 		r.start()
 		time.Sleep(time.Hour)
@@ -185,7 +188,7 @@ func (q *realQueue) Ack(context.Context, []events.Delivery) error { return nil }
 
 func TestAPausedHostReceivesNothingOverRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} })
+		r := newRig(t, func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		q := &realQueue{trace: r.trace, visible: make(chan events.Delivery, 100)}
 		q.visible <- message("m1")
 		r.opts.Queue = q
@@ -262,10 +265,10 @@ func TestTheRecordOfAFailedActivationSaysWhatRuns(t *testing.T) {
 func TestAConfigurationChangedDuringABuildIsWhatIsActivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.host.build = func(ctx context.Context) error { sleep(ctx, time.Minute); return ctx.Err() }
+		r.host.build = func(ctx context.Context) error { wait.For(ctx, time.Minute); return ctx.Err() }
 		r.start()
 		time.Sleep(time.Second)
-		r.configure(func(c *Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" })
+		r.configure(func(c *config.Config) { c.Remote = "s3://bucket/npcnix/remotes/prod.npcnix" })
 		if err := <-r.done; !errors.Is(err, ErrReconnect) {
 			t.Errorf("Run: %v", err)
 		}
@@ -287,7 +290,7 @@ func (q *flappy) Receive(ctx context.Context) ([]events.Delivery, error) {
 	if q.n%2 == 0 {
 		return nil, errors.New("throttled")
 	}
-	sleep(ctx, time.Second)
+	wait.For(ctx, time.Second)
 	return nil, nil
 }
 
@@ -298,7 +301,7 @@ func TestAFlappingQueueDoesNotFloodTheLog(t *testing.T) {
 		r.start()
 		time.Sleep(time.Hour)
 		r.end()
-		t.Logf("%d warnings, %d recoveries, %d HEADs in an hour", r.logs.count("level=WARN"), r.logs.count("received from again"), len(r.of("latest")))
+		t.Logf("%d warnings, %d recoveries, %d HEADs in an hour", r.logs.count("level=WARN"), r.logs.count("receiving from the queue again"), len(r.of("latest")))
 		if n := r.logs.count("level=WARN"); n > 20 {
 			t.Errorf("%d warnings", n)
 		}
@@ -327,7 +330,7 @@ func TestStoppingIsNotTakenForRecovery(t *testing.T) {
 		r.start()
 		time.Sleep(time.Minute)
 		r.end()
-		if n := r.logs.count("received from again"); n != 0 {
+		if n := r.logs.count("receiving from the queue again"); n != 0 {
 			t.Errorf("said that the queue works again while stopping")
 		}
 	})
@@ -336,13 +339,13 @@ func TestStoppingIsNotTakenForRecovery(t *testing.T) {
 func TestALockThatCannotBeTakenIsNotBlamedOnTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		if err := os.Mkdir(r.dir.path("activate.lock"), 0o755); err != nil {
+		if err := os.Mkdir(r.dir.Path("activate.lock"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		r.start()
 		time.Sleep(time.Minute)
 		r.end()
-		if n := r.logs.count("the store cannot be read"); n != 0 {
+		if n := r.logs.count("cannot read the store"); n != 0 {
 			t.Errorf("a lock that cannot be taken was reported as: the store cannot be read")
 		}
 	})
@@ -361,7 +364,7 @@ func TestAnUnchangedPollLeavesTheRecordAsItIs(t *testing.T) {
 		time.Sleep(13 * time.Minute)
 		b := r.store.lastRecord()
 		r.end()
-		if b.Times.Built.IsZero() || b.Trigger != TriggerEvent || !b.Times.Acknowledged.Equal(a.Times.Acknowledged) {
+		if b.Times.Built.IsZero() || b.Trigger != record.Event || !b.Times.Acknowledged.Equal(a.Times.Acknowledged) {
 			t.Errorf("\nafter the event %s attempt %d %+v\nafter a poll    %s attempt %d %+v", a.Trigger, a.Attempt, a.Times, b.Trigger, b.Attempt, b.Times)
 		}
 	})
@@ -384,7 +387,7 @@ func TestAStopBeforeTheSwitchDoesNotHideDrift(t *testing.T) {
 		synctest.Wait()
 		s := r.state()
 		r.end()
-		if s.Unsettled {
+		if s.NeedsRepair {
 			t.Errorf("nothing was changed on the host, yet: unsettled")
 		}
 	})
@@ -477,27 +480,27 @@ func TestAFaultThatWasOverIsSaidAgainHoursLater(t *testing.T) {
 		says   string
 		broken func(r *rig, m *fakeMachine, on bool)
 	}{
-		{"whether a restart is due", "it cannot be told whether a restart is due", func(r *rig, m *fakeMachine, on bool) {
+		{"whether a reboot is due", "cannot tell whether a reboot is due", func(r *rig, m *fakeMachine, on bool) {
 			m.set(func() { m.dueErr = map[bool]error{true: errors.New("no systemd")}[on] })
 		}},
-		{"a restart", "the machine cannot be restarted", func(r *rig, m *fakeMachine, on bool) {
+		{"a reboot", "cannot reboot the machine", func(r *rig, m *fakeMachine, on bool) {
 			m.set(func() {
 				m.why, m.lost = "kernel", 1000
 				m.err = map[bool]error{true: errors.New("no systemd")}[on]
 			})
 		}},
-		{"deleting what is for others", "messages cannot be deleted", func(r *rig, m *fakeMachine, on bool) {
+		{"deleting what is for others", "cannot acknowledge messages", func(r *rig, m *fakeMachine, on bool) {
 			r.queue.setAckErr(on)
 			other := message("other")
 			other.Notices[0].Key = "other"
 			r.queue.in <- []events.Delivery{other}
 		}},
-		{"settling", "messages cannot be settled", func(r *rig, m *fakeMachine, on bool) {
+		{"acknowledging", "cannot acknowledge messages", func(r *rig, m *fakeMachine, on bool) {
 			r.queue.setAckErr(on)
 			r.queue.in <- []events.Delivery{message("m1")}
 		}},
-		{"state.json", "state.json cannot be written", func(r *rig, m *fakeMachine, on bool) {
-			state := r.dir.path("state.json")
+		{"state.json", "cannot write state.json", func(r *rig, m *fakeMachine, on bool) {
+			state := r.dir.Path("state.json")
 			if !on {
 				if err := os.Remove(state); err != nil {
 					r.t.Error(err)
@@ -518,7 +521,7 @@ func TestAFaultThatWasOverIsSaidAgainHoursLater(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(c *Config) { c.Reboot = RebootWhenNeeded })
+				r := newRig(t, func(c *config.Config) { c.Reboot = config.RebootWhenNeeded })
 				m := &fakeMachine{trace: r.trace}
 				r.opts.Machine, r.opts.BootID = m, m.bootID
 				r.start()

@@ -12,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -80,7 +83,7 @@ type fakeStore struct {
 	latestErr error
 	fetchErr  error
 	recordErr error
-	records   []Record
+	records   []record.Record
 }
 
 func (s *fakeStore) set(f func(*fakeStore)) {
@@ -109,22 +112,22 @@ func (s *fakeStore) Fetch(ctx context.Context, v store.Version, dir string) erro
 func (s *fakeStore) PutRecord(ctx context.Context, host string, body []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var r Record
+	var r record.Record
 	if err := json.Unmarshal(body, &r); err != nil {
 		return err
 	}
-	s.add("record %s %s", r.State, r.Version.ETag)
+	s.add("record %s %s", r.Status, r.Version.ETag)
 	if s.recordErr == nil {
 		s.records = append(s.records, r)
 	}
 	return s.recordErr
 }
 
-func (s *fakeStore) lastRecord() Record {
+func (s *fakeStore) lastRecord() record.Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.records) == 0 {
-		return Record{}
+		return record.Record{}
 	}
 	return s.records[len(s.records)-1]
 }
@@ -137,7 +140,7 @@ type fakeHost struct {
 	system   string // what Build returns
 	build    func(ctx context.Context) error
 	activate func() error
-	left     *nix.Activation // as on disk
+	left     *activation.Journal // as on disk
 }
 
 func (h *fakeHost) set(f func(*fakeHost)) {
@@ -173,16 +176,16 @@ func (h *fakeHost) Build(ctx context.Context, dir, configuration string) (nix.Sy
 
 // Activate has the activation verified as nix.Host does, and takes it back where activate or the
 // proof fails.
-func (h *fakeHost) Activate(ctx context.Context, s nix.System, o nix.Order) (nix.Activation, error) {
+func (h *fakeHost) Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error) {
 	h.add("activate %s", s.Path)
 	h.mu.Lock()
 	activate, previous := h.activate, h.running
-	h.left = &nix.Activation{ID: o.ID, System: s.Path, Previous: previous, Stage: nix.StageSwitching}
+	h.left = &activation.Journal{ID: o.ID, System: s.Path, Previous: previous, Phase: activation.Switching}
 	h.mu.Unlock()
 	if activate != nil {
 		if err := activate(); errors.Is(err, nix.ErrMachine) {
 			h.set(func(h *fakeHost) { h.left = nil })
-			return nix.Activation{}, err
+			return activation.Journal{}, err
 		} else if err != nil {
 			return h.end(err)
 		}
@@ -191,21 +194,21 @@ func (h *fakeHost) Activate(ctx context.Context, s nix.System, o nix.Order) (nix
 		if h.running == previous {
 			h.running = s.Path
 		}
-		h.left.Stage = nix.StageSwitched
+		h.left.Phase = activation.Verifying
 	})
 	return h.finish(ctx, o)
 }
 
 // finish has the new system prove itself.
-func (h *fakeHost) finish(ctx context.Context, o nix.Order) (nix.Activation, error) {
+func (h *fakeHost) finish(ctx context.Context, o activation.Request) (activation.Journal, error) {
 	if ctx.Err() != nil {
 		return *h.left, ctx.Err()
 	}
 	var err error
 	if o.Verify != nil {
-		if o.ConfirmTimeout > 0 {
+		if o.VerifyTimeout > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, o.ConfirmTimeout)
+			ctx, cancel = context.WithTimeout(ctx, o.VerifyTimeout)
 			defer cancel()
 		}
 		err = o.Verify(ctx, *h.left)
@@ -217,46 +220,46 @@ func (h *fakeHost) finish(ctx context.Context, o nix.Order) (nix.Activation, err
 }
 
 // end settles the activation.
-func (h *fakeHost) end(err error) (nix.Activation, error) {
+func (h *fakeHost) end(err error) (activation.Journal, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err == nil {
-		h.left.Stage = nix.StageConfirmed
+		h.left.Phase = activation.Committed
 		return *h.left, nil
 	}
-	h.left.Stage, h.left.Reason = nix.StageRolledBack, err.Error()
-	var back *nix.ActivateError
+	h.left.Phase, h.left.Reason = activation.RolledBack, err.Error()
+	var back *activation.Error
 	if errors.As(err, &back) {
 		reason := h.left
-		h.left = &back.Activation
+		h.left = &back.Journal
 		h.left.ID, h.left.System, h.left.Previous = reason.ID, reason.System, reason.Previous
 	}
-	return *h.left, &nix.ActivateError{Activation: *h.left}
+	return *h.left, &activation.Error{Journal: *h.left}
 }
 
-func (h *fakeHost) TakeBack(context.Context) error {
+func (h *fakeHost) Abandon(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.left != nil && h.left.Stage == nix.StageBooting {
+	if h.left != nil && h.left.Phase == activation.RebootPending {
 		h.add("take back %s", h.left.System)
-		h.left.Stage, h.left.CutShort = nix.StageRolledBack, true
+		h.left.Phase, h.left.Cause = activation.RolledBack, activation.CauseSuperseded
 	}
 	return nil
 }
 
-func (h *fakeHost) Resume(ctx context.Context, o nix.Order) (nix.Activation, bool, error) {
+func (h *fakeHost) Resume(ctx context.Context, o activation.Request) (activation.Journal, bool, error) {
 	h.mu.Lock()
 	left := h.left
 	h.mu.Unlock()
 	if left == nil {
-		return nix.Activation{}, false, nil
+		return activation.Journal{}, false, nil
 	}
-	switch left.Stage {
-	case nix.StageSwitched:
+	switch left.Phase {
+	case activation.Verifying:
 		a, err := h.finish(ctx, o)
 		return a, true, err
-	case nix.StageRolledBack, nix.StageStranded:
-		return *left, true, &nix.ActivateError{Activation: *left}
+	case activation.RolledBack, activation.RollbackFailed:
+		return *left, true, &activation.Error{Journal: *left}
 	}
 	return *left, true, nil
 }
@@ -342,7 +345,7 @@ func message(id string) events.Delivery {
 type rig struct {
 	*trace
 	t     *testing.T
-	dir   Dir
+	dir   config.Dir
 	store *fakeStore
 	host  *fakeHost
 	queue *fakeQueue
@@ -353,18 +356,18 @@ type rig struct {
 	stop  context.CancelFunc
 }
 
-func newRig(t *testing.T, change ...func(*Config)) *rig {
+func newRig(t *testing.T, change ...func(*config.Config)) *rig {
 	t.Helper()
 	tr := &trace{}
 	r := &rig{
-		trace: tr, t: t, dir: Dir(t.TempDir()),
+		trace: tr, t: t, dir: config.Dir(t.TempDir()),
 		store: &fakeStore{trace: tr, etag: "v1"},
 		host:  &fakeHost{trace: tr, system: "/nix/store/sys-1"},
 		queue: &fakeQueue{trace: tr, in: make(chan []events.Delivery)},
 		poke:  make(chan struct{}),
 		logs:  &syncBuffer{},
 	}
-	r.configure(func(c *Config) {
+	r.configure(func(c *config.Config) {
 		c.Remote, c.Configuration = testRemote, "web1"
 		for _, f := range change {
 			f(c)
@@ -378,9 +381,9 @@ func newRig(t *testing.T, change ...func(*Config)) *rig {
 	return r
 }
 
-func (r *rig) configure(f func(*Config)) {
+func (r *rig) configure(f func(*config.Config)) {
 	r.t.Helper()
-	err := r.dir.UpdateConfig(r.t.Context(), func(c *Config) error { f(c); return nil })
+	err := r.dir.UpdateConfig(r.t.Context(), func(c *config.Config) error { f(c); return nil })
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -416,7 +419,7 @@ func (r *rig) end() error {
 
 func (r *rig) state() State {
 	r.t.Helper()
-	s, err := r.dir.ReadState()
+	s, err := ReadState(r.dir)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -3,12 +3,13 @@ package agent
 import (
 	"context"
 	"errors"
-
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
 )
 
@@ -83,7 +84,7 @@ func TestAQueueThatFailsIsReplacedByPollingAndHeals(t *testing.T) {
 		}
 		r.queue.setErr(nil)
 		time.Sleep(3 * time.Minute)
-		if n := r.logs.count("received from again"); n != 1 {
+		if n := r.logs.count("receiving from the queue again"); n != 1 {
 			t.Errorf("said %d times that it heals", n)
 		}
 		before := len(r.of("latest"))
@@ -111,7 +112,7 @@ func TestRecordsThatCannotBeWrittenHoldUpNothing(t *testing.T) {
 		r.store.set(func(s *fakeStore) { s.recordErr = nil })
 		time.Sleep(time.Hour)
 		r.end()
-		if rec := r.store.lastRecord(); rec.State != StateApplied {
+		if rec := r.store.lastRecord(); rec.Status != record.Applied {
 			t.Errorf("record after the store allows it: %+v", rec)
 		}
 	})
@@ -130,7 +131,9 @@ func TestOnce(t *testing.T) {
 		{"any ends when unchanged", OnceAny, func(r *rig) { r.applied("v1") }, "", nil, 0},
 		{"any ends when rejected", OnceAny, func(r *rig) { r.host.build = func(context.Context) error { return errBuild } }, "build failed", nil, 12 * time.Minute},
 		{"any ends when taken back, which is not tried again", OnceAny, func(r *rig) { r.host.activate = func() error { return errBuild } }, "build failed", []string{"activate /nix/store/sys-1"}, 0},
-		{"any ends when paused", OnceAny, func(r *rig) { r.configure(func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} }) }, "unpause", nil, 0},
+		{"any ends when paused", OnceAny, func(r *rig) {
+			r.configure(func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
+		}, "unpause", nil, 0},
 		{"any ends when the store stays out of reach", OnceAny, func(r *rig) { r.store.latestErr = errors.New("no route") }, "no route", nil, 2 * time.Minute},
 		{"any with force applies what is rejected", OnceAny, func(r *rig) {
 			r.opts.Force = true
@@ -138,7 +141,7 @@ func TestOnce(t *testing.T) {
 		}, "", []string{"activate /nix/store/sys-1"}, 0},
 		{"activate ends after an activation", OnceActivate, func(*rig) {}, "", []string{"activate /nix/store/sys-1"}, 0},
 		{"an initial configuration comes before the one that is set", OnceAny, func(r *rig) {
-			r.opts.Override = func(c Config) (Config, error) { c.Configuration = "base"; return c, nil }
+			r.opts.Override = func(c config.Config) (config.Config, error) { c.Configuration = "base"; return c, nil }
 		}, "", []string{"activate /nix/store/sys-1"}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -184,7 +187,7 @@ func TestAChangeOfTheRemoteEndsTheAgentSoThatAnotherIsMade(t *testing.T) {
 		r := newRig(t)
 		r.start()
 		synctest.Wait()
-		r.configure(func(c *Config) { c.Remote = "s3://bucket/other" })
+		r.configure(func(c *config.Config) { c.Remote = "s3://bucket/other" })
 		r.poke <- struct{}{}
 		if err := <-r.done; !errors.Is(err, ErrReconnect) {
 			t.Errorf("Run: %v", err)
@@ -198,7 +201,7 @@ func TestAChangeOfTheConfigurationIsAppliedAtOnce(t *testing.T) {
 		r := newRig(t)
 		r.start()
 		synctest.Wait()
-		r.configure(func(c *Config) { c.Configuration = "web2" })
+		r.configure(func(c *config.Config) { c.Configuration = "web2" })
 		r.poke <- struct{}{}
 		synctest.Wait()
 		r.end()
@@ -216,7 +219,7 @@ func TestRetryGivesARejectedVersionAllItsAttemptsAgain(t *testing.T) {
 			t.Fatalf("built what was rejected: %q", got)
 		}
 		r.host.set(func(h *fakeHost) { h.build = func(context.Context) error { return errBuild } })
-		r.configure(func(c *Config) { c.RetryToken = "again" })
+		r.configure(func(c *config.Config) { c.RetryToken = "again" })
 		r.poke <- struct{}{}
 		synctest.Wait()
 		if f := r.state().Failure; f.Attempts != 1 || f.Rejected {
@@ -242,14 +245,14 @@ func TestTheServiceManagerIsToldInOneLineAndNotTwice(t *testing.T) {
 func (r *rig) applied(etag string) {
 	r.t.Helper()
 	t := Target{Remote: testRemote, Configuration: "web1", ETag: etag}
-	if err := r.dir.saveState(State{Applied: &Applied{Target: t, At: time.Now()}}); err != nil {
+	if err := saveState(r.dir, State{Applied: &Applied{Target: t, At: time.Now()}}); err != nil {
 		r.t.Fatal(err)
 	}
 }
 
 func (r *rig) fails(f Failure) {
 	r.t.Helper()
-	if err := r.dir.saveState(State{Failure: &f}); err != nil {
+	if err := saveState(r.dir, State{Failure: &f}); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -266,7 +269,7 @@ func TestARecordThatSaysNothingNewIsRefreshedSlowly(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(config *Config) { config.RecordRefreshSecs = c.secs })
+				r := newRig(t, func(config *config.Config) { config.RecordRefreshSecs = c.secs })
 				r.start()
 				time.Sleep(10 * time.Hour)
 				r.end()

@@ -12,8 +12,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/reboot"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/wait"
 	"github.com/npcnix/npcnix/events"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // fakeMachine is due for a restart until it was restarted, or for ever.
@@ -26,7 +30,7 @@ type fakeMachine struct {
 	dueErr  error
 	lost    int // restarts that are asked for and do not come
 	boots   int
-	failing []nix.Failing // what each look at the units finds, the last for ever
+	failing []activation.Failing // what each look at the units finds, the last for ever
 }
 
 func (m *fakeMachine) set(f func()) {
@@ -35,12 +39,12 @@ func (m *fakeMachine) set(f func()) {
 	f()
 }
 
-func (m *fakeMachine) NewlyFailing(context.Context, nix.Activation, []string) (nix.Failing, error) {
+func (m *fakeMachine) NewlyFailing(context.Context, activation.Journal, []string) (activation.Failing, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.add("units")
 	if len(m.failing) == 0 {
-		return nix.Failing{}, nil
+		return activation.Failing{}, nil
 	}
 	now := m.failing[0]
 	if len(m.failing) > 1 {
@@ -81,22 +85,22 @@ func (m *fakeMachine) Reboot(context.Context) error {
 func TestTheMachineIsRestartedInItsWindowAndOnceForASystem(t *testing.T) {
 	for _, c := range []struct {
 		name    string
-		reboot  Reboot
+		reboot  config.Reboot
 		window  string
 		machine *fakeMachine
 		hours   time.Duration
 		want    []string // hours of the restarts; the clock begins at midnight
 	}{
 		{"never, unless asked to", "", "", &fakeMachine{why: "kernel"}, 48, nil},
-		{"within the hour, without a window", RebootWhenNeeded, "", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 00"}},
-		{"in the window", RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 03"}},
-		{"in a window that goes beyond midnight", RebootWhenNeeded, "23:30-00:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 23"}},
-		{"once for a system, as a restart does not help", RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel", forever: true}, 96, []string{"reboot at 03"}},
-		{"not where nothing is due", RebootWhenNeeded, "", &fakeMachine{}, 48, nil},
+		{"within the hour, without a window", config.RebootWhenNeeded, "", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 00"}},
+		{"in the window", config.RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 03"}},
+		{"in a window that goes beyond midnight", config.RebootWhenNeeded, "23:30-00:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 23"}},
+		{"once for a system, as a restart does not help", config.RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel", forever: true}, 96, []string{"reboot at 03"}},
+		{"not where nothing is due", config.RebootWhenNeeded, "", &fakeMachine{}, 48, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(config *Config) { config.Reboot, config.RebootWindow = c.reboot, c.window })
+				r := newRig(t, func(config *config.Config) { config.Reboot, config.RebootWindow = c.reboot, c.window })
 				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
 				m := c.machine
 				m.trace = r.trace
@@ -120,7 +124,7 @@ func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-03:01" })
+				r := newRig(t, func(c *config.Config) { c.Reboot, c.RebootWindow = config.RebootWhenNeeded, "03:00-03:01" })
 				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
 				m := &fakeMachine{trace: r.trace, why: "kernel"}
 				r.opts.Machine, r.opts.BootID = m, m.bootID
@@ -129,10 +133,10 @@ func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
 				r.host.set(func(h *fakeHost) { h.running = "/nix/store/hand" })
 				time.Sleep(24 * time.Hour)
 				equal(t, "restarts", r.of("reboot"), nil)
-				if rec := r.store.lastRecord(); rec.State != StateDrifted || !rec.RebootDue {
+				if rec := r.store.lastRecord(); rec.Status != record.Drifted || !rec.RebootDue {
 					t.Errorf("record: %+v", rec)
 				}
-				if p := r.pulse(); p.RebootDue == "" || !p.RebootAt.IsZero() {
+				if p := r.health(); p.RebootDue == "" || !p.RebootAt.IsZero() {
 					t.Errorf("pulse: due for %q, at %s", p.RebootDue, p.RebootAt)
 				}
 				r.host.set(func(h *fakeHost) { h.system = "/nix/store/sys-2" })
@@ -148,17 +152,17 @@ func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
 func TestTheSettingsOfTheMomentSayWhetherTheMachineIsRestarted(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*config.Config)
 		want   []string
 	}{
-		{"as they were", func(*Config) {}, []string{"reboot at 03"}},
-		{"paused meanwhile", func(c *Config) { c.Paused = &Pause{Type: pauseIndefinitely} }, nil},
-		{"never meanwhile", func(c *Config) { c.Reboot = RebootNever }, nil},
-		{"another window meanwhile", func(c *Config) { c.RebootWindow = "05:00-06:00" }, []string{"reboot at 05"}},
+		{"as they were", func(*config.Config) {}, []string{"reboot at 03"}},
+		{"paused meanwhile", func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} }, nil},
+		{"never meanwhile", func(c *config.Config) { c.Reboot = config.RebootNever }, nil},
+		{"another window meanwhile", func(c *config.Config) { c.RebootWindow = "05:00-06:00" }, []string{"reboot at 05"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-03:01" })
+				r := newRig(t, func(c *config.Config) { c.Reboot, c.RebootWindow = config.RebootWhenNeeded, "03:00-03:01" })
 				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
 				m := &fakeMachine{trace: r.trace, why: "kernel"}
 				r.opts.Machine, r.opts.BootID = m, m.bootID
@@ -181,7 +185,7 @@ func TestARestartCountsOnceItHasCome(t *testing.T) {
 		want       []time.Duration
 	}{
 		{"asked for and come", 0, "", "", []time.Duration{0}},
-		{"asked for twice in vain", 2, "", "", []time.Duration{0, rebootAgain, 2 * rebootAgain}},
+		{"asked for twice in vain", 2, "", "", []time.Duration{0, reboot.Again, 2 * reboot.Again}},
 		{"the agent was killed before it could ask", 0, "/nix/store/sys-1", "boot-0", []time.Duration{0}},
 		{"it came, and does not help", 0, "/nix/store/sys-1", "boot-1", nil},
 		{"an older npcnix asked", 0, "/nix/store/sys-1", "", nil},
@@ -189,10 +193,10 @@ func TestARestartCountsOnceItHasCome(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(c *Config) { c.Reboot = RebootWhenNeeded })
+				r := newRig(t, func(c *config.Config) { c.Reboot = config.RebootWhenNeeded })
 				m := &fakeMachine{trace: r.trace, why: "kernel", forever: true, lost: c.lost}
 				r.opts.Machine, r.opts.BootID = m, m.bootID
-				if err := r.dir.saveState(State{Restarted: c.system, RestartedIn: c.in}); err != nil {
+				if err := saveState(r.dir, State{RebootedFor: c.system, RebootedIn: c.in}); err != nil {
 					t.Fatal(err)
 				}
 				r.start()
@@ -201,8 +205,8 @@ func TestARestartCountsOnceItHasCome(t *testing.T) {
 				if got := r.when("reboot"); !slices.Equal(got, c.want) {
 					t.Errorf("asked for at %v, want %v", got, c.want)
 				}
-				if n := r.logs.count("a person is needed"); n != 1 {
-					t.Errorf("said %d times that a person is needed", n)
+				if n := r.logs.count("an operator is needed"); n != 1 {
+					t.Errorf("said %d times that an operator is needed", n)
 				}
 			})
 		})
@@ -211,7 +215,7 @@ func TestARestartCountsOnceItHasCome(t *testing.T) {
 
 func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, func(c *Config) { c.Reboot, c.RebootWindow = RebootWhenNeeded, "03:00-05:00" })
+		r := newRig(t, func(c *config.Config) { c.Reboot, c.RebootWindow = config.RebootWhenNeeded, "03:00-05:00" })
 		time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
 		m := &fakeMachine{trace: r.trace, why: "kernel", forever: true, err: errors.New("busy")}
 		r.opts.Machine, r.opts.BootID = m, m.bootID
@@ -219,18 +223,18 @@ func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *tes
 		synctest.Wait()
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.host.set(func(h *fakeHost) {
-			h.build = func(ctx context.Context) error { sleep(ctx, 12*time.Hour); return errBuild }
+			h.build = func(ctx context.Context) error { wait.For(ctx, 12*time.Hour); return errBuild }
 		})
 		r.queue.in <- []events.Delivery{message("m1")} // from midnight to noon
 		time.Sleep(25 * time.Hour)
 		if got := r.of("reboot"); len(got) != 0 {
 			t.Errorf("restarted outside of the window, or amid attempts: %q", got)
 		}
-		missed := r.pulse().RebootAt
+		missed := r.health().RebootAt
 		r.store.set(func(s *fakeStore) { s.etag = "v1" })
 		r.queue.in <- []events.Delivery{message("m2")}
 		time.Sleep(5 * time.Second)
-		if at := r.pulse().RebootAt; !missed.Before(time.Now()) || at.Before(time.Now()) {
+		if at := r.health().RebootAt; !missed.Before(time.Now()) || at.Before(time.Now()) {
 			t.Errorf("at %s it is said to be planned for %s, and before that for %s", time.Now(), at, missed)
 		}
 		time.Sleep(54 * time.Hour)
@@ -248,51 +252,24 @@ func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *tes
 	})
 }
 
-func TestWindowsAreRead(t *testing.T) {
-	for _, bad := range []string{"3-5", "03:00", "03:00-03:00", "24:00-01:00", "03:60-04:00", "03:00-04:00 UTC", "-1:00-02:00"} {
-		if _, err := parseWindow(bad); err == nil || !strings.Contains(err.Error(), "such as 03:00-05:00") {
-			t.Errorf("%q: %v", bad, err)
-		}
-	}
-	w, err := parseWindow("23:00-01:30")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		now  string
-		open bool
-	}{{"22:59", false}, {"23:00", true}, {"00:00", true}, {"01:29", true}, {"01:30", false}} {
-		now, err := time.Parse("15:04", c.now)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if w.open(now) != c.open {
-			t.Errorf("open at %s: %v", c.now, !c.open)
-		}
-		if at := w.pick(now); !w.open(at) || at.Before(now) {
-			t.Errorf("at %s it picks %s", c.now, at)
-		}
-	}
-}
-
 func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
-		reach  func(Config, bool) error
+		change func(*config.Config)
+		reach  func(config.Config, bool) error
 		why    string
 	}{
-		{"a check that it brings fails", func(c *Config) {
-			c.ConfirmTimeoutSecs = 10
-			c.Checks = []Check{{Name: "own", Command: []string{"/bin/false"}}}
+		{"a check that it brings fails", func(c *config.Config) {
+			c.VerifyTimeoutSecs = 10
+			c.Checks = []config.Check{{Name: "own", Command: []string{"/bin/false"}}}
 		}, nil, "check own: "},
-		{"the remote that it brings cannot be reached", func(c *Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, func(c Config, _ bool) error {
+		{"the remote that it brings cannot be reached", func(c *config.Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, func(c config.Config, _ bool) error {
 			if c.Remote != testRemote {
 				return errors.New("no such bucket")
 			}
 			return nil
 		}, "from the new system, no such bucket"},
-		{"the queue that it brings cannot be reached", func(c *Config) { c.QueueURL = "https://elsewhere" }, func(c Config, queue bool) error {
+		{"the queue that it brings cannot be reached", func(c *config.Config) { c.QueueURL = "https://elsewhere" }, func(c config.Config, queue bool) error {
 			if queue && c.QueueURL != "" {
 				return errors.New("no such queue")
 			}
@@ -303,21 +280,21 @@ func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
 			// Not in a bubble: a check is a process.
 			r := newRig(t)
 			r.opts.Once, r.opts.Queue = OnceAny, nil
-			r.opts.Reach = func(_ context.Context, config Config, queue bool) error {
+			r.opts.Reach = func(_ context.Context, config config.Config, queue bool) error {
 				if c.reach == nil {
 					return nil
 				}
 				return c.reach(config, queue)
 			}
-			settings := r.dir.path("declared.json")
-			r.opts.Override = func(config Config) (Config, error) {
+			settings := r.dir.Path("declared.json")
+			r.opts.Override = func(config config.Config) (config.Config, error) {
 				if _, err := os.Stat(settings); err == nil {
 					c.change(&config)
-					config.ConfirmTimeoutSecs, config.SettleSecs = 1, new(int64)
+					config.VerifyTimeoutSecs, config.SettleSecs = 1, new(int64)
 				}
 				return config, nil
 			}
-			r.configure(func(c *Config) { c.ConfirmTimeoutSecs, c.SettleSecs = 1, new(int64) })
+			r.configure(func(c *config.Config) { c.VerifyTimeoutSecs, c.SettleSecs = 1, new(int64) })
 			r.host.activate = func() error { return os.WriteFile(settings, nil, 0o600) }
 			r.start()
 			if err := <-r.done; err == nil || !strings.Contains(err.Error(), c.why) {

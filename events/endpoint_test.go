@@ -62,7 +62,12 @@ func TestParseQueueURL(t *testing.T) {
 	}
 }
 
-func TestOpenQueueRefusesOptionsThatCannotWork(t *testing.T) {
+func TestOpenQueue(t *testing.T) {
+	t.Run("refuses options that cannot work", impossibleOptions)
+	t.Run("sends requests to the right endpoint and region", endpointAndRegion)
+}
+
+func impossibleOptions(t *testing.T) {
 	good := QueueOptions{URL: "https://sqs.eu-west-1.amazonaws.com/123456789012/q"}
 	for name, test := range map[string]struct {
 		change func(*QueueOptions)
@@ -85,7 +90,7 @@ func TestOpenQueueRefusesOptionsThatCannotWork(t *testing.T) {
 	}
 }
 
-func TestRequestsGoToTheRightEndpointAndRegion(t *testing.T) {
+func endpointAndRegion(t *testing.T) {
 	const atAWS = "https://sqs.eu-west-1.amazonaws.com/123456789012/q"
 	tests := []struct {
 		name   string

@@ -31,7 +31,6 @@ type Notice struct {
 	Key       string // decoded, never URL-encoded; the absolute path for a file
 	ETag      string // without quotes; may be empty
 	VersionID string // empty on unversioned buckets
-	Sequencer string // may be empty; comparable only within one key
 	At        time.Time
 }
 
@@ -39,9 +38,8 @@ type Notice struct {
 type Delivery struct {
 	ID       string
 	Notices  []Notice
-	Err      error // why the body could not be understood; nil otherwise
-	Receives int   // how often the message was received so far, this time included
-	Sent     time.Time
+	Err      error     // why the body could not be understood; nil otherwise
+	Receives int       // how often the message was received so far, this time included
 	Received time.Time // this time; at most a long poll (20 s) early, never late
 
 	receipt string

@@ -105,7 +105,6 @@ func (w *FileWatch) Receive(ctx context.Context) ([]Delivery, error) {
 			ID:       w.path + "@" + strconv.FormatInt(now.UnixNano(), 10),
 			Notices:  []Notice{{Key: w.path, At: info.ModTime().UTC()}},
 			Receives: 1,
-			Sent:     now.UTC(),
 			Received: now,
 		}}, nil
 	}
@@ -136,7 +135,7 @@ func (w *FileWatch) wait(ctx context.Context) error {
 				return os.ErrClosed
 			}
 			// Reports were lost, mostly because there were too many: look for oneself.
-			w.log.Debug("file watch lost reports", "err", err)
+			w.log.Debug("file watch lost reports", "error", err)
 		case <-quiet.C:
 			return nil
 		case <-limit.C:

@@ -44,7 +44,7 @@ func one(t *testing.T, w *FileWatch) {
 	if got, want := ds[0].Notices[0], (Notice{Key: w.path, At: info.ModTime().UTC()}); got != want {
 		t.Errorf("notice is %+v, want %+v", got, want)
 	}
-	if d := ds[0]; d.ID == "" || d.Err != nil || d.Receives != 1 || d.Received.IsZero() || d.Sent.IsZero() {
+	if d := ds[0]; d.ID == "" || d.Err != nil || d.Receives != 1 || d.Received.IsZero() {
 		t.Errorf("delivery is %+v", d)
 	}
 }
@@ -83,7 +83,24 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func TestFileWatchTellsOfChanges(t *testing.T) {
+func TestFileWatch(t *testing.T) {
+	t.Run("tells of", changes)
+	t.Run("is silent", silence)
+	t.Run("waits for directories", missingDirectories)
+	t.Run("follows a link that is switched", switchedLink)
+	t.Run("lets go of directories that are no longer on the way", leftDirectories)
+	t.Run("makes one delivery of a burst", burst)
+	t.Run("does not wait for quiet without end", noQuiet)
+	t.Run("looks for itself when reports are lost", lostReports)
+	t.Run("ends Receive with its context", cancelledReceive)
+	t.Run("ends Receive with Close", closedReceive)
+	t.Run("has nothing to extend or acknowledge", nothingToKeep)
+	t.Run("refuses what is no absolute file", notAFile)
+	t.Run("says that its directory is missing", missingDirectory)
+	t.Run("names inotify's limits", inotifyLimits)
+}
+
+func changes(t *testing.T) {
 	// Each case starts from DIR/store/x.npcnix with a directory DIR/other beside the store.
 	tests := []struct {
 		name   string
@@ -112,7 +129,7 @@ func TestFileWatchTellsOfChanges(t *testing.T) {
 			must(t, os.Rename(dir+"/store", dir+"/old"))
 			must(t, os.Rename(dir+"/other", dir+"/store"))
 		}},
-		{"its directory removed and made anew", func(t *testing.T, dir, path string) {
+		{"its directory removed and made again", func(t *testing.T, dir, path string) {
 			must(t, os.RemoveAll(dir+"/store"))
 			mkdir(t, dir+"/store")
 			write(t, path, "two")
@@ -135,7 +152,7 @@ func TestFileWatchTellsOfChanges(t *testing.T) {
 	}
 }
 
-func TestFileWatchIsSilent(t *testing.T) {
+func silence(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(t *testing.T, path string)
@@ -168,7 +185,7 @@ func TestFileWatchIsSilent(t *testing.T) {
 	}
 }
 
-func TestFileWatchWaitsForDirectories(t *testing.T) {
+func missingDirectories(t *testing.T) {
 	dir := t.TempDir()
 	path := dir + "/srv/npcnix/remotes/x.npcnix"
 	w := watch(t, path)
@@ -194,7 +211,7 @@ func TestFileWatchWaitsForDirectories(t *testing.T) {
 	})
 }
 
-func TestFileWatchFollowsALinkThatIsSwitched(t *testing.T) {
+func switchedLink(t *testing.T) {
 	dir := t.TempDir()
 	for i, name := range []string{"a", "b"} {
 		mkdir(t, dir+"/"+name)
@@ -211,7 +228,7 @@ func TestFileWatchFollowsALinkThatIsSwitched(t *testing.T) {
 	one(t, w)
 }
 
-func TestFileWatchLetsGoOfDirectoriesThatAreNoLongerOnTheWay(t *testing.T) {
+func leftDirectories(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 3 {
 		mkdir(t, fmt.Sprint(dir, "/", i))
@@ -246,7 +263,7 @@ func kernelWatches(t *testing.T) int {
 	return watches
 }
 
-func TestFileWatchMakesOneDeliveryOfABurst(t *testing.T) {
+func burst(t *testing.T) {
 	dir := t.TempDir()
 	w := watch(t, dir+"/x.npcnix")
 	for i := range 100 {
@@ -257,14 +274,14 @@ func TestFileWatchMakesOneDeliveryOfABurst(t *testing.T) {
 	none(t, w)
 }
 
-func TestFileWatchDoesNotWaitForQuietWithoutEnd(t *testing.T) {
+func noQuiet(t *testing.T) {
 	w := watch(t, filepath.Join(t.TempDir(), "x.npcnix"))
 	w.quiet = time.Hour
 	write(t, w.path, "one")
 	one(t, w)
 }
 
-func TestFileWatchLooksForItselfWhenReportsAreLost(t *testing.T) {
+func lostReports(t *testing.T) {
 	w := watch(t, filepath.Join(t.TempDir(), "x.npcnix"))
 	must(t, w.watcher.Remove(filepath.Dir(w.path))) // so that the kernel says nothing
 	write(t, w.path, "one")
@@ -275,7 +292,7 @@ func TestFileWatchLooksForItselfWhenReportsAreLost(t *testing.T) {
 	one(t, w)
 }
 
-func TestFileWatchReceiveEndsWithItsContext(t *testing.T) {
+func cancelledReceive(t *testing.T) {
 	w := watch(t, filepath.Join(t.TempDir(), "x.npcnix"))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
@@ -306,7 +323,7 @@ func TestFileWatchReceiveEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestFileWatchReceiveEndsWithClose(t *testing.T) {
+func closedReceive(t *testing.T) {
 	w := watch(t, filepath.Join(t.TempDir(), "x.npcnix"))
 	done := make(chan error)
 	go func() {
@@ -319,7 +336,7 @@ func TestFileWatchReceiveEndsWithClose(t *testing.T) {
 	}
 }
 
-func TestFileWatchSettlesNothing(t *testing.T) {
+func nothingToKeep(t *testing.T) {
 	w := watch(t, filepath.Join(t.TempDir(), "x.npcnix"))
 	write(t, w.path, "one")
 	ds, err := w.Receive(t.Context())
@@ -329,7 +346,7 @@ func TestFileWatchSettlesNothing(t *testing.T) {
 	none(t, w)
 }
 
-func TestWatchFileRefusesWhatIsNoAbsoluteFile(t *testing.T) {
+func notAFile(t *testing.T) {
 	for _, path := range []string{"", "x.npcnix", "./x.npcnix", "/", "/.."} {
 		if w, err := WatchFile(path, slog.New(slog.DiscardHandler)); w != nil || err == nil {
 			t.Errorf("WatchFile(%q) gives %v and error %v", path, w, err)
@@ -337,7 +354,7 @@ func TestWatchFileRefusesWhatIsNoAbsoluteFile(t *testing.T) {
 	}
 }
 
-func TestWatchFileSaysThatItsDirectoryIsMissing(t *testing.T) {
+func missingDirectory(t *testing.T) {
 	var out bytes.Buffer
 	path := filepath.Join(t.TempDir(), "missing", "x.npcnix")
 	w, err := WatchFile(path, slog.New(slog.NewTextHandler(&out, nil)))
@@ -348,7 +365,7 @@ func TestWatchFileSaysThatItsDirectoryIsMissing(t *testing.T) {
 	}
 }
 
-func TestInotifysLimitsAreNamed(t *testing.T) {
+func inotifyLimits(t *testing.T) {
 	for err, want := range map[syscall.Errno]string{
 		syscall.EMFILE: "fs.inotify.max_user_instances",
 		syscall.ENOSPC: "fs.inotify.max_user_watches",

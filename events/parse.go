@@ -97,7 +97,6 @@ type record struct {
 			Key       string `json:"key"` // form-encoded
 			ETag      string `json:"eTag"`
 			VersionID string `json:"versionId"`
-			Sequencer string `json:"sequencer"`
 		} `json:"object"`
 	} `json:"s3"`
 }
@@ -138,7 +137,6 @@ func parseRecords(raw json.RawMessage) ([]Notice, error) {
 			Key:       key,
 			ETag:      strings.Trim(r.S3.Object.ETag, `"`),
 			VersionID: r.S3.Object.VersionID,
-			Sequencer: r.S3.Object.Sequencer,
 			At:        parseTime(at),
 		})
 	}
@@ -160,7 +158,6 @@ func parseEventBridge(source, kind, at string, raw json.RawMessage) ([]Notice, e
 			Key       string `json:"key"` // as it is
 			ETag      string `json:"etag"`
 			VersionID string `json:"version-id"`
-			Sequencer string `json:"sequencer"`
 		} `json:"object"`
 	}
 	if err := json.Unmarshal(raw, &detail); err != nil {
@@ -174,7 +171,6 @@ func parseEventBridge(source, kind, at string, raw json.RawMessage) ([]Notice, e
 		Key:       detail.Object.Key,
 		ETag:      strings.Trim(detail.Object.ETag, `"`),
 		VersionID: detail.Object.VersionID,
-		Sequencer: detail.Object.Sequencer,
 		At:        parseTime(at),
 	}}, nil
 }

@@ -13,12 +13,9 @@ import (
 	"time"
 )
 
-const (
-	etag      = "d41d8cd98f00b204e9800998ecf8427e"
-	sequencer = "0055AED6DCD90281E5"
-)
+const etag = "d41d8cd98f00b204e9800998ecf8427e"
 
-var put = Notice{Bucket: "example-bucket", Key: "npcnix/remotes/dev.npcnix", ETag: etag, Sequencer: sequencer,
+var put = Notice{Bucket: "example-bucket", Key: "npcnix/remotes/dev.npcnix", ETag: etag,
 	At: time.Date(2026, 3, 1, 12, 0, 5, 123e6, time.UTC)}
 
 // vary returns the notice of s3-put.json with a difference.
@@ -28,10 +25,17 @@ func vary(change func(*Notice)) Notice {
 	return n
 }
 
-func TestParseSamples(t *testing.T) {
+func TestParse(t *testing.T) {
+	t.Run("understands each sample or says why not", parseSamples)
+	t.Run("is bounded", parseHuge)
+	t.Run("says what SNS sent instead", parseConfirmation)
+	t.Run("reads the times that stores write", parseTimes)
+}
+
+func parseSamples(t *testing.T) {
 	eventBridge := Notice{Bucket: "example-bucket", Key: "npcnix/remotes/red+flower%20.npcnix",
 		ETag: "b1946ac92492d2347c6235b4d2611184", VersionID: "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e",
-		Sequencer: "00617F08299329D189", At: time.Date(2026, 3, 1, 12, 0, 5, 0, time.UTC)}
+		At: time.Date(2026, 3, 1, 12, 0, 5, 0, time.UTC)}
 	moto := Notice{Bucket: "bucket1", Key: "npcnix/remotes/dev red+é.npcnix", ETag: "b1946ac92492d2347c6235b4d2611184"}
 
 	tests := map[string]struct { // by file name
@@ -42,19 +46,19 @@ func TestParseSamples(t *testing.T) {
 		"s3-bom.json":         {want: []Notice{put}},
 		"s3-encoded-key.json": {want: []Notice{vary(func(n *Notice) { n.Key = "remotes/red flower+é%.npcnix" })}},
 		"s3-multipart.json": {want: []Notice{vary(func(n *Notice) {
-			n.ETag, n.Sequencer = "9b2cf535f27731c974343645a3985328-7", "0055AED6DD5A8E1B2C"
+			n.ETag = "9b2cf535f27731c974343645a3985328-7"
 			n.At = time.Date(2026, 3, 1, 12, 1, 0, 0, time.UTC)
 		})}},
 		"s3-copy.json": {want: []Notice{vary(func(n *Notice) {
-			n.Key, n.Sequencer = "npcnix/remotes/prod.npcnix", "0055AED6DE00000001"
+			n.Key = "npcnix/remotes/prod.npcnix"
 			n.At = time.Date(2026, 3, 1, 12, 2, 0, 0, time.UTC)
 		})}},
 		"s3-versioned.json": {want: []Notice{vary(func(n *Notice) { n.VersionID = "096fKKXTRTtl3on89fVO.nfljtsv6qko" })}},
 		"s3-two-records.json": {want: []Notice{put, vary(func(n *Notice) {
-			n.Key, n.ETag, n.Sequencer = "npcnix/remotes/prod.npcnix", "900150983cd24fb0d6963f7d28e17f72", "0055AED6DCD90281E6"
+			n.Key, n.ETag = "npcnix/remotes/prod.npcnix", "900150983cd24fb0d6963f7d28e17f72"
 			n.At = time.Date(2026, 3, 1, 12, 0, 6, 0, time.UTC)
 		})}},
-		"s3-odd-time.json": {want: []Notice{vary(func(n *Notice) { n.Sequencer, n.At = "", time.Time{} })}},
+		"s3-odd-time.json": {want: []Notice{vary(func(n *Notice) { n.At = time.Time{} })}},
 		"s3-delete.json":   {},
 		"testevent.json":   {},
 
@@ -121,7 +125,7 @@ func TestParseSamples(t *testing.T) {
 	}
 }
 
-func TestParseIsBounded(t *testing.T) {
+func parseHuge(t *testing.T) {
 	tests := []struct {
 		name string
 		body []byte
@@ -146,14 +150,14 @@ func TestParseIsBounded(t *testing.T) {
 	}
 }
 
-func TestParseSaysWhatSNSSentInstead(t *testing.T) {
+func parseConfirmation(t *testing.T) {
 	_, err := Parse(read(t, "testdata/unknown-sns-confirmation.json"))
 	if err == nil || !strings.Contains(err.Error(), "SubscriptionConfirmation") {
 		t.Errorf("error is %v, want it to name SubscriptionConfirmation", err)
 	}
 }
 
-func TestParseTimeTakesWhatStoresWrite(t *testing.T) {
+func parseTimes(t *testing.T) {
 	want := time.Date(2026, 3, 1, 12, 0, 5, 0, time.UTC)
 	for text, want := range map[string]time.Time{
 		"2026-03-01T12:00:05.000Z":      want,
@@ -198,7 +202,7 @@ func FuzzParse(f *testing.F) {
 			if n.Bucket == "" || n.Key == "" {
 				t.Errorf("notice %+v lacks bucket or key", n)
 			}
-			for field, text := range map[string]string{"bucket": n.Bucket, "key": n.Key, "version": n.VersionID, "sequencer": n.Sequencer} {
+			for field, text := range map[string]string{"bucket": n.Bucket, "key": n.Key, "version": n.VersionID} {
 				if text != "" && !said[text] {
 					t.Errorf("%s %q occurs nowhere in %q", field, text, body)
 				}

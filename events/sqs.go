@@ -91,7 +91,7 @@ type Queue struct {
 }
 
 // OpenQueue returns the queue without asking for it: that it is missing or forbidden shows
-// when it is used, and heals without opening it anew. Errors are those of the options and
+// when it is used, and heals without opening it again. Errors are those of the options and
 // of the SDK's own configuration.
 func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	where, err := o.validate()
@@ -128,7 +128,7 @@ func newHTTPClient(limit time.Duration) *awshttp.BuildableClient {
 		t.Protocols = new(http.Protocols)
 		t.Protocols.SetHTTP1(true)
 		t.TLSClientConfig.NextProtos = []string{"http/1.1"} // the SDK's transport has offered h2 by now
-		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2, 2        // a poll, and the settling beside it
+		t.MaxIdleConns, t.MaxIdleConnsPerHost = 2, 2        // a poll, and what extends and deletes beside it
 	})
 }
 
@@ -160,7 +160,7 @@ func (q *Queue) Receive(ctx context.Context) ([]Delivery, error) {
 }
 
 // Reach asks the queue for its name, which disturbs no message, and returns why it does not answer.
-// Credentials that are known but may not ask that are as good an answer.
+// Known credentials that are not allowed to ask are as good an answer.
 func (q *Queue) Reach(ctx context.Context) error {
 	_, err := q.sqs.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{
 		QueueUrl: &q.options.URL, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameQueueArn},
@@ -183,14 +183,11 @@ func (q *Queue) poll(ctx context.Context, wait time.Duration) ([]Delivery, error
 	defer cancel()
 	start := time.Now()
 	out, err := q.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
-		QueueUrl:            &q.options.URL,
-		MaxNumberOfMessages: batchSize,
-		WaitTimeSeconds:     seconds(wait),
-		VisibilityTimeout:   seconds(q.options.Lease),
-		MessageSystemAttributeNames: []types.MessageSystemAttributeName{
-			types.MessageSystemAttributeNameApproximateReceiveCount,
-			types.MessageSystemAttributeNameSentTimestamp,
-		},
+		QueueUrl:                    &q.options.URL,
+		MaxNumberOfMessages:         batchSize,
+		WaitTimeSeconds:             seconds(wait),
+		VisibilityTimeout:           seconds(q.options.Lease),
+		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount},
 	})
 	if err != nil {
 		return nil, err
@@ -206,9 +203,6 @@ func (q *Queue) poll(ctx context.Context, wait time.Duration) ([]Delivery, error
 		d.Notices, d.Err = Parse([]byte(aws.ToString(m.Body)))
 		if n, err := strconv.Atoi(m.Attributes[string(types.MessageSystemAttributeNameApproximateReceiveCount)]); err == nil {
 			d.Receives = n
-		}
-		if ms, err := strconv.ParseInt(m.Attributes[string(types.MessageSystemAttributeNameSentTimestamp)], 10, 64); err == nil {
-			d.Sent = time.UnixMilli(ms).UTC()
 		}
 		deliveries[i] = d
 	}

@@ -34,6 +34,7 @@ type server struct {
 type call struct {
 	op     string
 	proto  string
+	from   string // the connection it came on
 	header http.Header
 	body   map[string]any
 }
@@ -51,7 +52,7 @@ func (s *server) trace() []call {
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	raw, err := io.ReadAll(r.Body)
-	c := call{op: strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS."), proto: r.Proto, header: r.Header}
+	c := call{op: strings.TrimPrefix(r.Header.Get("X-Amz-Target"), "AmazonSQS."), proto: r.Proto, from: r.RemoteAddr, header: r.Header}
 	if err := errors.Join(err, json.Unmarshal(raw, &c.body)); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -117,13 +118,21 @@ func messages(first, n int) map[string]any {
 		list[i] = map[string]any{
 			"MessageId": fmt.Sprintf("id-%d", first+i), "ReceiptHandle": fmt.Sprintf("receipt-%d", first+i),
 			"Body":       `{"Service":"Amazon S3","Event":"s3:TestEvent"}`,
-			"Attributes": map[string]string{"ApproximateReceiveCount": "3", "SentTimestamp": "1772366405123"},
+			"Attributes": map[string]string{"ApproximateReceiveCount": "3"},
 		}
 	}
 	return map[string]any{"Messages": list}
 }
 
-func TestReceiveMakesALongPollWithTheLease(t *testing.T) {
+func TestReceive(t *testing.T) {
+	t.Run("makes a long poll with the lease", longPoll)
+	t.Run("gathers a burst", gatheredBurst)
+	t.Run("outlives a hung connection", hungConnection)
+	t.Run("returns the error of its context", cancelledReceiveError)
+	t.Run("keeps time", keepsTime)
+}
+
+func longPoll(t *testing.T) {
 	s := newServer(t, func(call) any {
 		answer := messages(1, 2)
 		answer["Messages"].([]map[string]any)[0]["Body"] = string(read(t, "testdata/s3-put.json"))
@@ -143,7 +152,7 @@ func TestReceiveMakesALongPollWithTheLease(t *testing.T) {
 	c := s.trace()[0]
 	want := map[string]any{
 		"QueueUrl": s.URL + "/123456789012/web1", "MaxNumberOfMessages": 10.0, "WaitTimeSeconds": 20.0, "VisibilityTimeout": 91.0,
-		"MessageSystemAttributeNames": []any{"ApproximateReceiveCount", "SentTimestamp"},
+		"MessageSystemAttributeNames": []any{"ApproximateReceiveCount"},
 	}
 	if c.op != "ReceiveMessage" || !reflect.DeepEqual(c.body, want) {
 		t.Errorf("request is %s %v, want ReceiveMessage %v", c.op, c.body, want)
@@ -164,13 +173,12 @@ func TestReceiveMakesALongPollWithTheLease(t *testing.T) {
 	if len(ds) != 2 || !errors.Is(ds[1].Err, ErrMalformed) {
 		t.Fatalf("deliveries are %+v, want two, the second with ErrMalformed", ds)
 	}
-	sent := time.Date(2026, 3, 1, 12, 0, 5, 123e6, time.UTC)
-	if want := (Delivery{ID: "id-1", Notices: []Notice{put}, Receives: 3, Sent: sent, receipt: "receipt-1"}); !reflect.DeepEqual(ds[0], want) {
+	if want := (Delivery{ID: "id-1", Notices: []Notice{put}, Receives: 3, receipt: "receipt-1"}); !reflect.DeepEqual(ds[0], want) {
 		t.Errorf("delivery is\n%#v, want\n%#v", ds[0], want)
 	}
 }
 
-func TestReceiveGathersABurst(t *testing.T) {
+func gatheredBurst(t *testing.T) {
 	down := apiError{http.StatusBadRequest, "QueueDoesNotExist", "The specified queue does not exist."}
 	tests := []struct {
 		name    string
@@ -209,7 +217,13 @@ func TestReceiveGathersABurst(t *testing.T) {
 	}
 }
 
-func TestRequestsShareAConnection(t *testing.T) {
+func TestRequests(t *testing.T) {
+	t.Run("share a connection", oneConnection)
+	t.Run("keep to HTTP/1.1", onlyHTTP1)
+	t.Run("fail with a hint at what to do", hints)
+}
+
+func oneConnection(t *testing.T) {
 	// The SDK drops the connection when it is answered before it has seen that its body was
 	// read to the end, which only a server on the same machine can manage; this one waits.
 	wrote := make(chan struct{})
@@ -228,7 +242,7 @@ func TestRequestsShareAConnection(t *testing.T) {
 	}
 }
 
-func TestRequestsKeepToHTTP1(t *testing.T) {
+func onlyHTTP1(t *testing.T) {
 	s := newServer(t, func(call) any { return messages(0, 0) })
 	tls := httptest.NewUnstartedServer(s)
 	tls.EnableHTTP2 = true
@@ -246,7 +260,7 @@ func TestRequestsKeepToHTTP1(t *testing.T) {
 	}
 }
 
-func TestReceiveOutlivesAHungConnection(t *testing.T) {
+func hungConnection(t *testing.T) {
 	t.Run("the next attempt takes a new connection and succeeds", func(t *testing.T) {
 		var s *server
 		s = newServer(t, func(call) any {
@@ -255,42 +269,42 @@ func TestReceiveOutlivesAHungConnection(t *testing.T) {
 			}
 			return messages(0, 1)
 		})
-		t.Setenv("AWS_MAX_ATTEMPTS", "2")
-		q := s.open(t, func(o *QueueOptions) { o.attempt = 100 * time.Millisecond })
+		t.Setenv("AWS_MAX_ATTEMPTS", "10") // two are enough, unless the machine is busy
+		q := s.open(t, func(o *QueueOptions) { o.attempt = 500 * time.Millisecond })
 		ds, err := q.Receive(t.Context())
 		if err != nil || len(ds) != 1 {
 			t.Fatalf("got %d deliveries and error %v, want 1", len(ds), err)
 		}
-		if n := s.conns.Load(); n != 2 {
-			t.Errorf("%d connections, want 2: the hung one must not be used again", n)
+		calls := s.trace()
+		if hung := calls[0].from; len(calls) < 2 || calls[len(calls)-1].from == hung {
+			t.Errorf("%d attempts, the last one from %s: the hung connection must not be used again", len(calls), hung)
 		}
 	})
 	t.Run("when all hang, an error comes in bounded time", func(t *testing.T) {
 		s := newServer(t, func(call) any { return nil })
 		q := s.open(t, func(o *QueueOptions) { o.attempt = 100 * time.Millisecond })
-		start := time.Now()
-		_, err := q.Receive(t.Context())
-		if err == nil || time.Since(start) > 10*time.Second {
-			t.Fatalf("error %v after %s, want a timeout after 100ms", err, time.Since(start))
-		}
-		if t.Context().Err() != nil || !strings.Contains(err.Error(), "receive from queue: ") {
-			t.Errorf("error is %q", err)
+		if _, err := q.Receive(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "receive from queue: ") {
+			t.Errorf("error is %v, want that of an attempt that timed out", err)
 		}
 	})
 	t.Run("attempts without end are cut by the poll's own deadline", func(t *testing.T) {
 		s := newServer(t, func(call) any { return nil })
 		t.Setenv("AWS_MAX_ATTEMPTS", "1000")
 		q := s.open(t, func(o *QueueOptions) { o.attempt, o.Wait = 50*time.Millisecond, time.Millisecond })
-		if _, err := q.Receive(t.Context()); err == nil {
-			t.Fatal("no error")
+		polls := 0
+		for len(s.trace()) == 0 { // on a busy machine, a poll may end before its first attempt arrives
+			polls++
+			if _, err := q.Receive(t.Context()); err == nil {
+				t.Fatal("no error")
+			}
 		}
-		if n := len(s.trace()); n == 0 || n > 100 {
-			t.Errorf("%d attempts", n)
+		if n := len(s.trace()); n > 10 {
+			t.Errorf("%d polls made %d attempts, though each ends after 51 ms", polls, n)
 		}
 	})
 }
 
-func TestACancelledReceiveReturnsTheContextsError(t *testing.T) {
+func cancelledReceiveError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := newServer(t, func(call) any { cancel(); return nil })
 	_, err := s.open(t, nil).Receive(ctx)
@@ -302,7 +316,7 @@ func TestACancelledReceiveReturnsTheContextsError(t *testing.T) {
 	}
 }
 
-func TestErrorsSayWhatToDo(t *testing.T) {
+func hints(t *testing.T) {
 	tests := []struct {
 		code string
 		want string

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 )
@@ -36,7 +36,7 @@ func BenchmarkConfirm(b *testing.B) {
 			deleted := g.awaitEntry("the message of "+p.version+" deleted", func(e awsfake.Entry) bool {
 				return e.What == awsfake.Deleted && e.MessageID == p.message
 			})
-			p.want(agent.StateApplied)
+			p.want(record.Applied)
 			seconds, err := strconv.ParseFloat(strings.TrimSpace(g.m.Must("stat", "--format=%.9Y", dataDir+"/activation.json")), 64)
 			g.must(err)
 			confirmed := time.Unix(0, int64(seconds*1e9))

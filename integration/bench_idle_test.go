@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
@@ -54,7 +54,7 @@ func BenchmarkIdle(b *testing.B) {
 	go func() { h.ended <- h.agent.Wait(); close(h.ended) }()
 	f.awaitParked()
 	h.publish(nixtest.System{Version: "one"})
-	h.await("the record", func() bool { return h.record().State == agent.StateApplied })
+	h.await("the record", func() bool { return h.record().Status == record.Applied })
 	f.awaitCount(awsfake.Deleted, 1)
 	pid := h.agent.Process.Pid
 

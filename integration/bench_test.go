@@ -17,9 +17,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -62,7 +64,7 @@ func (f *fleet) publish() {
 	dir := f.t.TempDir()
 	f.must(os.WriteFile(filepath.Join(dir, "flake.nix"), fmt.Appendf(nil, "{ outputs = _: { n = %d; }; }\n", f.published), 0o644))
 	var packed bytes.Buffer
-	f.must(store.Pack(f.t.Context(), dir, nil, &packed, nil))
+	f.must(store.Pack(f.t.Context(), dir, &packed, store.PackOptions{}))
 	_, err := f.s3.PutObject(f.t.Context(), &s3.PutObjectInput{
 		Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(packed.Bytes()),
 	})
@@ -130,21 +132,21 @@ func (h *watchedHost) Build(ctx context.Context, _, configuration string) (nix.S
 	return system, nil
 }
 
-func (h *watchedHost) Activate(_ context.Context, s nix.System, _ nix.Order) (nix.Activation, error) {
+func (h *watchedHost) Activate(_ context.Context, s nix.System, _ activation.Request) (activation.Journal, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.runs = s
-	return nix.Activation{Stage: nix.StageConfirmed, System: s.Path}, nil
+	return activation.Journal{Phase: activation.Committed, System: s.Path}, nil
 }
 
 // Resume is called once in each reconcile.
-func (h *watchedHost) TakeBack(context.Context) error { return nil }
+func (h *watchedHost) Abandon(context.Context) error { return nil }
 
-func (h *watchedHost) Resume(context.Context, nix.Order) (nix.Activation, bool, error) {
+func (h *watchedHost) Resume(context.Context, activation.Request) (activation.Journal, bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.reconciles++
-	return nix.Activation{}, false, nil
+	return activation.Journal{}, false, nil
 }
 
 func (h *watchedHost) Current(context.Context) (nix.System, error) {
@@ -194,18 +196,18 @@ func (f *fleet) follow(name string, h agent.Host) {
 	f.must(err)
 	queue, err := events.OpenQueue(ctx, events.QueueOptions{URL: f.queueURL(name), Region: awsfake.Region})
 	f.must(err)
-	dir := agent.Dir(f.t.TempDir())
+	dir := config.Dir(f.t.TempDir())
 	if f.dataDir != "" {
-		dir = agent.Dir(filepath.Join(f.dataDir, name))
+		dir = config.Dir(filepath.Join(f.dataDir, name))
 	}
-	f.must(dir.UpdateConfig(ctx, func(c *agent.Config) error {
+	f.must(dir.UpdateConfig(ctx, func(c *config.Config) error {
 		c.Remote, c.Configuration, c.PollIntervalSecs = remote, name, 3600
 		return nil
 	}))
-	config, err := dir.LoadConfig()
+	conf, err := dir.LoadConfig()
 	f.must(err)
 	a, err := agent.New(agent.Options{
-		Dir: dir, Config: config, Name: name, Store: r, Host: h, Queue: queue, Version: "benchmark",
+		Dir: dir, Config: conf, Name: name, Store: r, Host: h, Queue: queue, Version: "benchmark",
 		Ours: func(n events.Notice) bool { return n.Bucket == bucket && n.Key == key },
 	})
 	f.must(err)

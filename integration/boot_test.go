@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 const bootScript = "../terraform/install/boot.sh"
@@ -175,8 +177,8 @@ func TestBootGoesByWhatWasApplied(t *testing.T) {
 	}
 	applied := agent.State{Schema: 1, Applied: &agent.Applied{Target: target}}
 	failed := agent.State{Schema: 1, Failure: &agent.Failure{Target: target, Error: `said "applied": { }`}}
-	begun := agent.State{Schema: 1, Intent: &agent.Intent{Target: target, Stage: agent.StageActivating}}
-	rust := agent.DefaultConfig()
+	begun := agent.State{Schema: 1, Intent: &agent.Intent{Target: target, Status: record.Activating}}
+	rust := config.Default()
 	rust.LastETag = `"abc"`
 	for _, c := range []struct {
 		name, file, content string
@@ -185,7 +187,7 @@ func TestBootGoesByWhatWasApplied(t *testing.T) {
 		{"a version applied", "state.json", text(applied), false},
 		{"a version applied, and the file damaged since", "state.json.damaged", text(applied)[:60], false},
 		{"a version applied by the Rust npcnix", "config.json", text(rust), false},
-		{"settings alone", "config.json", text(agent.DefaultConfig()), true},
+		{"settings alone", "config.json", text(config.Default()), true},
 		{"a failure that speaks of it", "state.json", text(failed), true},
 		{"an activation cut short", "state.json", text(begun), true},
 		{"an empty file", "state.json", "", true},

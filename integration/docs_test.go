@@ -7,12 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
 	"github.com/npcnix/npcnix/integration/moto"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // The commands that docs/aws.md tells an operator to run make a chain that works.
-func TestTheScriptOfTheDocsWiresAWS(t *testing.T) {
+func TestDocsWiring(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "aws.md"))
 	if err != nil {
@@ -36,6 +38,9 @@ func TestTheScriptOfTheDocsWiresAWS(t *testing.T) {
 	}
 	lines := strings.Fields(string(out))
 	queue := lines[len(lines)-1]
+	if tags, err := w.sqs.ListQueueTags(t.Context(), &sqs.ListQueueTagsInput{QueueUrl: &queue}); err != nil || tags.Tags["npcnix:host"] != "web1" {
+		t.Errorf("the queue's tags, by which npcnix wait knows the host: %v, %v", tags, err)
+	}
 
 	h := newHost(w, "web1")
 	h.pack(nixtest.System{Version: "one"})

@@ -7,7 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
 	"github.com/npcnix/npcnix/nix/nixtest"
@@ -16,12 +16,18 @@ import (
 // The end-to-end test: `aws s3 cp` → S3 → SNS → SQS → npcnix → nix → switch-to-configuration →
 // acknowledged, and what happens when each arrow breaks.
 
-func TestEndToEndOnMoto(t *testing.T) {
+func TestEndToEnd(t *testing.T) {
+	t.Parallel()
+	t.Run("on moto", endToEndOnMoto)
+	t.Run("on awsfake", endToEndOnAWSFake)
+}
+
+func endToEndOnMoto(t *testing.T) {
 	t.Parallel()
 	endToEnd(t, moto.Start(t))
 }
 
-func TestEndToEndOnAWSFake(t *testing.T) {
+func endToEndOnAWSFake(t *testing.T) {
 	t.Parallel()
 	cloud, err := awsfake.Start("")
 	if err != nil {
@@ -60,7 +66,7 @@ func endToEnd(t *testing.T, endpoint string) {
 		h.await("the marker of the new system's switch-to-configuration", func() bool { return h.marker() == "one" })
 		h.await("the profile's new generation", func() bool { return h.generation() == 1 })
 		h.await("the message deleted", empty)
-		h.await("the record", func() bool { return h.record().State == agent.StateApplied })
+		h.await("the record", func() bool { return h.record().Status == record.Applied })
 		r := h.record()
 		if r.Version.ETag != etag || r.Host != "web1" || r.System != h.state().Applied.System || r.Times.Published.IsZero() {
 			t.Errorf("record: %+v", r)
@@ -71,7 +77,7 @@ func endToEnd(t *testing.T, endpoint string) {
 		h.publish(nixtest.System{Version: "two"})
 		h.await("the new system", func() bool { return h.marker() == "two" && h.generation() == 2 })
 		h.await("the message deleted", empty)
-		if r := h.record(); r.Trigger != agent.TriggerEvent || r.PreviousSystem == "" {
+		if r := h.record(); r.Trigger != record.Event || r.PreviousSystem == "" {
 			t.Errorf("record: %+v", r)
 		}
 	})
@@ -104,8 +110,8 @@ func endToEnd(t *testing.T, endpoint string) {
 		h.publish(nixtest.System{Version: "four"})
 		h.run(append(h.flags(), "config", "set", "poll-interval-secs", "2")...)
 		h.await("the new system", func() bool { return h.marker() == "four" })
-		h.await("the record", func() bool { return h.record().Version.ETag == w.etag() && h.record().State == agent.StateApplied })
-		if r := h.record(); r.Trigger == agent.TriggerEvent {
+		h.await("the record", func() bool { return h.record().Version.ETag == w.etag() && h.record().Status == record.Applied })
+		if r := h.record(); r.Trigger == record.Event {
 			t.Errorf("record: %+v", r)
 		}
 		h.run(append(h.flags(), "config", "set", "poll-interval-secs", "600")...)
@@ -136,7 +142,7 @@ func endToEnd(t *testing.T, endpoint string) {
 		h.configure(map[string]any{"retry_delays_secs": []int{1, 1, 1}})
 		generation, switches, system := h.generation(), h.switches(), h.state().Applied.System
 		etag := h.publish(nixtest.System{Version: "broken", BuildFails: true})
-		h.await("rejected", func() bool { return h.record().State == agent.StateRejected })
+		h.await("rejected", func() bool { return h.record().Status == record.Rejected })
 		r := h.record()
 		if r.Attempt != 4 || r.Version.ETag != etag || r.System != system || !strings.Contains(r.Error+strings.Join(r.LogTail, " "), "broken does not build") {
 			t.Errorf("record: %+v", r)

@@ -18,6 +18,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
@@ -60,16 +62,16 @@ func (h *host) flags() []string {
 func (h *host) configure(members map[string]any) {
 	h.t.Helper()
 	path := h.path("data", "config.json")
-	config := map[string]any{}
+	conf := map[string]any{}
 	if data, err := os.ReadFile(path); err == nil {
-		if err := json.Unmarshal(data, &config); err != nil {
+		if err := json.Unmarshal(data, &conf); err != nil {
 			h.t.Fatal(err)
 		}
 	}
 	for name, value := range members {
-		config[name] = value
+		conf[name] = value
 	}
-	data, err := json.Marshal(config)
+	data, err := json.Marshal(conf)
 	h.must(err)
 	h.must(os.MkdirAll(h.path("data"), 0o755))
 	h.must(os.WriteFile(path+".new", data, 0o600))
@@ -142,9 +144,9 @@ func (h *host) generation() int {
 }
 
 // record returns the host's acknowledgement record; the zero one where there is none.
-func (h *host) record() agent.Record {
+func (h *host) record() record.Record {
 	h.t.Helper()
-	var r agent.Record
+	var r record.Record
 	out, err := h.s3.GetObject(h.t.Context(), &s3.GetObjectInput{
 		Bucket: aws.String(bucket), Key: aws.String(key + ".acks/" + h.name + ".json"),
 	})
@@ -158,7 +160,7 @@ func (h *host) record() agent.Record {
 
 func (h *host) state() agent.State {
 	h.t.Helper()
-	s, err := agent.Dir(h.path("data")).ReadState()
+	s, err := agent.ReadState(config.Dir(h.path("data")))
 	h.must(err)
 	return s
 }

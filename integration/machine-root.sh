@@ -13,7 +13,9 @@ fail() { echo "machine-root.sh: $*" >&2; exit 1; }
 # What a root is made of. A root made of something else is built again. (libdbi-perl is what
 # provides the virtual package that nix-bin's dependencies want: debootstrap finds no virtual ones.)
 packages=systemd,systemd-sysv,dbus,nix-bin,libdbi-perl,iproute2
-recipe="1 $packages"
+# NixOS's own scripts need these: the Perl switch, setup-etc, pre-switch checks, boot loaders, users' units.
+packages=$packages,libfile-slurp-perl,libconfig-inifiles-perl,jq,python3,libpam-systemd,dbus-user-session
+recipe="2 $packages"
 
 suites=("${@:-trixie}")
 [ $# -gt 0 ] || suites=(trixie bookworm)

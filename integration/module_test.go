@@ -31,7 +31,7 @@ in { inherit (host) units; settings = host.config.environment.etc."npcnix/settin
 // The units that the module makes run the agent on real systemd: it is ready and watched, knows the
 // module's settings, builds as a build user in nix's sandbox in spite of the unit's hardening, and
 // survives the switch that it orders.
-func TestTheModulesUnitsRunTheAgentOnRealSystemd(t *testing.T) {
+func TestModuleUnits(t *testing.T) {
 	t.Parallel()
 	eval := exec.Command(need(t, "nix"), "--extra-experimental-features", "nix-command", "eval", "--impure", "--json", "--expr", followingAFile)
 	eval.Env = append(os.Environ(), nixtest.Env()...)

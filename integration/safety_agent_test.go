@@ -7,7 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
 )
 
@@ -30,7 +31,13 @@ func withAgent(version, unit string) nspawn.System {
 	return nspawn.System{Version: version, Units: map[string]string{"npcnix.service": unit}}
 }
 
-func TestABrokenAgentIsTakenBackByTheDeadMansSwitch(t *testing.T) {
+func TestAgentUpdate(t *testing.T) {
+	t.Parallel()
+	t.Run("an agent that does not work is rolled back by the rollback timer", brokenAgent)
+	t.Run("a new agent takes over from the old", newAgent)
+}
+
+func brokenAgent(t *testing.T) {
 	t.Parallel()
 	hangs := strings.Replace(agentUnit("/bin/sleep infinity"), "WatchdogSec=2min\n", "", 1)
 	for name, unit := range map[string]string{
@@ -45,16 +52,16 @@ func TestABrokenAgentIsTakenBackByTheDeadMansSwitch(t *testing.T) {
 			g := newGuarded(t, nspawn.Options{}, nil)
 			g.set(map[string]any{"confirm_timeout_secs": 3})
 			p := g.publish(withAgent("broken", unit))
-			p.want(agent.StateRolledBack, "not confirmed within 3s of the switch")
+			p.want(record.RolledBack, "not confirmed within 3s of the switch")
 			p.activated(1)
 			p.buried()
 			g.set(nil)
-			g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
+			g.publish(nspawn.System{Version: "good"}).want(record.Applied)
 		})
 	}
 }
 
-func TestANewAgentTakesOverFromTheOld(t *testing.T) {
+func newAgent(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		o := nspawn.Options{Suite: suite, Binds: map[string]string{"/usr/local/bin/npcnix-two": buildAgent(t, "two")}}
@@ -62,9 +69,9 @@ func TestANewAgentTakesOverFromTheOld(t *testing.T) {
 		first := g.record().Agent
 		two := agentUnit("/usr/local/bin/npcnix-two follow --log-level debug")
 
-		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []agent.Check{{Name: "pulse", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
+		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []config.Check{{Name: "pulse", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
 		p := g.publish(withAgent("in-vain", two))
-		r := p.want(agent.StateRolledBack, "check pulse")
+		r := p.want(record.RolledBack, "check pulse")
 		p.activated(1)
 		p.hooksRan("pre_activate", "on_failure")
 		if r.Agent != first {
@@ -73,10 +80,10 @@ func TestANewAgentTakesOverFromTheOld(t *testing.T) {
 
 		g.set(map[string]any{"hooks": hooks("")})
 		p = g.publish(withAgent("taken-over", two))
-		r = p.want(agent.StateApplied)
+		r = p.want(record.Applied)
 		p.activated(1)
 		p.hooksRan("pre_activate", "post_activate")
-		if r.Agent != "two" || r.Attempt != 1 || r.Trigger != agent.TriggerEvent || r.Times.Built.IsZero() {
+		if r.Agent != "two" || r.Attempt != 1 || r.Trigger != record.Event || r.Times.Built.IsZero() {
 			t.Errorf("the new agent's record: %+v", r)
 		}
 		is := func(program string) {
@@ -91,16 +98,16 @@ func TestANewAgentTakesOverFromTheOld(t *testing.T) {
 		g.m.Install(g.system(nspawn.System{Version: "by-hand"}))
 		is("/usr/local/bin/npcnix-two")
 		p = g.publish(nspawn.System{Version: "and-back"})
-		p.want(agent.StateApplied)
+		p.want(record.Applied)
 		p.activated(1)
 		is(agentBinary)
 	})
 }
 
 // hooks tell that they were run, and then run a script.
-func hooks(script string) agent.Hooks {
+func hooks(script string) config.Hooks {
 	command := []string{"/bin/sh", "-c", "echo $NPCNIX_HOOK $NPCNIX_ACTIVATION_ID $NPCNIX_ETAG >>" + hooksLog + "; " + script + "true"}
-	return agent.Hooks{PreActivate: command, PostActivate: command, OnFailure: command}
+	return config.Hooks{PreActivate: command, PostActivate: command, OnFailure: command}
 }
 
 // hooksRan checks which hooks were run for the version, all for one activation.
@@ -120,7 +127,13 @@ func (p published) hooksRan(names ...string) {
 	}
 }
 
-func TestAHookIsRunAgainOnlyWhenItWasCutShort(t *testing.T) {
+func TestHooks(t *testing.T) {
+	t.Parallel()
+	t.Run("a hook is run again only when it was cut short", hookCutShort)
+	t.Run("a veto changes nothing", veto)
+}
+
+func hookCutShort(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	// post_activate hangs when it is run for the first time.
@@ -128,20 +141,20 @@ func TestAHookIsRunAgainOnlyWhenItWasCutShort(t *testing.T) {
 	p := g.publish(nspawn.System{Version: "one"})
 	g.m.Await("the hook", func() bool { return g.m.Exists("/var/lib/machine/once") })
 	g.killAgent()
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 	p.activated(1)
 	p.hooksRan("pre_activate", "post_activate", "post_activate")
 	g.killAgent()
-	g.publish(nspawn.System{Version: "two"}).want(agent.StateApplied)
+	g.publish(nspawn.System{Version: "two"}).want(record.Applied)
 	p.hooksRan("pre_activate", "post_activate", "post_activate")
 }
 
-func TestAVetoChangesNothing(t *testing.T) {
+func veto(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"retry_delays_secs": []int{1}})
-	g.set(map[string]any{"hooks": agent.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})
+	g.set(map[string]any{"hooks": config.Hooks{PreActivate: []string{"/bin/sh", "-c", "echo not today; exit 9"}}})
 	p := g.publish(nspawn.System{Version: "unwanted"})
-	p.want(agent.StateRejected, "vetoed by the pre_activate hook", "not today")
+	p.want(record.Rejected, "the pre_activate hook refused the activation", "not today")
 	p.activated(0)
 	p.buried()
 }

@@ -6,9 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // once is a script that tells that it was run, and hangs when it is run for the first time.
@@ -28,39 +29,51 @@ var losses = []loss{
 	{"reboot", func(g *guarded) { g.m.Reboot() }},
 }
 
-func TestAMachineThatGoesDownInTheMiddleComesUpAndFinishes(t *testing.T) {
+func TestReboot(t *testing.T) {
 	t.Parallel()
-	proof := map[string]any{"checks": []agent.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
+	t.Run("in the middle of an activation lets it finish", downInTheMiddle)
+	t.Run("in the middle of a rollback keeps the old system", downInARollback)
+	t.Run("is waited for where the switch is inhibited", inhibited)
+	t.Run("is waited for where init is another", anotherInit)
+	t.Run("into a system that fails its verification is rolled back", bootedSystemFails)
+	t.Run("that loses the rollback timer makes the agent arm it", timerLost)
+	t.Run("is not tried for ever to roll back", notForEver)
+	t.Run("is made when it is needed", whenNeeded)
+}
+
+func downInTheMiddle(t *testing.T) {
+	t.Parallel()
+	proof := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, map[string]any{"confirm_timeout_secs": 900})
 			for _, c := range []struct {
-				at       nix.Stage
+				at       activation.Phase
 				system   nspawn.System
 				settings map[string]any
 			}{
-				{nix.StageSwitching, nspawn.System{Version: "switch", After: once}, nil},
-				{nix.StageSwitching, nspawn.System{Version: "early-switch", Before: once}, nil},
-				{nix.StageSwitched, nspawn.System{Version: "proof"}, proof},
-				{nix.StageConfirming, nspawn.System{Version: "commit", Bootloader: once}, nil},
+				{activation.Switching, nspawn.System{Version: "switch", After: once}, nil},
+				{activation.Switching, nspawn.System{Version: "early-switch", Before: once}, nil},
+				{activation.Verifying, nspawn.System{Version: "proof"}, proof},
+				{activation.Committing, nspawn.System{Version: "commit", Bootloader: once}, nil},
 			} {
 				g.m.Must("rm", "-f", onceMark)
 				g.set(c.settings)
 				p := g.publish(c.system)
 				g.m.Await(fmt.Sprintf("the stage %s of %s", c.at, p.version), func() bool { return g.m.Exists(onceMark) })
-				if a := g.activation(); a.Stage != c.at {
-					t.Errorf("%s hangs in the stage %s", p.version, a.Stage)
+				if a := g.activation(); a.Phase != c.at {
+					t.Errorf("%s hangs in the stage %s", p.version, a.Phase)
 				}
 				l.down(g)
-				p.want(agent.StateApplied)
+				p.want(record.Applied)
 				p.activated(2)
 			}
 		})
 	}
 }
 
-func TestAMachineThatGoesDownOnTheWayBackStaysWithTheOldSystem(t *testing.T) {
+func downInARollback(t *testing.T) {
 	t.Parallel()
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
@@ -68,14 +81,14 @@ func TestAMachineThatGoesDownOnTheWayBackStaysWithTheOldSystem(t *testing.T) {
 			g := newGuarded(t, nspawn.Options{}, nil)
 			old := nspawn.System{Version: "old", Before: "[ ! -e /run/current-system/bad ] && [ $(cat /run/current-system/version) = old ] || {\n" + once + "}\n"}
 			g.m.Write(onceMark, "")
-			g.publish(old).want(agent.StateApplied)
+			g.publish(old).want(record.Applied)
 			g.m.Must("rm", "-f", onceMark)
 			p := g.publish(nspawn.System{Version: "bad", After: "echo bad luck; exit 1"})
 			g.m.Await("the way back", func() bool { return g.m.Exists(onceMark) })
 			l.down(g)
-			p.want(agent.StateRolledBack, "bad luck")
+			p.want(record.RolledBack, "bad luck")
 			p.activated(1)
-			g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
+			g.publish(nspawn.System{Version: "good"}).want(record.Applied)
 		})
 	}
 }
@@ -90,7 +103,7 @@ func (p published) booting() {
 	p.t.Helper()
 	p.m.Await("a record that says that a reboot is due", func() bool {
 		r := p.record()
-		return r.Version.ETag == p.etag && r.State == agent.StateActivating && r.RebootDue
+		return r.Version.ETag == p.etag && r.Status == record.Activating && r.RebootDue
 	})
 	if p.m.Version() != p.before {
 		p.t.Errorf("%s runs", p.m.Version())
@@ -101,15 +114,15 @@ func (p published) booting() {
 	p.activated(0)
 }
 
-func TestAnInhibitedSwitchIsForTheNextBoot(t *testing.T) {
+func inhibited(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
-		g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
+		g.publish(dbus("daemon", "dbus")).want(record.Applied)
 		p := g.publish(dbus("broker", "broker"))
 		p.booting()
 		g.m.Reboot()
-		if r := p.want(agent.StateApplied); r.RebootDue || r.PreviousSystem == r.System {
+		if r := p.want(record.Applied); r.RebootDue || r.PreviousSystem == r.System {
 			t.Errorf("record: %+v", r)
 		}
 		p.activated(0)
@@ -118,20 +131,20 @@ func TestAnInhibitedSwitchIsForTheNextBoot(t *testing.T) {
 		p.booting()
 		g.m.Kill()
 		g.m.Boot()
-		p.want(agent.StateApplied)
+		p.want(record.Applied)
 	})
 }
 
-func TestAnotherInitIsForTheNextBoot(t *testing.T) {
+func anotherInit(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	p := g.publish(nspawn.System{Version: "one", Init: "systemd 3"})
 	p.m.Await("a record that says that a reboot is due", func() bool { return p.record().RebootDue })
 	g.m.Reboot()
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 }
 
-func TestABootedSystemThatDoesNotProveItselfIsTakenBack(t *testing.T) {
+func bootedSystemFails(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		units map[string]string
@@ -143,7 +156,7 @@ func TestABootedSystemThatDoesNotProveItselfIsTakenBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, nil)
-			g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
+			g.publish(dbus("daemon", "dbus")).want(record.Applied)
 			g.set(map[string]any{"confirm_timeout_secs": 4})
 			next := dbus("broker", "broker")
 			next.Units = c.units
@@ -151,34 +164,34 @@ func TestABootedSystemThatDoesNotProveItselfIsTakenBack(t *testing.T) {
 			p.booting()
 			p.deleted = true // when nothing was left to do but a restart
 			g.m.Reboot()
-			p.want(agent.StateRolledBack, c.says)
+			p.want(record.RolledBack, c.says)
 			g.set(nil)
-			g.publish(dbus("good", "dbus")).want(agent.StateApplied)
+			g.publish(dbus("good", "dbus")).want(record.Applied)
 		})
 	}
 }
 
 // What npcnix-rearm has armed is lost: the agent sees to it before it has the system prove itself.
-func TestTheAgentArmsTheDeadMansSwitchThatWasLost(t *testing.T) {
+func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
-	g.publish(dbus("daemon", "dbus")).want(agent.StateApplied)
-	g.set(map[string]any{"checks": []agent.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "confirm_timeout_secs": 10})
+	g.publish(dbus("daemon", "dbus")).want(record.Applied)
+	g.set(map[string]any{"checks": []config.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "confirm_timeout_secs": 10})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback.timer npcnix-rollback.service\n[Install]", 1)}
 	p := g.publish(next)
 	p.booting()
 	g.m.Reboot()
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 }
 
 // The boot loader says that it has been set, and has not.
-func TestAMachineIsNotRestartedForEverToGoBack(t *testing.T) {
+func notForEver(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	old := dbus("daemon", "dbus")
 	old.Bootloader = "[ ! -e /var/lib/machine/stuck ] || mkdir -p /boot/default.new\n" // so that /boot/default stays
-	g.publish(old).want(agent.StateApplied)
+	g.publish(old).want(record.Applied)
 	g.set(map[string]any{"confirm_timeout_secs": 4})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"firewall.service": nspawn.NetworkCut}
@@ -186,33 +199,33 @@ func TestAMachineIsNotRestartedForEverToGoBack(t *testing.T) {
 	p.booting()
 	g.m.Must("touch", "/var/lib/machine/stuck")
 	g.m.Reboot()
-	g.m.Await("the end of the way back", func() bool { return g.activation().Stage == nix.StageStranded })
-	if a := g.activation(); !strings.Contains(a.Trouble, "in spite of all") || a.Tries < 3 {
+	g.m.Await("the end of the way back", func() bool { return g.activation().Phase == activation.RollbackFailed })
+	if a := g.activation(); !strings.Contains(a.RollbackError, "after all attempts") || a.RollbackTries < 3 {
 		t.Errorf("%+v", a)
 	}
 	if boots := strings.Count(g.m.Must("journalctl", "--no-pager", "--list-boots", "--quiet"), "\n"); boots != 5 {
 		t.Errorf("booted %d times, want 5: at first, into the new system, and three times to go back", boots)
 	}
 	g.m.Must("rm", "-rf", "/var/lib/machine/stuck", "/boot/default.new", nspawn.NetworkDown)
-	if r := p.final(); r.State != agent.StateRejected || !strings.Contains(r.Error, "the way back to the previous system failed") {
+	if r := p.final(); r.Status != record.Rejected || !strings.Contains(r.Error, "the way back to the previous system failed") {
 		t.Errorf("record: %+v", r)
 	}
 }
 
-func TestTheMachineIsRestartedWhenThatIsNeeded(t *testing.T) {
+func whenNeeded(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.m.Reboot() // into a system, as a host always is
 	now := time.Now().UTC()
-	window := now.Format("15:04") + "-" + now.Add(90*time.Second).Format("15:04")
+	window := now.Format("15:04") + "-" + now.Add(12*time.Hour).Format("15:04") // how long it takes does not matter
 	g.set(map[string]any{"reboot": "when-needed", "reboot_window": window})
 	id := g.m.BootID()
 	p := g.publish(nspawn.System{Version: "one", Kernel: "6.2"})
-	if r := p.final(); r.State != agent.StateApplied || !r.RebootDue {
+	if r := p.final(); r.Status != record.Applied || !r.RebootDue {
 		t.Errorf("record: %+v", r)
 	}
 	g.m.WaitUp(id)
 	g.m.Await("a record that says that no reboot is due", func() bool { r := p.record(); return r.Version.ETag == p.etag && !r.RebootDue })
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 	p.activated(1)
 }

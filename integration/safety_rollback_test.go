@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // fate is a version, and what is to become of it.
@@ -18,7 +19,7 @@ type fate struct {
 	name     string
 	system   nspawn.System
 	settings map[string]any
-	state    agent.RecordState
+	state    record.Status
 	says     []string // in the record
 }
 
@@ -37,11 +38,11 @@ func (g *guarded) meet(t *testing.T, fates []fate) {
 			p := g.publish(f.system)
 			p.want(f.state, f.says...)
 			p.activated(1)
-			if back := len(p.runsOf(g.before, "test")); f.state == agent.StateRolledBack && back != 1 {
+			if back := len(p.runsOf(g.before, "test")); f.state == record.RolledBack && back != 1 {
 				t.Errorf("%d ways back: %v", back, g.m.Switches()[p.switched:])
 			}
 			rejected = published{} // whose message the next good version acknowledges
-			if f.state != agent.StateApplied {
+			if f.state != record.Applied {
 				rejected = p
 			}
 		}) {
@@ -53,32 +54,42 @@ func (g *guarded) meet(t *testing.T, fates []fate) {
 		rejected.buried()
 	}
 	g.set(nil)
-	g.publish(nspawn.System{Version: "good"}).want(agent.StateApplied)
+	g.publish(nspawn.System{Version: "good"}).want(record.Applied)
 }
 
-func TestASwitchThatFailsIsTakenBack(t *testing.T) {
+func TestRollback(t *testing.T) {
+	t.Parallel()
+	t.Run("of a switch that fails", switchFails)
+	t.Run("of a switch that hangs", switchHangs)
+	t.Run("for units that fail and ran before", unitsFail)
+	t.Run("not for units that are exempt", exemptUnits)
+	t.Run("for a check that fails", checksFail)
+	t.Run("of a host that is cut off", cutOff)
+}
+
+func switchFails(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
 		g.meet(t, []fate{
 			{name: "exit 1", system: nspawn.System{Before: "echo no such luck; exit 1"},
-				state: agent.StateRolledBack, says: []string{"exit status 1", "no such luck"}},
+				state: record.RolledBack, says: []string{"exit status 1", "no such luck"}},
 			{name: "exit 1 at its end", system: nspawn.System{After: "echo bad luck; exit 1"},
-				state: agent.StateRolledBack, says: []string{"exit status 1", "bad luck"}},
+				state: record.RolledBack, says: []string{"exit status 1", "bad luck"}},
 			{name: "boot loader", system: nspawn.System{Bootloader: "echo disk is full; exit 1"},
-				state: agent.StateRolledBack, says: []string{"make it what boots", "disk is full"}},
+				state: record.RolledBack, says: []string{"make it what boots", "disk is full"}},
 		})
 	})
 }
 
-func TestASwitchThatHangsIsTakenBack(t *testing.T) {
+func switchHangs(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"activation_timeout_secs": 10})
 	g.meet(t, []fate{
 		{name: "hangs", system: nspawn.System{After: "echo going nowhere; sleep 1000000"},
-			state: agent.StateRolledBack, says: []string{"it hung", "going nowhere"}},
+			state: record.RolledBack, says: []string{"it hung", "going nowhere"}},
 		{name: "hangs before its beginning", system: nspawn.System{Before: "setsid sleep 1000000"},
-			state: agent.StateRolledBack, says: []string{"it hung"}},
+			state: record.RolledBack, says: []string{"it hung"}},
 	})
 	if out := g.m.Must("sh", "-c", "grep -lsa ^sleep.1000000 /proc/[0-9]*/cmdline || true"); out != "" {
 		t.Errorf("processes of the switches are left: %s", out)
@@ -86,24 +97,24 @@ func TestASwitchThatHangsIsTakenBack(t *testing.T) {
 }
 
 // Exit code 4 says that a unit is failing. Whether that is the version's doing is for the proof to see.
-func TestUnitsThatFailCountWhenTheyRanBefore(t *testing.T) {
+func unitsFail(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	sick := daemonUnit("/bin/false")
 	g.units["sick.service"] = sick
 	fragile := daemonUnit("/bin/sh -c 'sleep 0.1; exit 7'")
 	g.meet(t, []fate{
-		{name: "a new unit fails", state: agent.StateApplied},
+		{name: "a new unit fails", state: record.Applied},
 		{name: "a unit fails that failed before", system: nspawn.System{Units: map[string]string{"sick.service": sick + "# again\n"}},
-			state: agent.StateApplied},
+			state: record.Applied},
 		{name: "a unit fails that ran before", system: nspawn.System{Units: map[string]string{"web.service": daemonUnit("/bin/false")}},
-			state: agent.StateRolledBack, says: []string{"units failed that ran before: web.service"}},
+			state: record.RolledBack, says: []string{"units failed that ran before: web.service"}},
 		{name: "a unit fails a moment after", system: nspawn.System{Units: map[string]string{"web.service": fragile}}, settings: map[string]any{"settle_secs": 2},
-			state: agent.StateRolledBack, says: []string{"units failed that ran before: web.service"}},
+			state: record.RolledBack, says: []string{"units failed that ran before: web.service"}},
 		{name: "a unit is started again and again", system: nspawn.System{Units: map[string]string{"web.service": daemonUnit("/bin/sh -c 'sleep 1; exit 7'", "Restart=always", "RestartSec=50ms",
 			"[Unit]", "StartLimitIntervalSec=0")}}, // else systemd gives it up, sooner or later than the proof ends
 			settings: map[string]any{"confirm_timeout_secs": 8, "settle_secs": 2},
-			state:    agent.StateRolledBack, says: []string{"units are restarted again and again that ran before: web.service"}},
+			state:    record.RolledBack, says: []string{"units are restarted again and again that ran before: web.service"}},
 	})
 	four := 0
 	for _, s := range g.m.Switches() {
@@ -116,17 +127,17 @@ func TestUnitsThatFailCountWhenTheyRanBefore(t *testing.T) {
 	}
 }
 
-func TestUnitsThatAreExemptMayFail(t *testing.T) {
+func exemptUnits(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, map[string]any{"exempt_units": []string{"gues?.service"}})
 	g.units["guest.service"] = daemonUnit("/bin/sleep infinity")
-	g.publish(nspawn.System{Version: "one"}).want(agent.StateApplied)
+	g.publish(nspawn.System{Version: "one"}).want(record.Applied)
 	p := g.publish(nspawn.System{Version: "two", Units: map[string]string{"guest.service": daemonUnit("/bin/false")}})
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 	p.activated(1)
 }
 
-func TestAFailedCheckTakesTheSystemBack(t *testing.T) {
+func checksFail(t *testing.T) {
 	t.Parallel()
 	ill := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(ill.Close)
@@ -138,32 +149,32 @@ func TestAFailedCheckTakesTheSystemBack(t *testing.T) {
 	}
 	nobody := closed.Addr().String()
 	_ = closed.Close()
-	checks := func(all ...agent.Check) map[string]any {
+	checks := func(all ...config.Check) map[string]any {
 		return map[string]any{"checks": all, "confirm_timeout_secs": 3}
 	}
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{
-		{name: "http", settings: checks(agent.Check{Name: "shop", HTTP: ill.URL}), state: agent.StateRolledBack, says: []string{"check shop", "404"}},
-		{name: "tcp", settings: checks(agent.Check{Name: "door", TCP: nobody}), state: agent.StateRolledBack, says: []string{"check door", "refused"}},
-		{name: "command", settings: checks(agent.Check{Name: "pulse", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
-			state: agent.StateRolledBack, says: []string{"check pulse", "exit status 3", "none"}},
-		{name: "one that hangs", settings: checks(agent.Check{Name: "sloth", Command: []string{"/bin/sleep", "infinity"}, TimeoutSecs: 1}),
-			state: agent.StateRolledBack, says: []string{"check sloth", "not done in its time"}},
-		{name: "all pass", state: agent.StateApplied, settings: map[string]any{"checks": []agent.Check{
+		{name: "http", settings: checks(config.Check{Name: "shop", HTTP: ill.URL}), state: record.RolledBack, says: []string{"check shop", "404"}},
+		{name: "tcp", settings: checks(config.Check{Name: "door", TCP: nobody}), state: record.RolledBack, says: []string{"check door", "refused"}},
+		{name: "command", settings: checks(config.Check{Name: "pulse", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
+			state: record.RolledBack, says: []string{"check pulse", "exit status 3", "none"}},
+		{name: "one that hangs", settings: checks(config.Check{Name: "sloth", Command: []string{"/bin/sleep", "infinity"}, TimeoutSecs: 1}),
+			state: record.RolledBack, says: []string{"check sloth", "not done in its time"}},
+		{name: "all pass", state: record.Applied, settings: map[string]any{"checks": []config.Check{
 			{HTTP: well.URL}, {TCP: strings.TrimPrefix(well.URL, "http://")}, {Command: []string{"/usr/bin/grep", "-q", "all-pass", "/run/current-system/version"}},
 		}}},
 	})
 }
 
-func TestAHostThatIsCutOffComesBack(t *testing.T) {
+func cutOff(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{{
 		name: "no network", system: nspawn.System{Units: map[string]string{"firewall.service": nspawn.NetworkCut}},
 		settings: map[string]any{"confirm_timeout_secs": 4},
-		state:    agent.StateRolledBack, says: []string{"the store cannot be reached"},
+		state:    record.RolledBack, says: []string{"the store cannot be reached"},
 	}})
-	if a := g.activation(); a.Stage != nix.StageConfirmed {
-		t.Errorf("the last activation is %s", a.Stage)
+	if a := g.activation(); a.Phase != activation.Committed {
+		t.Errorf("the last activation is %s", a.Phase)
 	}
 }

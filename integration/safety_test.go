@@ -14,10 +14,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -123,7 +123,7 @@ func newGuarded(t testing.TB, o nspawn.Options, settings map[string]any) *guarde
 	g.set(nil)
 	g.m.Install(g.system(nspawn.System{Version: "zero"}))
 	p := g.publish(nspawn.System{Version: "zero"})
-	p.want(agent.StateApplied)
+	p.want(record.Applied)
 	g.before = "zero"
 	return g
 }
@@ -163,7 +163,7 @@ func (g *guarded) publish(s nspawn.System) published {
 	// Salted, as a flake that is as the one before changes nothing.
 	g.must(nspawn.Flake(dir, "safety", map[string]nspawn.System{g.name: g.system(s)}))
 	var packed bytes.Buffer
-	g.must(store.Pack(g.t.Context(), dir, nil, &packed, nil))
+	g.must(store.Pack(g.t.Context(), dir, &packed, store.PackOptions{}))
 	p := published{guarded: g, version: s.Version, switched: len(g.m.Switches())}
 	sent := g.count(awsfake.Sent, "")
 	out, err := g.s3.PutObject(g.t.Context(), &s3.PutObjectInput{
@@ -203,9 +203,9 @@ func (g *guarded) awaitEntry(what string, want func(awsfake.Entry) bool) awsfake
 }
 
 // record returns the host's acknowledgement record; the zero one where there is none.
-func (g *guarded) record() agent.Record {
+func (g *guarded) record() record.Record {
 	g.t.Helper()
-	var r agent.Record
+	var r record.Record
 	out, err := g.s3.GetObject(g.t.Context(), &s3.GetObjectInput{
 		Bucket: aws.String(bucket), Key: aws.String(key + ".acks/" + g.name + ".json"),
 	})
@@ -218,20 +218,20 @@ func (g *guarded) record() agent.Record {
 }
 
 // activation returns activation.json; the zero one where there is none.
-func (g *guarded) activation() nix.Activation {
-	var a nix.Activation
+func (g *guarded) activation() activation.Journal {
+	var a activation.Journal
 	_ = json.Unmarshal([]byte(g.m.Read(filepath.Join(dataDir, "activation.json"))), &a)
 	return a
 }
 
 // final returns the record once nothing more is to become of the version.
-func (p published) final() agent.Record {
+func (p published) final() record.Record {
 	p.t.Helper()
-	var r agent.Record
+	var r record.Record
 	p.m.Await(fmt.Sprintf("the end of %s", p.version), func() bool {
 		r = p.record()
-		switch r.State {
-		case agent.StateApplied, agent.StateRolledBack, agent.StateRejected:
+		switch r.Status {
+		case record.Applied, record.RolledBack, record.Rejected:
 			return r.Version.ETag == p.etag
 		}
 		return false
@@ -242,11 +242,11 @@ func (p published) final() agent.Record {
 // want waits for the end of the version, which is to be state, and checks all that is to hold then:
 // what runs, what boots, what becomes of the message, and that nothing is left of the way there. The
 // record is to say each of the texts.
-func (p published) want(state agent.RecordState, says ...string) agent.Record {
+func (p published) want(state record.Status, says ...string) record.Record {
 	p.t.Helper()
 	r := p.final()
-	if r.State != state {
-		p.t.Errorf("%s is %s: %s %q", p.version, r.State, r.Error, r.LogTail)
+	if r.Status != state {
+		p.t.Errorf("%s is %s: %s %q", p.version, r.Status, r.Error, r.LogTail)
 	}
 	for _, text := range says {
 		if !strings.Contains(r.Error+"\n"+strings.Join(r.LogTail, "\n"), text) {
@@ -254,7 +254,7 @@ func (p published) want(state agent.RecordState, says ...string) agent.Record {
 		}
 	}
 	runs := p.before
-	if r.State == agent.StateApplied {
+	if r.Status == record.Applied {
 		runs = p.version
 		p.awaitEntry("the message of "+p.version+" deleted", func(e awsfake.Entry) bool {
 			return e.What == awsfake.Deleted && e.MessageID == p.message
@@ -266,7 +266,7 @@ func (p published) want(state agent.RecordState, says ...string) agent.Record {
 	if r.System != p.m.Link(nspawn.CurrentSystem) {
 		p.t.Errorf("the record says that %s runs", r.System)
 	}
-	if r.State == agent.StateApplied {
+	if r.Status == record.Applied {
 		p.guarded.before = p.version
 	}
 	return r
@@ -284,8 +284,8 @@ func (g *guarded) stands(version string) {
 			g.t.Errorf("%s runs, but %s leads to %s", running, link, to)
 		}
 	}
-	if a := g.activation(); a.Stage != "" && !a.Stage.Settled() {
-		g.t.Errorf("the activation of %s is %s", a.System, a.Stage)
+	if a := g.activation(); a.Phase != "" && !a.Phase.Ended() {
+		g.t.Errorf("the activation of %s is %s", a.System, a.Phase)
 	}
 	g.m.Await("no unit of npcnix's to be left", func() bool {
 		left := g.m.Must("systemctl", "list-units", "--all", "--plain", "--no-legend", "npcnix-activate*", "npcnix-rollback*")
@@ -331,15 +331,20 @@ func eachSuite(t *testing.T, test func(*testing.T, string)) {
 	}
 }
 
-func TestAGoodVersionIsAppliedOnce(t *testing.T) {
+func TestActivation(t *testing.T) {
+	t.Parallel()
+	t.Run("applies a good version once", appliedOnce)
+}
+
+func appliedOnce(t *testing.T) {
 	t.Parallel()
 	eachSuite(t, func(t *testing.T, suite string) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
 		pid := g.m.Unit("npcnix", "MainPID")
 		p := g.publish(nspawn.System{Version: "one", Units: map[string]string{"web.service": daemonUnit("/bin/sleep 1000000")}})
-		r := p.want(agent.StateApplied)
+		r := p.want(record.Applied)
 		p.activated(1)
-		if r.PreviousSystem == "" || r.RebootDue || r.Trigger != agent.TriggerEvent || r.Attempt != 1 {
+		if r.PreviousSystem == "" || r.RebootDue || r.Trigger != record.Event || r.Attempt != 1 {
 			t.Errorf("record: %+v", r)
 		}
 		if g.m.Unit("npcnix", "MainPID") != pid {

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
 	"github.com/npcnix/npcnix/nix/nixtest"
@@ -139,7 +139,7 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 	applied := func(version string) func() bool {
 		return func() bool {
 			r := h.record()
-			return h.marker() == version && r.State == agent.StateApplied && r.Version.ETag == h.etag()
+			return h.marker() == version && r.Status == record.Applied && r.Version.ETag == h.etag()
 		}
 	}
 	empty := func() bool {
@@ -159,7 +159,7 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 		f.ci["dev"].aws("s3", "cp", "--quiet", archive, f.told.Remotes["dev"].URL)
 		h.await("the record of the second version", applied("two"))
 		h.await("the message deleted", empty)
-		if r := h.record(); r.Trigger != agent.TriggerEvent || r.Host != told.Host {
+		if r := h.record(); r.Trigger != record.Event || r.Host != told.Host {
 			t.Errorf("record: %+v", r)
 		}
 		if visible, _ := h.depth(told.DeadLetters); visible != "0" {

@@ -9,7 +9,7 @@ import (
 
 // Two hundred agents, real but for nix and in this process, follow a remote by their queues; the built
 // command waits for them.
-func TestTwoHundredAgentsAreWaitedFor(t *testing.T) {
+func TestWaitForTwoHundredAgents(t *testing.T) {
 	f := newFleet(t, 200)
 	f.credentials(t)
 	f.publish()

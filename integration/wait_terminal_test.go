@@ -8,12 +8,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 // The gate as a person sees it, in a real terminal.
 
-func TestTheTerminalShowsAWait(t *testing.T) {
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	t.Run("shows a wait", terminalWait)
+	t.Run("shows hosts", terminalHosts)
+}
+
+func terminalWait(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{80, 200} {
 		for _, size := range []int{3, 1000} {
@@ -84,7 +90,7 @@ func terminalShows(t *testing.T, width, size int) {
 	}
 }
 
-func TestTheTerminalShowsHosts(t *testing.T) {
+func terminalHosts(t *testing.T) {
 	t.Parallel()
 	s := newScreen(t, 120, 24)
 	f := newFileFleet(t, 100)
@@ -141,7 +147,7 @@ func (f *fileFleet) say(hosts []string, state, failure string) {
 	for _, host := range hosts {
 		name := filepath.Join(f.path+".acks", host+".json")
 		body := fmt.Sprintf(`{"schema":1,"host":%q,"remote":%q,"version":{"etag":%q},"state":%q,"error":%q}`,
-			host, f.remote, f.etag, agent.RecordState(state), failure)
+			host, f.remote, f.etag, record.Status(state), failure)
 		f.must(os.WriteFile(name+".new", []byte(body), 0o644))
 		f.must(os.Rename(name+".new", name))
 	}

@@ -51,11 +51,11 @@ func (h *Host) Build(ctx context.Context, dir, configuration string) (System, er
 	// Each build has a link of its own: one that was left running by an agent that died must not
 	// take away the root of its successor's.
 	link := filepath.Join(h.roots(), "build-"+rand.Text())
-	log := &lines{emit: h.logged("nix build")}
+	log := &Output{Emit: h.logged("nix build")}
 	err = h.nix(ctx, nil, log, "build", "--no-write-lock-file", "--print-build-logs",
 		"--out-link", link, toplevel(source, configuration))
 	if err != nil {
-		return System{}, h.explain(ctx, source, configuration, log.tail, err)
+		return System{}, h.explain(ctx, source, configuration, log.Lines(), err)
 	}
 	path, err := os.Readlink(link)
 	if err != nil {
@@ -85,9 +85,9 @@ func (h *Host) addSource(ctx context.Context, dir string) (string, error) {
 		return "", fmt.Errorf("open flake: %w", err)
 	}
 	var stdout bytes.Buffer
-	log := &lines{emit: h.logged("nix store add-path")}
+	log := &Output{Emit: h.logged("nix store add-path")}
 	if err := h.nix(ctx, &stdout, log, "store", "add-path", "--name", "source", dir); err != nil {
-		return "", fmt.Errorf("add flake to the store: %w", blamed(ctx, because(log.tail, err)))
+		return "", fmt.Errorf("add flake to the store: %w", Blame(ctx, because(log.Lines(), err)))
 	}
 	return strings.TrimSpace(stdout.String()), nil
 }
@@ -141,9 +141,9 @@ func because(tail []string, err error) error {
 	return err
 }
 
-// blamed has an error that can only be the machine's say so. The end of ctx is nobody's fault.
-func blamed(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, ErrMachine) {
+// Blame marks an error that can only be the machine's with [ErrMachine]. The end of ctx is nobody's fault.
+func Blame(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || errors.Is(err, ErrMachine) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrMachine, err)
@@ -158,11 +158,11 @@ func missing(tail []string) bool {
 // that cannot be told, as the flake's outputs do not evaluate.
 func (h *Host) configurations(ctx context.Context, source string) (names []string, found bool) {
 	var stdout bytes.Buffer
-	var stderr lines
+	var stderr Output
 	err := h.nix(ctx, &stdout, &stderr, "eval", "--no-write-lock-file", "--json",
 		"--apply", "builtins.attrNames", "path:"+source+"#nixosConfigurations")
 	if err != nil {
-		return nil, missing(stderr.tail)
+		return nil, missing(stderr.Lines())
 	}
 	return names, json.Unmarshal(stdout.Bytes(), &names) == nil
 }
@@ -180,22 +180,6 @@ func listed(configurations []string) string {
 		quoted = append(quoted, fmt.Sprintf("and %d more", more))
 	}
 	return "the flake has " + strings.Join(quoted, ", ")
-}
-
-// dropRoots removes the roots that drop picks, by link and by the store path that it holds.
-// One that cannot be removed costs disk space only.
-func (h *Host) dropRoots(drop func(link, path string) bool) {
-	entries, err := os.ReadDir(h.roots())
-	for _, e := range entries {
-		link := filepath.Join(h.roots(), e.Name())
-		path, notLink := os.Readlink(link)
-		if notLink == nil && strings.HasPrefix(e.Name(), "build-") && drop(link, path) {
-			err = errors.Join(err, os.Remove(link))
-		}
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		h.opts.Log.Warn("garbage collector root kept for longer than needed", "err", err)
-	}
 }
 
 // logged returns what hands the lines of a program on to the logger.

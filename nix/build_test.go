@@ -16,10 +16,10 @@ import (
 )
 
 func TestBuildMakesTheSystemAndStreamsItsLog(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
 		release := filepath.Join(t.TempDir(), "release")
-		dir := flake(t, map[string]nixtest.System{"web": {Version: "v1", BuildWaits: release}})
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1", BuildWaits: release}})
 
 		type result struct {
 			s   nix.System
@@ -30,8 +30,8 @@ func TestBuildMakesTheSystemAndStreamsItsLog(t *testing.T) {
 			s, err := h.Build(t.Context(), dir, "web")
 			done <- result{s, err}
 		}()
-		h.log.await(t, "building v1")
-		h.log.await(t, "waiting, pid")
+		h.log.Await(t, "building v1")
+		h.log.Await(t, "waiting, pid")
 		select {
 		case r := <-done:
 			t.Fatalf("the build ended before it could: %v, %v", r.s, r.err)
@@ -59,20 +59,20 @@ func TestBuildFindsConfigurationsOfAnyName(t *testing.T) {
 	for _, name := range names {
 		systems[name] = nixtest.System{Version: `"version"\n of ` + name}
 	}
-	eachNix(t, func(t *testing.T) {
-		dir := flake(t, systems)
+	nixtest.Each(t, func(t *testing.T) {
+		dir := nixtest.TestFlake(t, systems)
 		for _, name := range names {
 			h := newHost(t)
-			h.activated(t, h.built(t, dir, name))
+			h.switched(t, h.built(t, dir, name))
 			h.wantMarker(t, `"version"\n of `+name)
 		}
 	})
 }
 
 func TestBuildTakesFoldersOfAnyName(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		plain := flake(t, map[string]nixtest.System{"web": {Version: "v1"}})
+		plain := nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1"}})
 		want := h.built(t, plain, "web")
 		for _, name := range []string{"a b", "a#b", "a?dir=c", "a%20b", "ä", "-L", "a'\"b", "a\nb", "result"} {
 			dir := filepath.Join(t.TempDir(), name)
@@ -94,7 +94,7 @@ func TestBuildTakesFoldersOfAnyName(t *testing.T) {
 }
 
 func TestBuildTakesRelativeFolders(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		t.Chdir(t.TempDir())
 		h := newHost(t, func(o *nix.Options) { o.Dir, o.Profile = "data", "profiles/system" })
 		if err := nixtest.Flake("flake", nixtest.Salt(), map[string]nixtest.System{"web": {Version: "v1"}}); err != nil {
@@ -104,17 +104,17 @@ func TestBuildTakesRelativeFolders(t *testing.T) {
 		if links := roots(t, h); len(links) != 1 {
 			t.Errorf("roots %v, want one", links)
 		}
-		h.activated(t, s)
+		h.switched(t, s)
 		h.wantProfile(t, s, 1)
 	})
 }
 
 func TestBuildOfUnchangedFilesIsTheSameSystemWhateverTheirTimes(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
 		// A version text of the kind that flakes put into their systems.
 		text := `{ outputs = { self }: { nixosConfigurations.web.config.system.build.toplevel = derivation {
-			name = "nixos-system-${toString self.lastModified}"; system = "` + nixSystem(t) + `";
+			name = "nixos-system-${toString self.lastModified}"; system = "` + nixtest.Platform() + `";
 			builder = "/bin/sh"; args = [ "-c" "echo ` + nixtest.Salt() + ` >$out" ]; }; }; }`
 		file := filepath.Join(t.TempDir(), "flake.nix")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -132,16 +132,16 @@ func TestBuildOfUnchangedFilesIsTheSameSystemWhateverTheirTimes(t *testing.T) {
 }
 
 func TestBuildWritesNoLockFile(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		inner := flake(t, map[string]nixtest.System{"web": {Version: "v1"}})
+		inner := nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1"}})
 		dir := t.TempDir()
 		text := fmt.Sprintf(`{ inputs.inner.url = "path:%s";
 			outputs = { self, inner }: { nixosConfigurations.outer = inner.nixosConfigurations.web; }; }`, inner)
 		if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		h.activated(t, h.built(t, dir, "outer"))
+		h.switched(t, h.built(t, dir, "outer"))
 		h.wantMarker(t, "v1")
 		source, err := exec.Command("nix", "--extra-experimental-features", "nix-command",
 			"store", "add-path", "--name", "source", dir).Output()
@@ -157,37 +157,27 @@ func TestBuildWritesNoLockFile(t *testing.T) {
 	})
 }
 
-func nixSystem(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command("nix", "--extra-experimental-features", "nix-command", "eval",
-		"--impure", "--raw", "--expr", "builtins.currentSystem").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(out)
-}
-
 func TestBuildNamesTheConfigurationsThatExist(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"web": {}, "d b": {}})
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"web": {}, "d b": {}})
 		_, err := h.Build(t.Context(), dir, "wbe")
-		wantError(t, err, nix.ErrNoConfiguration, `build configuration "wbe": no such configuration: the flake has "d b", "web"`)
+		nixtest.WantError(t, err, nix.ErrNoConfiguration, `build configuration "wbe": no such configuration: the flake has "d b", "web"`)
 
-		_, err = h.Build(t.Context(), flake(t, nil), "web")
-		wantError(t, err, nix.ErrNoConfiguration, "the flake has no nixosConfigurations")
+		_, err = h.Build(t.Context(), nixtest.TestFlake(t, nil), "web")
+		nixtest.WantError(t, err, nix.ErrNoConfiguration, "the flake has no nixosConfigurations")
 
 		for _, name := range []string{"", `a"b`, "a\x00b"} {
 			_, err = h.Build(t.Context(), dir, name)
-			wantError(t, err, nix.ErrNoConfiguration, "cannot be addressed")
+			nixtest.WantError(t, err, nix.ErrNoConfiguration, "cannot be addressed")
 		}
 	})
 }
 
 func TestBuildFailsInOneSentenceAndWithTheEndOfTheLog(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{
 			"no build": {Version: "v1", BuildFails: true},
 			"no eval":  {Version: "v2", EvalFails: true},
 		})
@@ -216,86 +206,23 @@ func TestBuildFailsInOneSentenceAndWithTheEndOfTheLog(t *testing.T) {
 	})
 }
 
-func TestBuildNeedsNothingButNixOnPath(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
-		bin := t.TempDir()
-		for _, tool := range []string{"nix", "nix-store", "nix-env"} {
-			path, err := exec.LookPath(tool)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Symlink(path, filepath.Join(bin, tool)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		t.Setenv("PATH", bin)
-		h := newHost(t)
-		h.activated(t, h.built(t, flake(t, map[string]nixtest.System{"web": {Version: "v1"}}), "web"))
-		h.wantMarker(t, "v1")
-	})
-}
-
-func TestBuiltSystemIsRootedUntilItIsInTheProfile(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
-		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"old": {Version: "v1"}, "new": {Version: "v2"}})
-
-		stale := h.built(t, dir, "old")
-		if links := roots(t, h); len(links) != 1 || !rooted(t, stale, links[0]) {
-			t.Fatalf("%v is not held by %v", stale, links)
-		}
-		s := h.built(t, dir, "new")
-		links := roots(t, h)
-		if len(links) != 1 || !rooted(t, s, links[0]) {
-			t.Errorf("%v is not held by %v", s, links)
-		}
-		h.activated(t, s)
-		if links := roots(t, h); len(links) != 0 {
-			t.Errorf("roots %v are left after activation", links)
-		}
-		if !rooted(t, s, h.opts.Profile) {
-			t.Errorf("%v is not held by the profile", s)
-		}
-	})
-}
-
-// roots lists the links in the folder of roots.
-func roots(t *testing.T, h *host) []string {
-	t.Helper()
-	links, err := filepath.Glob(filepath.Join(h.opts.Dir, "roots", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return links
-}
-
-// rooted tells whether nix counts a link, or a generation of a profile, among the roots of s.
-func rooted(t *testing.T, s nix.System, link string) bool {
-	t.Helper()
-	out, err := exec.Command("nix-store", "--query", "--roots", s.Path).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Contains(string(out), link)
-}
-
 func TestCancelledBuildEndsItsBuilders(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"web": {BuildWaits: filepath.Join(h.root, "never")}})
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"web": {BuildWaits: filepath.Join(h.root, "never")}})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {
 			_, err := h.Build(ctx, dir, "web")
 			done <- err
 		}()
-		builder := open(t, h.log.await(t, "waiting, pid "))
+		builder := open(t, h.log.Await(t, "waiting, pid "))
 		cancel()
 		wantCancelled(t, done)
 		if !builder.ended(time.Second) {
 			t.Error("the builder runs on")
 		}
-		h.log.await(t, "interrupted by the user") // it was asked to end, and not killed
+		h.log.Await(t, "interrupted by the user") // it was asked to end, and not killed
 	})
 }
 
@@ -304,12 +231,12 @@ func TestCancelledBuildKillsWhatDoesNotListen(t *testing.T) {
 	h := newHost(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	dir := flake(t, nil)
+	dir := nixtest.TestFlake(t, nil)
 	go func() {
 		_, err := h.Build(ctx, dir, "web")
 		done <- err
 	}()
-	self, child := open(t, h.log.await(t, "self ")), open(t, h.log.await(t, "child "))
+	self, child := open(t, h.log.Await(t, "self ")), open(t, h.log.Await(t, "child "))
 	cancel()
 	wantCancelled(t, done)
 	if !self.ended(time.Second) || !child.ended(time.Second) {
@@ -334,11 +261,11 @@ func wantCancelled(t *testing.T, done <-chan error) {
 }
 
 func TestBuildDiesWithAnAgentThatIsKilled(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
-		dir := flake(t, map[string]nixtest.System{"web": {BuildWaits: filepath.Join(h.root, "never")}})
-		kill := startAgent(t, h, "build", dir, "web")
-		builder := open(t, h.log.await(t, "waiting, pid "))
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"web": {BuildWaits: filepath.Join(h.root, "never")}})
+		kill := startAgent(t, h, dir, "web")
+		builder := open(t, h.log.Await(t, "waiting, pid "))
 		kill()
 		if !builder.ended(3 * time.Second) {
 			t.Error("the builder runs on")
@@ -349,8 +276,8 @@ func TestBuildDiesWithAnAgentThatIsKilled(t *testing.T) {
 func TestBuildIsNotHeldUpByADaemonThatNixLeaves(t *testing.T) {
 	fakeOnPath(t, "leaves a daemon that holds the pipe")
 	h := newHost(t)
-	s, err := h.Build(t.Context(), flake(t, nil), "web")
-	open(t, h.log.await(t, "daemon "))
+	s, err := h.Build(t.Context(), nixtest.TestFlake(t, nil), "web")
+	open(t, h.log.Await(t, "daemon "))
 	if err != nil || s.Path != "/nix/store/11111111111111111111111111111111-system" {
 		t.Errorf("Build = %v, %v", s, err)
 	}
@@ -363,7 +290,7 @@ func TestBuildPassesOptionsOn(t *testing.T) {
 		o.PublicKeys = []string{"a:1", "b:2"}
 		o.Settings = [][2]string{{"cores", "1"}, {"experimental-features", "ca-derivations"}}
 	})
-	h.built(t, flake(t, nil), "a.b")
+	h.built(t, nixtest.TestFlake(t, nil), "a.b")
 	for _, want := range []string{
 		"<--option> <cores> <1> ",
 		"<--option> <extra-substituters> <https://a.example s3://b> ",
@@ -378,13 +305,13 @@ func TestBuildPassesOptionsOn(t *testing.T) {
 }
 
 func TestBuildWorksBesideOtherExperimentalFeatures(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t, func(o *nix.Options) {
 			o.Settings = [][2]string{{"experimental-features", "ca-derivations"}}
 			o.Substituters = []string{"file://" + t.TempDir()}
 			o.PublicKeys = []string{"test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}
 		})
-		h.built(t, flake(t, map[string]nixtest.System{"web": {Version: "v1"}}), "web")
+		h.built(t, nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1"}}), "web")
 	})
 }
 
@@ -403,8 +330,8 @@ func TestBuildTellsTheMachinesFaultsFromTheFlakes(t *testing.T) {
 	} {
 		t.Run(c.nix, func(t *testing.T) {
 			fakeOnPath(t, c.nix)
-			_, err := newHost(t).Build(t.Context(), flake(t, nil), "nope")
-			wantError(t, err, c.is, c.text)
+			_, err := newHost(t).Build(t.Context(), nixtest.TestFlake(t, nil), "nope")
+			nixtest.WantError(t, err, c.is, c.text)
 			if errors.Is(err, nix.ErrMachine) != c.machine {
 				t.Errorf("the machine's fault: %v, want %v", !c.machine, c.machine)
 			}
@@ -414,7 +341,7 @@ func TestBuildTellsTheMachinesFaultsFromTheFlakes(t *testing.T) {
 
 func TestBuildKeepsTheLastFortyLinesWithoutColours(t *testing.T) {
 	fakeOnPath(t, "prints a hundred lines")
-	_, err := newHost(t).Build(t.Context(), flake(t, nil), "web")
+	_, err := newHost(t).Build(t.Context(), nixtest.TestFlake(t, nil), "web")
 	var failed *nix.BuildError
 	if !errors.As(err, &failed) {
 		t.Fatalf("error is %T: %v", err, err)
@@ -426,25 +353,18 @@ func TestBuildKeepsTheLastFortyLinesWithoutColours(t *testing.T) {
 	if got := strings.Join(failed.Tail, ","); got != strings.Join(want, ",") {
 		t.Errorf("tail %s", got)
 	}
-	wantError(t, err, nil, "exit status 1")
+	nixtest.WantError(t, err, nil, "exit status 1")
 }
 
 func TestBuildWithoutNixOrFlakeSaysSo(t *testing.T) {
 	h := newHost(t)
 	_, err := h.Build(t.Context(), t.TempDir(), "web")
-	wantError(t, err, nix.ErrNoFlake, "no flake.nix in ")
+	nixtest.WantError(t, err, nix.ErrNoFlake, "no flake.nix in ")
 	_, err = h.Build(t.Context(), filepath.Join(t.TempDir(), "none"), "web")
-	wantError(t, err, os.ErrNotExist, "open flake")
+	nixtest.WantError(t, err, os.ErrNotExist, "open flake")
 
 	t.Setenv("PATH", t.TempDir())
-	_, err = h.Build(t.Context(), flake(t, nil), "web")
-	wantError(t, err, nix.ErrNoNix, "install nix")
-	wantError(t, err, nix.ErrMachine, "")
-}
-
-func wantError(t *testing.T, err, is error, text string) {
-	t.Helper()
-	if err == nil || is != nil && !errors.Is(err, is) || !strings.Contains(err.Error(), text) {
-		t.Errorf("error %q, want %v with %q", err, is, text)
-	}
+	_, err = h.Build(t.Context(), nixtest.TestFlake(t, nil), "web")
+	nixtest.WantError(t, err, nix.ErrNoNix, "install nix")
+	nixtest.WantError(t, err, nix.ErrMachine, "")
 }

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 // nixFiles are the Nix files of the repository.
@@ -37,7 +39,7 @@ func nixFiles(t *testing.T) []string {
 func TestEveryNixFileParses(t *testing.T) {
 	parse, err := exec.LookPath("nix-instantiate")
 	if err != nil {
-		skip(t, "nix-instantiate is not on PATH: apt-get install nix-bin")
+		nixtest.Skip(t, "nix-instantiate is not on PATH: apt-get install nix-bin")
 	}
 	files := nixFiles(t)
 	for _, file := range []string{"../flake.nix", "module.nix", "templates/fleet/flake.nix"} {
@@ -45,7 +47,7 @@ func TestEveryNixFileParses(t *testing.T) {
 			t.Errorf("%s was not found", file)
 		}
 	}
-	nixEnvironment(t)
+	nixtest.Installed(t)
 	if out, err := exec.Command(parse, append([]string{"--parse"}, files...)...).CombinedOutput(); err != nil {
 		t.Errorf("nix-instantiate --parse: %v\n%s", err, out)
 	}
@@ -96,7 +98,7 @@ func offline(t *testing.T, inputs ...string) []string {
 
 func TestTheFlakesOutputsAreWhatTheyShouldBe(t *testing.T) {
 	repo := "path:" + repository(t)
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		check := exec.Command("nix", append([]string{"--extra-experimental-features", "nix-command flakes", "flake", "check", "--no-build"}, append(offline(t, "nixpkgs"), repo)...)...)
 		if out, err := check.CombinedOutput(); err != nil {
 			t.Fatalf("nix flake check: %v\n%s", err, out)
@@ -129,8 +131,8 @@ func TestTheTemplateIsAFleetWithTheAgentOfThisFlake(t *testing.T) {
 	if err := os.CopyFS(fleet, os.DirFS(filepath.Join("templates", "fleet"))); err != nil {
 		t.Fatal(err)
 	}
-	eachNix(t, func(t *testing.T) {
-		args := append(offline(t, "nixpkgs", "github.com/npcnix/npcnix/nixpkgs"), "--json", "--override-input", "npcnix", "path:"+repo, "path:"+fleet+"#nixosConfigurations", "--apply", `
+	nixtest.Each(t, func(t *testing.T) {
+		args := append(offline(t, "nixpkgs", "npcnix/nixpkgs"), "--json", "--override-input", "npcnix", "path:"+repo, "path:"+fleet+"#nixosConfigurations", "--apply", `
 			builtins.mapAttrs (_: host: builtins.seq host.config.system.build.toplevel.drvPath {
 				text = builtins.fromJSON host.config.environment.etc."npcnix/settings.json".text;
 				version = host.config.services.npcnix.package.given.version;
@@ -161,7 +163,7 @@ func TestTheTemplateIsAFleetWithTheAgentOfThisFlake(t *testing.T) {
 // its vendorHash is that of the folder that buildGoModule makes: `go mod vendor` in that source,
 // hashed as Nix hashes a folder.
 func TestThePackageIsOfTheseSourcesAndModules(t *testing.T) {
-	installedNix(t)
+	nixtest.Installed(t)
 	repo := repository(t)
 	stored, err := nixEval(t, append(offline(t, "nixpkgs"), "--raw", "path:"+repo+"#npcnix.given.src.outPath")...)
 	if err != nil {
@@ -283,7 +285,7 @@ func TestTheInstallAppMakesSwapWhereItMust(t *testing.T) {
 func TestTheInstallAppIsWhatShellcheckLikes(t *testing.T) {
 	shellcheck, err := exec.LookPath("shellcheck")
 	if err != nil {
-		skip(t, "shellcheck is not on PATH: apt-get install shellcheck")
+		nixtest.Skip(t, "shellcheck is not on PATH: apt-get install shellcheck")
 	}
 	if out, err := exec.Command(shellcheck, "install.sh").CombinedOutput(); err != nil {
 		t.Errorf("shellcheck: %v\n%s", err, out)

@@ -2,27 +2,20 @@
 { config, lib, pkgs, ... }:
 let
   cfg = config.services.npcnix;
-  defaults = import ./defaults.nix;
+  table = builtins.fromJSON (builtins.readFile ./settings.json);
   inherit (lib) mkIf optional;
 
-  # settings.json has the members of config.json, named in the agent's way: pollIntervalSecs is
-  # poll_interval_secs. The agent reads it anew each round.
-  settingNames = [
-    "remote" "remoteRegion" "configuration" "queueUrl" "host"
-    "pollIntervalSecs" "leaseSecs" "minSleepSecs" "maxSleepSecs" "maxSleepAfterHours"
-    "retryDelaysSecs" "correctDrift"
-    "activationTimeoutSecs" "confirmTimeoutSecs" "settleSecs" "exemptUnits" "checks"
-    "reboot" "rebootWindow" "hooks" "hookTimeoutSecs" "keepGenerations" "recordRefreshSecs"
-  ];
+  # settings.json has the members of config.json under the agent's names: pollIntervalSecs is
+  # poll_interval_secs. The agent reads it at each reconcile.
   snake = lib.stringAsChars (c: if c != lib.toLower c then "_${lib.toLower c}" else c);
   member = value:
     if builtins.isAttrs value then
       lib.mapAttrs' (name: v: lib.nameValuePair (snake name) (member v)) (lib.filterAttrs (_: v: v != null) value)
     else if builtins.isList value then map member value
     else value;
-  settings = lib.filterAttrs (_: v: v != { }) (member (lib.genAttrs settingNames (name: cfg.${name})));
+  settings = lib.filterAttrs (_: v: v != { }) (member (lib.genAttrs (builtins.attrNames table) (name: cfg.${name})));
 
-  effective = name: if cfg.${name} == null then defaults.${name} else cfg.${name};
+  effective = name: if cfg.${name} == null then table.${name}.default else cfg.${name};
 
   # A word of ExecStart= that systemd takes literally (systemd.service(5), COMMAND LINES).
   word = text: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON text);
@@ -30,7 +23,7 @@ let
   commandLine = args: lib.concatMapStringsSep " " word ([ "${cfg.package}/bin/npcnix" ] ++ args);
   logging = [ "--log-level" cfg.logLevel "--log-format" cfg.logFormat ];
 
-  # What nix fetches flakes with, besides what NixOS gives each service (coreutils, systemd…).
+  # What nix needs to fetch flakes, besides what NixOS gives each service (coreutils, systemd…).
   path = [
     config.nix.package
     config.systemd.package
@@ -41,24 +34,24 @@ let
     pkgs.xz
   ];
 
-  # No NIX_REMOTE: root opens the store itself. A rollback has to work with a nix-daemon that the
-  # new system has broken, and substituters in S3 use the agent's credentials.
+  # No NIX_REMOTE: root opens the store itself. So a rollback works even if the new system has broken
+  # nix-daemon, and substituters in S3 use the agent's credentials.
   environment = config.nix.envVars // { HOME = "/root"; } // config.networking.proxy.envVars;
 
-  # Nothing here holds a taken-over agent: who may start units as root may do anything. It is
-  # against accidents, and must not change what a build may do, as builders run in this unit.
+  # This cannot contain a compromised agent: whoever can start units as root can do anything. It
+  # prevents accidents. It must not restrict builds, because builders run in this unit.
   #
-  # Left out, because a system could then not be built or switched to:
+  # Omitted, because with them a system could not be built or switched to:
   #   ProtectKernelLogs, ProtectKernelTunables, ProcSubset   hide parts of /proc; the kernel then
-  #                            refuses to mount it anew, as the sandbox of each build does
-  #   ProtectHostname          the sandbox sets a host name of its own
+  #                            refuses to mount it again, which the sandbox of each build does
+  #   ProtectHostname          the sandbox sets its own host name
   #   LockPersonality, SystemCallArchitectures               builds for i686
   #   MemoryDenyWriteExecute, SystemCallFilter, RestrictAddressFamilies   builds and their tests
   #   RestrictNamespaces, ProtectControlGroups               the sandbox makes and uses them
   #   PrivateDevices, ProtectClock, DevicePolicy             builds that need /dev/kvm
   #   ProtectSystem, ProtectHome, PrivateTmp, PrivateMounts  hooks and checks see what the host
-  #                            sees, and what they mount is mounted; nix has /nix, /tmp and /root/.cache
-  #   PrivateNetwork, PrivateUsers, User, DynamicUser        it is root's work, over the network
+  #                            sees, and their mounts last; nix needs /nix, /tmp and /root/.cache
+  #   PrivateNetwork, PrivateUsers, User, DynamicUser        the agent works as root, over the network
   hardening = {
     NoNewPrivileges = true;
     RestrictRealtime = true;
@@ -70,7 +63,7 @@ let
       "CAP_MAC_ADMIN"
       "CAP_MAC_OVERRIDE"
       "CAP_SYSLOG"
-      "CAP_SYS_BOOT" # reboots are asked of systemd
+      "CAP_SYS_BOOT" # systemd does the reboot
       "CAP_SYS_MODULE"
       "CAP_SYS_PACCT"
       "CAP_SYS_RAWIO"
@@ -93,13 +86,13 @@ in
     environment.etc."npcnix/settings.json".text = builtins.toJSON settings + "\n";
 
     systemd.services.npcnix = {
-      description = "npcnix, which keeps this host at the configuration that a store holds";
+      description = "npcnix, which keeps this host at the configuration in a store";
       wantedBy = [ "multi-user.target" ];
       wants = [ "network-online.target" ];
       after = [ "network-online.target" ];
 
-      # A switch neither stops nor restarts the agent that waits for it. The unit that the switch
-      # runs in restarts the agent afterwards, when its unit has changed.
+      # A switch neither stops nor restarts the agent, which waits for it. If the agent's unit has
+      # changed, the worker restarts it after the switch.
       restartIfChanged = false;
       stopIfChanged = false;
 
@@ -108,7 +101,7 @@ in
         // lib.optionalAttrs (cfg.awsCredentialsFile != null) { AWS_SHARED_CREDENTIALS_FILE = "%d/aws"; }
         // cfg.extraEnvironment;
 
-      startLimitIntervalSec = 0; # never given up
+      startLimitIntervalSec = 0; # systemd never gives up
 
       serviceConfig = hardening // {
         Type = "notify";
@@ -124,10 +117,10 @@ in
         RestartSec = "5s";
         RestartSteps = 6;
         RestartMaxDelaySec = "5min";
-        # Builders die with the agent that would have used what they build. The switch does not:
-        # it runs in npcnix-activate.service.
+        # Builders end with the agent, which alone would use what they build. The switch does not: it
+        # runs in npcnix-activate.service.
         KillMode = "control-group";
-        # A build that takes all the memory fails, and does not take the agent with it.
+        # A build that uses all the memory fails without ending the agent.
         OOMPolicy = "continue";
       } // lib.optionalAttrs (cfg.awsCredentialsFile != null) {
         LoadCredential = [ "aws:${toString cfg.awsCredentialsFile}" ];
@@ -136,11 +129,11 @@ in
       };
     };
 
-    # After a reboot amid an activation that was not confirmed, the dead man's switch is armed again,
-    # whatever becomes of the agent. Once at each boot: NixOS starts anew, at each switch, what is
-    # wanted and not active.
+    # After a reboot during an activation, this starts the rollback timer again, even if the agent
+    # does not start. RemainAfterExit, so that it runs once at each boot: at each switch, NixOS starts
+    # every wanted unit that is not active.
     systemd.services.npcnix-rearm = {
-      description = "npcnix: roll back what was not confirmed before the reboot";
+      description = "npcnix: start the rollback timer of an activation that was not committed before the reboot";
       wantedBy = [ "multi-user.target" ];
       before = [ "npcnix.service" ];
       restartIfChanged = false;
@@ -156,7 +149,7 @@ in
         RestartSec = "5s";
         StateDirectory = "npcnix";
       } // lib.optionalAttrs (cfg.environmentFile != null) {
-        EnvironmentFile = "-${toString cfg.environmentFile}"; # the switch is armed without it too
+        EnvironmentFile = "-${toString cfg.environmentFile}"; # optional: the timer starts without it too
       };
     };
 
@@ -166,28 +159,24 @@ in
         message = "services.npcnix: minSleepSecs (${toString (effective "minSleepSecs")}) is more than maxSleepSecs (${toString (effective "maxSleepSecs")}). Set both.";
       }
       {
-        assertion = cfg.leaseSecs == null || cfg.leaseSecs <= 12 * 3600;
-        message = "services.npcnix.leaseSecs is ${toString cfg.leaseSecs}: SQS allows at most 43200, which is 12 hours.";
-      }
-      {
-        assertion = effective "settleSecs" < effective "confirmTimeoutSecs";
-        message = "services.npcnix: settleSecs (${toString (effective "settleSecs")}) must be less than confirmTimeoutSecs (${toString (effective "confirmTimeoutSecs")}), or every new system is rolled back.";
+        assertion = effective "settleSecs" < effective "verifyTimeoutSecs";
+        message = "services.npcnix: settleSecs (${toString (effective "settleSecs")}) must be less than verifyTimeoutSecs (${toString (effective "verifyTimeoutSecs")}). Otherwise every new system is rolled back.";
       }
       {
         assertion = cfg.rebootWindow == null || effective "reboot" == "when-needed";
-        message = ''services.npcnix.rebootWindow is set, but the host never reboots. Set reboot = "when-needed", or no window.'';
+        message = ''services.npcnix.rebootWindow is set, but the host never reboots. Set reboot = "when-needed", or remove the window.'';
       }
       {
         assertion = cfg.rebootWindow == null || builtins.substring 0 5 cfg.rebootWindow != builtins.substring 6 5 cfg.rebootWindow;
-        message = "services.npcnix.rebootWindow ${toString cfg.rebootWindow} is empty: it begins when it ends.";
+        message = "services.npcnix.rebootWindow ${toString cfg.rebootWindow} is empty: it begins and ends at the same time.";
       }
       {
         assertion = cfg.queueUrl == null || !remoteIs "(https?|file)://.*";
-        message = "services.npcnix.queueUrl is set, but ${toString cfg.remote} is not in S3: nothing would be sent to the queue. Take one of them away.";
+        message = "services.npcnix.queueUrl is set, but ${toString cfg.remote} is not in S3, so nothing would be sent to the queue. Remove one of them.";
       }
       {
         assertion = lib.unique checkNames == checkNames;
-        message = "services.npcnix.checks: two checks have the same name. Give each its own.";
+        message = "services.npcnix.checks: two checks have the same name. Give each its own name.";
       }
     ] ++ lib.concatMap (check: [
       {
@@ -195,20 +184,20 @@ in
         message = "services.npcnix.checks: the check \"${check.name}\" must have exactly one of command, http and tcp.";
       }
       {
-        assertion = check.timeoutSecs < effective "confirmTimeoutSecs";
-        message = "services.npcnix.checks: the check \"${check.name}\" may take ${toString check.timeoutSecs} seconds, which must be less than confirmTimeoutSecs (${toString (effective "confirmTimeoutSecs")}).";
+        assertion = check.timeoutSecs < effective "verifyTimeoutSecs";
+        message = "services.npcnix.checks: the check \"${check.name}\" can take ${toString check.timeoutSecs} seconds, which must be less than verifyTimeoutSecs (${toString (effective "verifyTimeoutSecs")}).";
       }
     ]) checks ++ map (name: {
       assertion = !inStore cfg.${name};
-      message = "services.npcnix.${name} is in the Nix store, where everybody can read it. Give the path of a file on the host, as a string.";
+      message = "services.npcnix.${name} is in the Nix store, where everyone can read it. Give the path of a file on the host, as a string.";
     }) [ "awsCredentialsFile" "environmentFile" ];
 
     warnings =
       optional (remoteIs "[a-z0-9]+://[^/]*@.*")
-        "services.npcnix.remote holds a password or a name, and everybody on the host can read it. Put NPCNIX_REMOTE into services.npcnix.environmentFile."
+        "services.npcnix.remote contains a user name or a password, which everyone on the host can read. Set NPCNIX_REMOTE in services.npcnix.environmentFile instead."
       ++ optional (cfg.remoteRegion != null && remoteIs "(https?|file)://.*")
-        "services.npcnix.remoteRegion does nothing: ${cfg.remote} is not in S3."
+        "services.npcnix.remoteRegion has no effect: ${cfg.remote} is not in S3."
       ++ optional config.system.autoUpgrade.enable
-        "system.autoUpgrade and services.npcnix both switch this host. What the one does is drift to the other.";
+        "system.autoUpgrade and services.npcnix both switch this host. To npcnix, what autoUpgrade does is drift. Disable one of them.";
   };
 }

@@ -16,7 +16,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
 var update = flag.Bool("update", false, "write docs/options.md and the vendorHash of package.nix anew")
@@ -35,8 +36,8 @@ const everything = `
 	maxSleepAfterHours = 23;
 	retryDelaysSecs = [ 0 31 ];
 	correctDrift = true;
-	activationTimeoutSecs = 901;
-	confirmTimeoutSecs = 301;
+	switchTimeoutSecs = 901;
+	verifyTimeoutSecs = 301;
 	settleSecs = 0;
 	exemptUnits = [ "backup.service" "mount-*.service" ];
 	checks = [
@@ -65,8 +66,8 @@ const everythingJSON = `{
 	"max_sleep_after_hours": 23,
 	"retry_delays_secs": [0, 31],
 	"correct_drift": true,
-	"activation_timeout_secs": 901,
-	"confirm_timeout_secs": 301,
+	"switch_timeout_secs": 901,
+	"verify_timeout_secs": 301,
 	"settle_secs": 0,
 	"exempt_units": ["backup.service", "mount-*.service"],
 	"checks": [
@@ -86,15 +87,6 @@ const everythingJSON = `{
 const nixos = `
 let nixpkgs = (import ./testdata/nixpkgs/flake.nix).outputs { self = { }; }; inherit (nixpkgs) lib; in
 nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ ./module.nix { %s } ]; }`
-
-// installedNix sees to it that nix can be run: one is enough where only the language matters.
-func installedNix(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("nix"); err != nil {
-		skip(t, "nix is not on PATH: apt-get install nix-bin")
-	}
-	nixEnvironment(t)
-}
 
 // evaluated returns, as JSON, what an expression makes of s, a system of this module and another.
 // Where an assertion does not hold the system cannot be built, which is an error.
@@ -131,12 +123,13 @@ func mustEvaluate(t *testing.T, into any, module, expr string) {
 const settingsText = `s.config.environment.etc."npcnix/settings.json".text`
 
 func TestSettingsOfTheModuleReachTheAgentsFile(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		for name, c := range map[string]struct{ module, want string }{
 			"none":       {"", "{}"},
 			"all":        {everything, everythingJSON},
 			"one hook":   {`hooks.onFailure = [ "x" ];`, `{"hooks": {"on_failure": ["x"]}}`},
 			"no retries": {`retryDelaysSecs = [ ];`, `{"retry_delays_secs": []}`},
+			"old names":  {`activationTimeoutSecs = 902; confirmTimeoutSecs = 302;`, `{"switch_timeout_secs": 902, "verify_timeout_secs": 302}`},
 		} {
 			var text string
 			mustEvaluate(t, &text, "services.npcnix = { enable = true; "+c.module+" };", settingsText)
@@ -162,10 +155,10 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 	if err := json.Unmarshal([]byte(everythingJSON), &options); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(everythingJSON), new(agent.Config)); err != nil {
+	if err := json.Unmarshal([]byte(everythingJSON), new(config.Config)); err != nil {
 		t.Errorf("the agent refuses the settings: %v", err)
 	}
-	for field := range reflect.TypeFor[agent.Config]().Fields() {
+	for field := range reflect.TypeFor[config.Config]().Fields() {
 		member, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if _, is := options[member]; member != "" && !is && !slices.Contains(notOptions, member) {
 			t.Errorf("%s of config.json has no option", member)
@@ -173,9 +166,9 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 		delete(options, member)
 	}
 	if len(options) > 0 {
-		skip(t, fmt.Sprintf("this agent does not read %q", slices.Sorted(maps.Keys(options))))
+		nixtest.Skip(t, fmt.Sprintf("this agent does not read %q", slices.Sorted(maps.Keys(options))))
 	}
-	type plain agent.Config // without the methods that let unknown members pass
+	type plain config.Config // without the methods that let unknown members pass
 	strict := json.NewDecoder(strings.NewReader(everythingJSON))
 	strict.DisallowUnknownFields()
 	if err := strict.Decode(new(plain)); err != nil {
@@ -183,24 +176,8 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 	}
 }
 
-func TestDefaultsInTheDescriptionsAreTheAgents(t *testing.T) {
-	installedNix(t)
-	out, err := nixEval(t, "--json", "--file", "defaults.nix")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got struct{ MinSleepSecs, MaxSleepSecs, MaxSleepAfterHours int64 }
-	if err := json.Unmarshal([]byte(out), &got); err != nil {
-		t.Fatal(err)
-	}
-	want := agent.DefaultConfig()
-	if got.MinSleepSecs != want.MinSleepSecs || got.MaxSleepSecs != want.MaxSleepSecs || got.MaxSleepAfterHours != want.MaxSleepAfterHours {
-		t.Errorf("defaults.nix has %+v, the agent %d, %d, %d", got, want.MinSleepSecs, want.MaxSleepSecs, want.MaxSleepAfterHours)
-	}
-}
-
 func TestWhatCannotBeMeantIsRefused(t *testing.T) {
-	installedNix(t)
+	nixtest.Installed(t)
 	for module, want := range map[string]string{
 		// Types.
 		`enable = "yes";`:                               "not of type `boolean'",
@@ -210,9 +187,10 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		`configuration = "a\"b";`:                       "services.npcnix.configuration' is not of type",
 		`host = "a/b";`:                                 "services.npcnix.host' is not of type",
 		`pollIntervalSecs = "600";`:                     "services.npcnix.pollIntervalSecs' is not of type",
+		`leaseSecs = 43201;`:                            "services.npcnix.leaseSecs' is not of type",
 		`pollIntervalSecs = 0;`:                         "services.npcnix.pollIntervalSecs' is not of type",
-		`confirmTimeoutSecs = 0;`:                       "services.npcnix.confirmTimeoutSecs' is not of type",
-		`activationTimeoutSecs = -1;`:                   "services.npcnix.activationTimeoutSecs' is not of type",
+		`verifyTimeoutSecs = 0;`:                        "services.npcnix.verifyTimeoutSecs' is not of type",
+		`switchTimeoutSecs = -1;`:                       "services.npcnix.switchTimeoutSecs' is not of type",
 		`keepGenerations = -1;`:                         "services.npcnix.keepGenerations' is not of type",
 		`retryDelaysSecs = [ 30 "2min" ];`:              "services.npcnix.retryDelaysSecs' is not of type",
 		`exemptUnits = "a.service";`:                    "services.npcnix.exemptUnits' is not of type",
@@ -231,16 +209,15 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		// Contradictions.
 		`minSleepSecs = 10; maxSleepSecs = 9;`:                                    "minSleepSecs (10) is more than maxSleepSecs (9)",
 		`minSleepSecs = 121;`:                                                     "minSleepSecs (121) is more than maxSleepSecs (120)",
-		`leaseSecs = 43201;`:                                                      "SQS allows at most 43200",
-		`settleSecs = 300;`:                                                       "settleSecs (300) must be less than confirmTimeoutSecs (300)",
+		`settleSecs = 300;`:                                                       "settleSecs (300) must be less than verifyTimeoutSecs (300)",
 		`rebootWindow = "03:00-05:00";`:                                           "the host never reboots",
-		`reboot = "when-needed"; rebootWindow = "03:00-03:00";`:                   "it begins when it ends",
+		`reboot = "when-needed"; rebootWindow = "03:00-03:00";`:                   "it begins and ends at the same time",
 		`queueUrl = "https://q/1/a"; remote = "https://h/p";`:                     "https://h/p is not in S3",
 		`queueUrl = "https://q/1/a"; remote = "file:///p";`:                       "file:///p is not in S3",
 		`checks = [ { name = "a"; } ];`:                                           `the check "a" must have exactly one of`,
 		`checks = [ { name = "a"; tcp = "x:1"; http = "http://x"; } ];`:           `the check "a" must have exactly one of`,
 		`checks = [ { name = "a"; tcp = "x:1"; } { name = "a"; tcp = "x:2"; } ];`: "two checks have the same name",
-		`checks = [ { name = "a"; tcp = "x:1"; timeoutSecs = 300; } ];`:           `the check "a" may take 300 seconds`,
+		`checks = [ { name = "a"; tcp = "x:1"; timeoutSecs = 300; } ];`:           `the check "a" can take 300 seconds`,
 		`awsCredentialsFile = "${builtins.storeDir}/x";`:                          "awsCredentialsFile is in the Nix store",
 		`environmentFile = "${builtins.storeDir}/x";`:                             "environmentFile is in the Nix store",
 	} {
@@ -253,7 +230,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 }
 
 func TestWhatIsLikelyAMistakeIsWarnedOf(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		for module, want := range map[string]string{
 			`services.npcnix.enable = true;`:                                                      "",
 			`services.npcnix = { enable = true; ` + everything + ` };`:                            "",
@@ -272,7 +249,7 @@ func TestWhatIsLikelyAMistakeIsWarnedOf(t *testing.T) {
 }
 
 func TestTheRustModulesOptionsHaveNewNames(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		const seen = `[ s.config.services.npcnix.enable s.config.services.npcnix.package.name (s.units ? npcnix) (s.config.environment.etc != { }) ]`
 		for module, want := range map[string][]any{
 			``:                      {false, "npcnix-devel", false, false},
@@ -291,7 +268,7 @@ func TestTheRustModulesOptionsHaveNewNames(t *testing.T) {
 func TestUnitsAreWhatSystemdUnderstands(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		skip(t, "systemd-analyze is not on PATH: apt-get install systemd")
+		nixtest.Skip(t, "systemd-analyze is not on PATH: apt-get install systemd")
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -311,7 +288,7 @@ func TestUnitsAreWhatSystemdUnderstands(t *testing.T) {
 			extraEnvironment = { AWS_REGION = "eu-central-1"; };`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			installedNix(t)
+			nixtest.Installed(t)
 			var units map[string]string
 			mustEvaluate(t, &units, "services.npcnix = { enable = true; "+module+" };", "s.units")
 			if names := slices.Sorted(maps.Keys(units)); !slices.Equal(names, []string{"npcnix", "npcnix-rearm"}) {
@@ -342,7 +319,7 @@ func TestUnitsAreWhatSystemdUnderstands(t *testing.T) {
 }
 
 func TestTheAgentsUnitSurvivesASwitchAndFindsItsTools(t *testing.T) {
-	installedNix(t)
+	nixtest.Installed(t)
 	var units map[string]string
 	mustEvaluate(t, &units, `
 		nix.envVars.NIX_SSL_CERT_FILE = "/etc/ssl/ca.crt";
@@ -388,7 +365,7 @@ func TestTheAgentsUnitSurvivesASwitchAndFindsItsTools(t *testing.T) {
 }
 
 func TestOptionsAreDocumentedAsTheyAre(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		want, err := nixEval(t, "--raw", "--expr",
 			"import ./testdata/options-md.nix { nixpkgs = (import ./testdata/nixpkgs/flake.nix).outputs { self = { }; }; }")
 		if err != nil {

@@ -1,27 +1,22 @@
-// Package nix makes a host run what a flake describes: it builds the system, sets the profile,
-// switches to it and says which system runs.
+// Package nix builds the systems that a flake describes, and keeps the profile of a host's systems. Its
+// subpackage activation switches a host from one system to another.
 //
 // It promises:
-//   - A system that was built is held by a garbage collector root until it is in the profile, or another
-//     was built.
-//   - A build ends with its context, nix and builders and all, and dies with the agent.
-//   - An activation does neither. It is done by processes of its own, is on disk at every stage, and
-//     ends with the new system confirmed or with the previous one brought back, whoever dies
-//     meanwhile; see [Activation].
-//   - A system that was not confirmed is not what boots next, but for one that cannot be switched to.
-//   - Errors tell apart what is wrong with the flake from what is wrong with the machine
-//     ([ErrMachine]), and carry the end of the log.
-//   - nix 2.8 and later serve alike, and nothing besides nix, nix-env and nix-store need be on PATH,
-//     and under systemd systemctl and systemd-run.
+//   - A garbage collector root holds a built system until it is in the profile, or another was built.
+//   - A build ends with its context, together with nix and its builders, and dies with the agent.
+//   - Errors tell what is wrong with the flake from what is wrong with the machine ([ErrMachine]), and
+//     carry the end of the log.
+//   - nix 2.8 and later serve alike. Nothing but nix, nix-env and nix-store needs to be on PATH.
 //
-// A Host keeps nothing in memory that matters: all it knows it reads from the profile, from the link to the
-// current system and from its data directory. Whoever builds and activates sees to it that only one
-// does so at a time.
+// A Host keeps nothing in memory that matters: it reads all it knows from the profile, from the link to
+// the current system and from its data directory. The caller ensures that only one process builds or
+// activates at a time.
 package nix
 
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -29,8 +24,8 @@ import (
 )
 
 var (
-	// ErrMachine is in the chain of errors that are not the flake's: the same flake may well
-	// build once the machine is mended.
+	// ErrMachine is in the chain of errors that are not the flake's: the same flake may build once
+	// the machine is fixed.
 	ErrMachine = errors.New("machine trouble")
 	// ErrNoNix is an ErrMachine.
 	ErrNoNix = fmt.Errorf("%w: nix is not on PATH", ErrMachine)
@@ -50,20 +45,34 @@ type System struct {
 	Path string
 }
 
+// Switchable returns an error that says why s is not a system to switch to.
+func Switchable(s System) error {
+	name := filepath.Base(s.Path)
+	if filepath.Dir(s.Path) != storeDir || len(name) < 34 || name[32] != '-' {
+		return fmt.Errorf("%w: %q is not a store path", ErrNotNixOS, s.Path)
+	}
+	if _, err := os.Stat(s.Path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s is gone from the store: build it again", ErrMachine, s.Path)
+	}
+	info, err := os.Stat(s.Switcher())
+	if err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+		return fmt.Errorf("%w: %s has no executable bin/switch-to-configuration", ErrNotNixOS, s.Path)
+	}
+	return nil
+}
+
+// Switcher is the path of the program that switches to s.
+func (s System) Switcher() string { return filepath.Join(s.Path, "bin", "switch-to-configuration") }
+
 // Options say where a host keeps its systems, and how nix is to be run there.
 type Options struct {
 	// Profile is the profile of systems. Default: /nix/var/nix/profiles/system.
 	Profile string
 	// CurrentSystem is the link to the system that runs. Default: /run/current-system.
 	CurrentSystem string
-	// Dir is the agent's data directory; it is created when needed. It holds activation.json,
-	// switch.log (the output of the last activation's switches), and in roots the garbage collector
-	// roots of systems that are not in the profile yet.
+	// Dir is the agent's data directory; it is created when needed. Its folder roots has the garbage
+	// collector roots of systems that are not in the profile yet.
 	Dir string
-	// Worker is the command that does [Work] when it is run with the arguments
-	// "run --data-dir DIR", and [Expire] with "expire ID PATIENCE --data-dir DIR".
-	// Default: this program's "activation".
-	Worker []string
 
 	// Substituters and PublicKeys are added to those of nix.conf.
 	Substituters, PublicKeys []string
@@ -93,10 +102,9 @@ func (o *Options) validate() error {
 	return nil
 }
 
-// Host builds and activates systems on this machine.
+// Host builds systems on this machine, and knows those that it has.
 type Host struct {
-	opts    Options
-	logRead int64 // of switch.log, in bytes
+	opts Options
 }
 
 // New returns the host that opts describe. Nothing is touched yet.
@@ -109,13 +117,6 @@ func New(opts Options) (*Host, error) {
 	}
 	if opts.CurrentSystem == "" {
 		opts.CurrentSystem = "/run/current-system"
-	}
-	if len(opts.Worker) == 0 {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find this program: %w", err)
-		}
-		opts.Worker = []string{self, "activation"}
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
@@ -130,6 +131,10 @@ func New(opts Options) (*Host, error) {
 	}
 	return &Host{opts: opts}, nil
 }
+
+// Options returns the options of the host, with absolute paths and with defaults in place of what was not
+// given.
+func (h *Host) Options() Options { return h.opts }
 
 // roots is the folder of garbage collector roots.
 func (h *Host) roots() string { return filepath.Join(h.opts.Dir, "roots") }

@@ -3,7 +3,7 @@ buildGoModule {
   pname = "npcnix";
   inherit version;
 
-  # What is built, and what `go mod vendor` looks at; so a change of the docs builds nothing anew.
+  # What is built, and what `go mod vendor` looks at; so a change of the docs builds nothing.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.fileFilter (file: file.hasExt "go" || builtins.elem file.name [ "go.mod" "go.sum" ]) ../.;
@@ -14,12 +14,12 @@ buildGoModule {
   env.CGO_ENABLED = "0";
   ldflags = [ "-s" "-w" "-X main.version=${version}" ];
 
-  # The tests run real nix, systemd and AWS stand-ins, which the sandbox has no place for:
-  # `make test` runs them.
+  # The tests need real nix, systemd and simulated AWS services, which the sandbox cannot have. `make
+  # test` runs them.
   doCheck = false;
 
   meta = {
-    description = "Keeps NixOS hosts at the configuration that a store holds";
+    description = "Keeps NixOS hosts at the configuration in a store";
     license = lib.licenses.mit;
     mainProgram = "npcnix";
     platforms = lib.platforms.linux;

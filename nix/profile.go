@@ -59,25 +59,25 @@ func (h *Host) Runs(ctx context.Context, s System) (bool, error) {
 	return s != System{} && s == current && s == profiled, nil
 }
 
-// setProfile makes s a generation and points the profile to it.
-func (h *Host) setProfile(ctx context.Context, s System) error {
+// SetProfile makes s a generation and points the profile to it.
+func (h *Host) SetProfile(ctx context.Context, s System) error {
 	if err := os.MkdirAll(filepath.Dir(h.opts.Profile), 0o755); err != nil {
 		return fmt.Errorf("set profile: %w", err)
 	}
-	out := &lines{emit: h.logged("nix-env")}
+	out := &Output{Emit: h.logged("nix-env")}
 	if err := run(ctx, nil, out, "nix-env", "--profile", h.opts.Profile, "--set", s.Path); err != nil {
-		return fmt.Errorf("set profile %s: %w", h.opts.Profile, because(out.tail, err))
+		return fmt.Errorf("set profile %s: %w", h.opts.Profile, because(out.Lines(), err))
 	}
 	return nil
 }
 
-// fallback returns what the profile is to point to should the next activation be taken back: "" for no
+// Fallback returns what the profile is to point to after a rollback to the previous system: "" for no
 // profile at all, as it is on a new host.
 //
 // That is the generation of the previous system. Mostly the profile points to it anyway; it does not
 // when an earlier switch was cut off, and then nobody knows yet whether what the profile points to is
 // any good. Where the previous system is no generation of the profile, the profile stays as it is.
-func (h *Host) fallback(previous System) (string, error) {
+func (h *Host) Fallback(previous System) (string, error) {
 	link, err := os.Readlink(h.opts.Profile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -107,40 +107,16 @@ func (h *Host) fallback(previous System) (string, error) {
 	return link, nil
 }
 
-// restoreProfile points the profile back to what fallback returned. A generation that is gone by now is
+// RestoreProfile points the profile back to what Fallback returned. A generation that is gone by now is
 // made again, of the system that ran.
-func (h *Host) restoreProfile(ctx context.Context, link string, ran System) error {
+func (h *Host) RestoreProfile(ctx context.Context, link string, ran System) error {
 	if link == "" {
 		return os.Remove(h.opts.Profile)
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(h.opts.Profile), link)); err != nil && ran != (System{}) {
-		return h.setProfile(ctx, ran)
+		return h.SetProfile(ctx, ran)
 	}
 	return renameio.Symlink(link, h.opts.Profile)
-}
-
-// profileHas reports whether the profile points to a system. One that cannot be read may.
-func (h *Host) profileHas(system string) bool {
-	profiled, _, err := h.Profiled()
-	return err != nil || profiled.Path == system
-}
-
-// previousRoot is the root that holdPrevious makes.
-func (h *Host) previousRoot() string { return filepath.Join(h.roots(), "previous") }
-
-// holdPrevious keeps the system that runs from the garbage collector, also when its generation is
-// deleted: the way back must be there, offline.
-func (h *Host) holdPrevious(ctx context.Context, s System) {
-	if s == (System{}) {
-		return
-	}
-	err := os.MkdirAll(h.roots(), 0o755)
-	if err == nil {
-		err = run(ctx, nil, &lines{}, "nix-store", "--realise", s.Path, "--add-root", h.previousRoot(), "--indirect")
-	}
-	if err != nil {
-		h.opts.Log.Warn("the system that runs is not held against garbage collection; it may be gone should it be needed", "system", s.Path, "error", err)
-	}
 }
 
 // generation returns the number in a link's name, such as 12 in system-12-link, else 0.

@@ -17,6 +17,7 @@ const maxWindow = 128 << 20
 // compression, the tar, the size.
 type archive struct {
 	packed source // what the caller gave
+	frames *frameCounter
 	zr     *zstd.Decoder
 	plain  source // the tar
 	tr     *tar.Reader
@@ -44,7 +45,8 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func openArchive(r io.Reader, limit int64) (*archive, error) {
-	a := &archive{packed: source{r: r}}
+	frames := &frameCounter{r: r}
+	a := &archive{packed: source{r: frames}, frames: frames}
 	zr, err := zstd.NewReader(&a.packed, zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return nil, err
@@ -56,6 +58,39 @@ func openArchive(r io.Reader, limit int64) (*archive, error) {
 }
 
 func (a *archive) close() { a.zr.Close() }
+
+// frameCounter refuses what has too many frames, of which even empty ones cost
+// time. It counts what looks like the beginning of one.
+type frameCounter struct {
+	r      io.Reader
+	last   uint32 // bytes read last
+	frames int
+	head   []byte // bytes read first
+}
+
+func (c *frameCounter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if room := 128 - len(c.head); room > 0 {
+		c.head = append(c.head, p[:min(n, room)]...)
+	}
+	for _, b := range p[:n] {
+		c.last = c.last>>8 | uint32(b)<<24
+		if c.last == 0xfd2fb528 || c.last&0xfffffff0 == 0x184d2a50 { // little-endian; the second may be skipped
+			c.frames++
+		}
+	}
+	if c.frames > maxFrames {
+		return 0, unsafe("more than %d zstd frames", maxFrames)
+	}
+	return n, err
+}
+
+// beginning returns the first bytes. It may be called when the decompressor has ended.
+func (c *frameCounter) beginning() []byte {
+	rest := make([]byte, 128-len(c.head))
+	_, _ = io.ReadFull(c, rest) // what is missing then is not there
+	return c.head
+}
 
 // next returns the next entry, whose content Read then gives; io.EOF after the last.
 func (a *archive) next() (*tar.Header, error) {
@@ -104,6 +139,8 @@ func (a *archive) blame(err error) error {
 		return fmt.Errorf("the archive ends too early: %w", io.ErrUnexpectedEOF)
 	case errors.Is(out, ErrUnsafe):
 		return out
+	case errors.Is(out, zstd.ErrMagicMismatch) && a.plain.n == 0 && framing.Match(a.frames.beginning()):
+		return unsafe("not a zstd archive: the store keeps the SDK's framing of checksums as content; publish with checksum=when-required in the remote's URL")
 	case errors.Is(out, zstd.ErrMagicMismatch) && a.plain.n == 0:
 		return unsafe("not a zstd archive")
 	case errors.Is(out, zstd.ErrWindowSizeExceeded), errors.Is(out, zstd.ErrDecoderSizeExceeded):

@@ -80,7 +80,7 @@ func BenchmarkPack(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := store.Pack(context.Background(), dir, nil, f, nil); err != nil {
+		if err := store.Pack(context.Background(), dir, f, store.PackOptions{}); err != nil {
 			b.Fatal(err)
 		}
 		if err := f.Close(); err != nil {

@@ -13,8 +13,6 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
-
-	"github.com/google/renameio/v2"
 )
 
 // fileBackend is a file in a directory, perhaps of a mounted share. Its ETag is
@@ -82,21 +80,23 @@ func (b *fileBackend) put(ctx context.Context, suffix string, body io.ReadSeeker
 	if _, err := body.Seek(0, io.SeekStart); err != nil {
 		return Version{}, err
 	}
-	t, err := renameio.NewPendingFile(name, renameio.WithTempDir(filepath.Dir(name)),
-		renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return Version{}, fmt.Errorf("%s is not a file: a remote must be one, to be read by hosts", name)
+	}
+	out, err := CreateOutput(ctx, name)
 	if err != nil {
 		return Version{}, explainFile(err)
 	}
-	defer t.Cleanup()
+	defer out.Close()
 	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(t, h), ctxReader{ctx, body})
+	n, err := io.Copy(io.MultiWriter(out, h), ctxReader{ctx, body})
 	if err != nil {
 		return Version{}, err
 	}
 	if n != size {
 		return Version{}, fmt.Errorf("the archive holds %d bytes, not the %d announced", n, size)
 	}
-	if err := t.CloseAtomicallyReplace(); err != nil {
+	if err := out.Commit(); err != nil {
 		return Version{}, explainFile(err)
 	}
 	return Version{ETag: hex.EncodeToString(h.Sum(nil)), Size: n}, nil
@@ -215,6 +215,9 @@ func (r *verifiedFile) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// verified is asked after io.EOF, which Read gives only for the version wanted.
+func (r *verifiedFile) verified() bool { return r.want != "" }
 
 // ctxReader ends when its context does.
 type ctxReader struct {

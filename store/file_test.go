@@ -79,6 +79,10 @@ func TestFileRemoteThatIsNoFileIsAnError(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "not a file") {
 			t.Errorf("%s: got %v", path, err)
 		}
+		_, err = open(t, "file://"+path).Publish(t.Context(), strings.NewReader("abc"), 3)
+		if err == nil || !strings.Contains(err.Error(), "not a file") {
+			t.Errorf("%s: published to: %v", path, err)
+		}
 	}
 }
 

@@ -100,7 +100,7 @@ func packed(tb testing.TB, text string) []byte {
 func packDir(tb testing.TB, dir string, include ...string) []byte {
 	tb.Helper()
 	var b bytes.Buffer
-	if err := store.Pack(tb.Context(), dir, include, &b, nil); err != nil {
+	if err := store.Pack(tb.Context(), dir, &b, store.PackOptions{Include: include}); err != nil {
 		tb.Fatal(err)
 	}
 	return b.Bytes()

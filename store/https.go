@@ -41,6 +41,7 @@ func newHTTP(u *url.URL) *httpBackend {
 // checkRedirect refuses what net/http would follow to our cost: a PUT that
 // becomes a GET, whose 200 is no publish, and a way out of TLS.
 func checkRedirect(req *http.Request, via []*http.Request) error {
+	req.Header.Del("Referer") // a query may hold a token
 	first := via[0]
 	switch {
 	case len(via) >= 10:
@@ -73,37 +74,57 @@ func (b *httpBackend) do(ctx context.Context, method, suffix string, prepare fun
 		err = ue.Err // ue repeats the URL, with tokens in its query
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", method, err)
+		return nil, noAnswer{fmt.Errorf("%s: %w", method, err)}
 	}
 	return resp, nil
 }
 
 func (b *httpBackend) head(ctx context.Context, suffix string, have Version) (Version, error) {
-	resp, err := b.do(ctx, http.MethodHead, suffix, func(req *http.Request) {
-		if have.ETag != "" {
-			req.Header.Set("If-None-Match", quoteETag(have.ETag))
-		}
-	})
+	resp, err := b.look(ctx, http.MethodHead, suffix, have)
+	if err == nil && (resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusMethodNotAllowed || resp.StatusCode == http.StatusNotImplemented) {
+		// Some servers take GET alone; of signed URLs the method is a part.
+		resp, err = b.look(ctx, http.MethodGet, suffix, have)
+	}
 	if err != nil {
 		return Version{}, err
 	}
-	resp.Body.Close()
 	if resp.StatusCode == http.StatusNotModified && have.ETag != "" {
 		return have, nil
 	}
-	if resp.StatusCode != http.StatusOK {
+	partial := resp.Request.Method == http.MethodGet && resp.StatusCode == http.StatusPartialContent
+	if resp.StatusCode != http.StatusOK && !partial {
 		return Version{}, refused(resp, "npcnix push publishes it")
 	}
 	return versionOf(resp)
 }
 
-func (b *httpBackend) get(ctx context.Context, suffix string, v Version) (io.ReadCloser, int64, error) {
-	resp, err := b.do(ctx, http.MethodGet, suffix, func(req *http.Request) {
-		// If-Match is never true of weak ETags, nor of what is none.
-		if v.ETag != "" && !strings.HasPrefix(v.ETag, "W/") && !strings.HasPrefix(v.ETag, datePrefix) {
-			req.Header.Set("If-Match", quoteETag(v.ETag))
+// look asks for the header, by GET with that of the first byte.
+func (b *httpBackend) look(ctx context.Context, method, suffix string, have Version) (*http.Response, error) {
+	resp, err := b.do(ctx, method, suffix, func(req *http.Request) {
+		if have.ETag != "" {
+			req.Header.Set("If-None-Match", quoteETag(have.ETag))
+		} else {
+			req.Header.Set("Cache-Control", "no-cache")
+		}
+		if method == http.MethodGet {
+			req.Header.Set("Range", "bytes=0-0")
 		}
 	})
+	if err == nil {
+		resp.Body.Close()
+	}
+	return resp, err
+}
+
+func (b *httpBackend) get(ctx context.Context, suffix string, v Version) (io.ReadCloser, int64, error) {
+	// If-Match is never true of weak ETags, nor of what is none.
+	pin := v.ETag != "" && !strings.HasPrefix(v.ETag, "W/") && !strings.HasPrefix(v.ETag, datePrefix)
+	resp, err := b.open(ctx, suffix, v, pin)
+	if err == nil && pin && resp.StatusCode == http.StatusPreconditionFailed {
+		resp.Body.Close()
+		// Some servers do not know their own ETags again. The answer's is compared anyway.
+		resp, err = b.open(ctx, suffix, v, false)
+	}
 	if err != nil {
 		return nil, 0, err
 	}
@@ -122,6 +143,14 @@ func (b *httpBackend) get(ctx context.Context, suffix string, v Version) (io.Rea
 		}
 	}
 	return resp.Body, resp.ContentLength, nil
+}
+
+func (b *httpBackend) open(ctx context.Context, suffix string, v Version, pin bool) (*http.Response, error) {
+	return b.do(ctx, http.MethodGet, suffix, func(req *http.Request) {
+		if pin {
+			req.Header.Set("If-Match", quoteETag(v.ETag))
+		}
+	})
 }
 
 func (b *httpBackend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
@@ -145,10 +174,7 @@ func (b *httpBackend) put(ctx context.Context, suffix string, body io.ReadSeeker
 	if resp.StatusCode/100 != 2 {
 		return Version{}, refused(resp, "its directory is missing on the server")
 	}
-	if etag := unquoteETag(resp.Header.Get("ETag")); etag != "" {
-		return Version{ETag: etag, Size: size}, nil
-	}
-	return b.head(ctx, suffix, Version{})
+	return Version{ETag: unquoteETag(resp.Header.Get("ETag")), Size: size}, nil
 }
 
 // refused turns an answer other than success into an error.
@@ -173,16 +199,23 @@ func refused(resp *http.Response, ifMissing string) error {
 
 // versionOf reads a version from an answer's header.
 func versionOf(resp *http.Response) (Version, error) {
-	v := Version{ETag: unquoteETag(resp.Header.Get("ETag")), Size: max(resp.ContentLength, 0)}
+	length := resp.ContentLength
+	if _, total, found := strings.Cut(resp.Header.Get("Content-Range"), "/"); found {
+		var err error
+		if length, err = strconv.ParseInt(total, 10, 64); err != nil {
+			length = -1
+		}
+	}
+	v := Version{ETag: unquoteETag(resp.Header.Get("ETag")), Size: max(length, 0)}
 	modified, err := http.ParseTime(resp.Header.Get("Last-Modified"))
 	if err == nil {
 		v.Modified = modified
 	}
 	if v.ETag == "" {
-		if err != nil || resp.ContentLength < 0 {
-			return Version{}, errors.New("the server gives neither an ETag nor Last-Modified with a length, so versions cannot be told apart")
+		if err != nil || length < 0 {
+			return Version{}, fmt.Errorf("the server gives neither an ETag nor Last-Modified with a length, so %w", errNoVersion)
 		}
-		v.ETag = datePrefix + strconv.FormatInt(modified.Unix(), 10) + ":" + strconv.FormatInt(resp.ContentLength, 10)
+		v.ETag = datePrefix + strconv.FormatInt(modified.Unix(), 10) + ":" + strconv.FormatInt(length, 10)
 	}
 	return v, nil
 }

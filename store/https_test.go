@@ -118,7 +118,7 @@ func TestPasswordGoesToTheServerAndNowhereElse(t *testing.T) {
 	if err := remote.PutRecord(t.Context(), "web 1", []byte("{}")); err != nil {
 		t.Error(err)
 	}
-	if got := g.take()[1].URL; got.Path != "/dev.npcnix.acks/web 1.json" || got.RawQuery != "token=t0ken" {
+	if got := g.take()[0].URL; got.Path != "/dev.npcnix.acks/web 1.json" || got.RawQuery != "token=t0ken" {
 		t.Errorf("the record went to %s", got)
 	}
 
@@ -147,6 +147,13 @@ func TestRedirects(t *testing.T) {
 		publish(t, open(t, target.url+"/dev.npcnix"), packed(t, "one"))
 		remote := open(t, redirect(http.StatusFound))
 		wantFetch(t, remote, latest(t, remote), "one")
+	})
+	t.Run("are told nothing of where they were sent from", func(t *testing.T) {
+		target.take()
+		latest(t, open(t, redirect(http.StatusFound)+"?token=s3cret"))
+		if got := target.take()[0].Header; got.Get("Referer") != "" {
+			t.Errorf("the Referer was %s", got.Get("Referer"))
+		}
 	})
 	t.Run("are followed when publishing if they keep the method", func(t *testing.T) {
 		remote := open(t, redirect(http.StatusTemporaryRedirect))

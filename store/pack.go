@@ -18,26 +18,41 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
+// PackOptions adjusts Pack. The zero value packs all of a directory.
+type PackOptions struct {
+	// Include limits the directories at the top to those named; files at the top
+	// are always packed. Empty: all directories.
+	Include []string
+	// Omit are files that are not packed wherever they stand: what is written
+	// while packing, above all.
+	Omit []fs.FileInfo
+	// Limits are those of the hosts that are to unpack it.
+	Limits Limits
+	// Warn is told what cannot be packed and is omitted, a line each; may be nil.
+	Warn func(msg string)
+}
+
 // Pack writes the flake in src to w as a tar in zstd. The bytes depend on the
 // names, contents, links and x bits of the files alone: neither on the machine
 // nor on times, owners or the order of directories.
 //
-// Left out are .git and result* links at the top, and, with a warning each,
-// links that are absolute or lead out of src, sockets, pipes and devices. When
-// include is not empty, of the directories at the top only those named are
-// packed; files at the top always are. Warn may be nil.
+// It omits .git at every depth (a clone's configuration may hold a token), result
+// links into the nix store at the top, and what Terraform and OpenTofu keep beside
+// their files (state may hold secrets, and changes with each apply). It omits with
+// a warning each: links that are absolute or lead out of src, sockets, pipes and
+// devices. What hosts would refuse to unpack is an error.
 //
 // An error leaves a part of an archive in w, to be thrown away.
-func Pack(ctx context.Context, src string, include []string, w io.Writer, warn func(msg string)) error {
+func Pack(ctx context.Context, src string, w io.Writer, o PackOptions) error {
 	if err := CheckFlake(src); err != nil {
 		return err
 	}
-	keep, err := topDirs(src, include)
+	keep, err := topDirs(src, o.Include)
 	if err != nil {
 		return err
 	}
-	if warn == nil {
-		warn = func(string) {}
+	if o.Warn == nil {
+		o.Warn = func(string) {}
 	}
 	// None of this may depend on the machine, for it shows in the bytes. The window
 	// is that of zstd -3; what is compressed side by side are its multiples.
@@ -46,19 +61,35 @@ func Pack(ctx context.Context, src string, include []string, w io.Writer, warn f
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", src, err)
 	}
-	p := packer{src: src, keep: keep, warn: warn, copyBuf: make([]byte, 256<<10)}
+	p := packer{src: src, keep: keep, options: o, budget: newBudget(o.Limits), copyBuf: make([]byte, 256<<10)}
 	p.buf = bufio.NewWriterSize(zw, 256<<10)
-	p.tw = tar.NewWriter(p.buf)
+	p.plain = &countingWriter{w: p.buf}
+	p.tw = tar.NewWriter(p.plain)
 	if err = p.dir(ctx, ""); err == nil {
 		err = p.close()
 	}
 	if closed := zw.Close(); err == nil {
 		err = closed
 	}
+	if errors.Is(err, ErrUnsafe) {
+		return fmt.Errorf("pack %s: every host would refuse it: %w", src, err)
+	}
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", src, err)
 	}
 	return nil
+}
+
+// countingWriter counts the bytes of the tar.
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // topDirs checks the names given to include: each must be a directory in src.
@@ -82,7 +113,9 @@ func topDirs(src string, include []string) ([]string, error) {
 type packer struct {
 	src     string
 	keep    []string // directories at the top to pack; empty: all
-	warn    func(string)
+	options PackOptions
+	budget  *budget
+	plain   *countingWriter
 	buf     *bufio.Writer
 	tw      *tar.Writer
 	copyBuf []byte
@@ -106,7 +139,9 @@ func (p *packer) dir(ctx context.Context, name string) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if name == "" && p.leaveOut(e) {
+		if omit, err := p.omits(name, e); err != nil {
+			return err
+		} else if omit {
 			continue
 		}
 		if err := p.entry(ctx, path.Join(name, e.Name()), e.Type()); err != nil {
@@ -116,15 +151,34 @@ func (p *packer) dir(ctx context.Context, name string) error {
 	return nil
 }
 
-func (p *packer) leaveOut(top fs.DirEntry) bool {
+// omits reports whether an entry of the directory is no part of the flake.
+func (p *packer) omits(dir string, e fs.DirEntry) (bool, error) {
 	switch {
-	case top.Name() == ".git":
-		return true
-	case top.Type() == fs.ModeSymlink:
-		return strings.HasPrefix(top.Name(), "result")
-	default:
-		return top.IsDir() && len(p.keep) > 0 && !slices.Contains(p.keep, top.Name())
+	case e.Name() == ".git", ofTerraform(e):
+		return true, nil
+	case dir == "" && e.IsDir():
+		return len(p.keep) > 0 && !slices.Contains(p.keep, e.Name()), nil
+	case dir == "" && e.Type() == fs.ModeSymlink && (e.Name() == "result" || strings.HasPrefix(e.Name(), "result-")):
+		target, err := os.Readlink(filepath.Join(p.src, e.Name()))
+		return strings.HasPrefix(target, "/nix/store/"), err
+	case e.Type() != 0 || len(p.options.Omit) == 0:
+		return false, nil
 	}
+	info, err := e.Info()
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil // another writer's temporary file
+	}
+	return err == nil && slices.ContainsFunc(p.options.Omit, func(o fs.FileInfo) bool { return os.SameFile(o, info) }), err
+}
+
+// ofTerraform finds the state, its backups and lock, and the folder of plugins, as
+// terraform/remote_s3_upload does.
+func ofTerraform(e fs.DirEntry) bool {
+	name := e.Name()
+	if e.IsDir() {
+		return name == ".terraform"
+	}
+	return strings.HasSuffix(name, ".tfstate") || strings.Contains(name, ".tfstate.")
 }
 
 func (p *packer) entry(ctx context.Context, name string, mode fs.FileMode) error {
@@ -154,7 +208,7 @@ func (p *packer) skip(name, why string) error {
 	if name == "flake.nix" {
 		return fmt.Errorf("flake.nix cannot be packed: %s", why)
 	}
-	p.warn(fmt.Sprintf("left out %s: %s", filepath.Join(p.src, name), why))
+	p.options.Warn(fmt.Sprintf("left out %s: %s", filepath.Join(p.src, name), why))
 	return nil
 }
 
@@ -183,7 +237,18 @@ func (p *packer) file(name string) error {
 	return err
 }
 
+// header writes an entry's header, unless hosts would refuse the entry.
 func (p *packer) header(h tar.Header) error {
+	name, err := cleanName(h.Name)
+	if err == nil {
+		err = p.budget.entry(name)
+	}
+	if err == nil && p.plain.n+h.Size > p.budget.Bytes {
+		err = tooLarge(p.budget.Bytes)
+	}
+	if err != nil {
+		return fmt.Errorf("%.200q: %w; omit directories with --include", h.Name, err)
+	}
 	h.ModTime = time.Unix(0, 0)
 	return p.tw.WriteHeader(&h)
 }
@@ -192,8 +257,11 @@ func (p *packer) header(h tar.Header) error {
 // only at the front of every target, and no link serves as another entry's
 // directory, what a name resolves to is what it says.
 func checkLink(name, target string) error {
-	if target == "" || path.IsAbs(target) {
-		return fmt.Errorf("link to %q: the target is not relative", target)
+	switch {
+	case target == "" || path.IsAbs(target):
+		return fmt.Errorf("link to %.200q: the target is not relative", target)
+	case len(target) > maxTarget:
+		return fmt.Errorf("link to %.200q…: the target is longer than %d bytes", target, maxTarget)
 	}
 	depth, named := strings.Count(name, "/"), false
 	for part := range strings.SplitSeq(target, "/") {
@@ -202,7 +270,7 @@ func checkLink(name, target string) error {
 		case "..":
 			depth--
 			if named || depth < 0 {
-				return fmt.Errorf("link to %q: the target may lead out of the tree", target)
+				return fmt.Errorf("link to %.200q: the target may lead out of the tree", target)
 			}
 		default:
 			named = true

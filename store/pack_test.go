@@ -193,7 +193,9 @@ func TestSomeThingsAreLeftOut(t *testing.T) {
 	want := tree(t, src)
 	writeFile(t, src, ".git/config", "x")
 	symlink(t, src, "result", "/nix/store/x")
-	symlink(t, src, "result-doc", "modules")
+	symlink(t, src, "result-doc", "/nix/store/y")
+	writeFile(t, src, "modules/.git/config", "token")
+	writeFile(t, src, "hosts/.git", "gitdir: elsewhere")
 	symlink(t, src, "absolute", "/etc/passwd")
 	symlink(t, src, "modules/out", "../../x")
 	symlink(t, src, "modules/winding", "web/../../../x")
@@ -206,14 +208,22 @@ func TestSomeThingsAreLeftOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	// Not at the top, or no link: these are the flake's own.
-	writeFile(t, src, "modules/.git", "x")
-	writeFile(t, src, "results.nix", "x")
-	want["modules/.git"], want["results.nix"] = "file, x false: x", "file, x false: x"
+	for _, name := range []string{"terraform.tfstate", "terraform.tfstate.backup", "infra/.terraform.tfstate.lock.info", "infra/.terraform/plugin"} {
+		writeFile(t, src, name, "secret")
+	}
+	want["infra"] = "directory"
+	// Not at the top, no link, or not state: these are the flake's own.
+	symlink(t, src, "results.nix", "modules/web/default.nix")
+	symlink(t, src, "result-handler", "modules/run.sh")
+	want["results.nix"], want["result-handler"] = "link to modules/web/default.nix", "link to modules/run.sh"
+	for _, name := range []string{"infra/main.tf", ".terraform.lock.hcl", "modules/tfstate.nix"} {
+		writeFile(t, src, name, "x")
+		want[name] = "file, x false: x"
+	}
 
 	var warned []string
 	var b bytes.Buffer
-	err = store.Pack(t.Context(), src, nil, &b, func(msg string) { warned = append(warned, msg) })
+	err = store.Pack(t.Context(), src, &b, store.PackOptions{Warn: func(msg string) { warned = append(warned, msg) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,6 +248,42 @@ func TestWorktreeFileGitIsLeftOut(t *testing.T) {
 	if !bytes.Equal(packDir(t, src), packed(t, "one")) {
 		t.Error("it was packed")
 	}
+}
+
+func TestWhatHostsRefuseIsNotPacked(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		prepare func(t *testing.T, src string)
+		limits  store.Limits
+		text    string
+	}{
+		{"too many entries", nil, store.Limits{Entries: 8}, "too many entries, more than 8"},
+		{"too many bytes", func(t *testing.T, src string) { writeFile(t, src, "big", strings.Repeat("x", 1<<20)) }, store.Limits{Bytes: 1 << 20}, `"big": unsafe archive: too large`},
+		{"many small files, by their headers", nil, store.Limits{Bytes: 2048}, "too large"},
+		{"a file of holes", func(t *testing.T, src string) {
+			if err := os.Truncate(filepath.Join(src, "empty"), 3<<30); err != nil {
+				t.Fatal(err)
+			}
+		}, store.Limits{}, `"empty": unsafe archive: too large: unpacks to more than 2147483648 bytes`},
+		{"too deep", func(t *testing.T, src string) { writeFile(t, src, strings.Repeat("d/", 255)+"x", "x") }, store.Limits{}, "too deep"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			src := sampleFlake(t)
+			if c.prepare != nil {
+				c.prepare(t, src)
+			}
+			err := store.Pack(t.Context(), src, io.Discard, store.PackOptions{Limits: c.limits})
+			wantError(t, err, store.ErrUnsafe, "every host would refuse it")
+			wantError(t, err, store.ErrUnsafe, c.text)
+		})
+	}
+	t.Run("what is just within them is", func(t *testing.T) {
+		src := sampleFlake(t)
+		writeFile(t, src, strings.Repeat("d/", 254)+"x", "x")
+		if _, err := unpackBeside(t, packDir(t, src), store.Limits{}); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestIncludeKeepsTheDirectoriesNamedAndAllFilesAtTheTop(t *testing.T) {
@@ -278,7 +324,7 @@ func TestFlakesThatCannotBePackedSayWhy(t *testing.T) {
 			if c.prepare != nil {
 				c.prepare(t, src)
 			}
-			err := store.Pack(t.Context(), src, c.include, io.Discard, nil)
+			err := store.Pack(t.Context(), src, io.Discard, store.PackOptions{Include: c.include})
 			if err == nil || !strings.Contains(err.Error(), c.text) || !strings.Contains(err.Error(), src) && c.include == nil {
 				t.Errorf("got %v, want %q", err, c.text)
 			}
@@ -297,7 +343,7 @@ func TestUnreadableFileIsAnError(t *testing.T) {
 	}
 	open(src)
 	denyFile(t, filepath.Join(src, "empty"))
-	err := store.Pack(t.Context(), src, nil, io.Discard, nil)
+	err := store.Pack(t.Context(), src, io.Discard, store.PackOptions{})
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("got %v", err)
 	}
@@ -325,7 +371,7 @@ func TestFileThatChangesWhileItIsPackedIsAnError(t *testing.T) {
 					t.Error(err)
 				}
 			}}
-			err := store.Pack(t.Context(), src, nil, w, nil)
+			err := store.Pack(t.Context(), src, w, store.PackOptions{})
 			if err == nil || !strings.Contains(err.Error(), "big changed while it was packed") {
 				t.Errorf("got %v", err)
 			}
@@ -338,12 +384,12 @@ func TestPackEndsWithItsWriterAndItsContext(t *testing.T) {
 	r, w := io.Pipe()
 	full := errors.New("disk full")
 	r.CloseWithError(full)
-	if err := store.Pack(t.Context(), src, nil, w, nil); !errors.Is(err, full) {
+	if err := store.Pack(t.Context(), src, w, store.PackOptions{}); !errors.Is(err, full) {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := store.Pack(ctx, src, nil, io.Discard, nil); !errors.Is(err, context.Canceled) {
+	if err := store.Pack(ctx, src, io.Discard, store.PackOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	err := store.Unpack(ctx, bytes.NewReader(packDir(t, src)), filepath.Join(t.TempDir(), "x"), store.Limits{})

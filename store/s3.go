@@ -6,16 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
@@ -33,113 +28,11 @@ type s3Backend struct {
 	api    s3API
 	bucket string
 	key    string
-	region string
-}
 
-func openS3(ctx context.Context, u *url.URL, o Options) (*s3Backend, error) {
-	q, err := parseS3Query(u)
-	if err != nil {
-		return nil, err
-	}
-	if q.region == "" {
-		q.region = o.Region
-	}
-	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithRegion(q.region), // empty leaves it to the chain
-		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
-			if o.Warn != nil {
-				o.Warn("aws sdk: " + fmt.Sprintf(format, args...))
-			}
-		})))
-	if err != nil {
-		return nil, fmt.Errorf("load AWS configuration: %w", err)
-	}
-	cfg.Credentials = hintedCredentials(cfg.Credentials)
-	client := s3.NewFromConfig(cfg, func(so *s3.Options) {
-		// Third-party stores send no checksums; saying so at each request is noise.
-		so.DisableLogOutputChecksumValidationSkipped = true
-		if q.endpoint != "" {
-			so.BaseEndpoint = &q.endpoint
-		}
-		if so.BaseEndpoint != nil {
-			so.UsePathStyle = so.UsePathStyle || IsLocal(*so.BaseEndpoint)
-			if so.Region == "" {
-				so.Region = "us-east-1" // what other makers' stores take, if they look at all
-			}
-		}
-		if q.pathStyle != nil {
-			so.UsePathStyle = *q.pathStyle
-		}
-		if q.requestChecksum != 0 {
-			so.RequestChecksumCalculation = q.requestChecksum
-			so.ResponseChecksumValidation = q.responseChecksum
-		}
-	})
-	b := &s3Backend{api: client, bucket: u.Host, key: strings.TrimPrefix(u.Path, "/"), region: client.Options().Region}
-	if b.region == "" {
-		return nil, errors.New("no AWS region: add ?region=REGION to the URL or set AWS_REGION")
-	}
-	return b, nil
-}
-
-// s3Query is what a URL's query may set.
-type s3Query struct {
-	region           string
-	endpoint         string
-	pathStyle        *bool
-	requestChecksum  aws.RequestChecksumCalculation
-	responseChecksum aws.ResponseChecksumValidation
-}
-
-func parseS3Query(u *url.URL) (s3Query, error) {
-	var q s3Query
-	values, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return q, fmt.Errorf("%w: query: %v", ErrURL, err)
-	}
-	for name := range values {
-		value := values.Get(name)
-		switch name {
-		case "region":
-			q.region = value
-		case "endpoint":
-			e, err := url.Parse(value)
-			if err != nil || e.Host == "" || e.Scheme != "http" && e.Scheme != "https" {
-				return q, fmt.Errorf("%w: endpoint %q: want http://HOST or https://HOST", ErrURL, value)
-			}
-			q.endpoint = value
-		case "path-style":
-			on, err := strconv.ParseBool(value)
-			if err != nil {
-				return q, fmt.Errorf("%w: path-style %q: want true or false", ErrURL, value)
-			}
-			q.pathStyle = &on
-		case "checksum":
-			switch value {
-			case "when-required":
-				q.requestChecksum = aws.RequestChecksumCalculationWhenRequired
-				q.responseChecksum = aws.ResponseChecksumValidationWhenRequired
-			case "when-supported":
-				q.requestChecksum = aws.RequestChecksumCalculationWhenSupported
-				q.responseChecksum = aws.ResponseChecksumValidationWhenSupported
-			default:
-				return q, fmt.Errorf("%w: checksum %q: want when-required or when-supported", ErrURL, value)
-			}
-		default:
-			return q, fmt.Errorf("%w: unknown parameter %q: want region, endpoint, path-style or checksum", ErrURL, name)
-		}
-	}
-	return q, nil
-}
-
-// IsLocal reports whether bucket names cannot be put in front of the endpoint's host.
-func IsLocal(endpoint string) bool {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return false
-	}
-	_, err = netip.ParseAddr(u.Hostname())
-	return err == nil || u.Hostname() == "localhost"
+	region    string
+	endpoint  string // empty: AWS's own for the region
+	pathStyle bool
+	validates bool // compares checksums that the store sends
 }
 
 func (b *s3Backend) head(ctx context.Context, suffix string, have Version) (Version, error) {
@@ -148,20 +41,54 @@ func (b *s3Backend) head(ctx context.Context, suffix string, have Version) (Vers
 		in.IfNoneMatch = aws.String(quoteETag(have.ETag))
 	}
 	out, err := b.api.HeadObject(ctx, in)
-	if err != nil {
-		if have.ETag != "" && status(err) == http.StatusNotModified {
+	switch status(err) {
+	case http.StatusNotModified:
+		if have.ETag != "" {
 			return have, nil
 		}
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		return b.headByGet(ctx, in, have)
+	}
+	if err != nil {
 		return Version{}, b.explain(err, "read")
 	}
+	return identified(Version{
+		ETag:     unquoteETag(aws.ToString(out.ETag)),
+		ID:       aws.ToString(out.VersionId),
+		Size:     aws.ToInt64(out.ContentLength),
+		Modified: aws.ToTime(out.LastModified),
+	})
+}
+
+// headByGet asks for the first byte where HEAD is refused: some stores take GET
+// alone, and of all the refusal of a GET has a body that tells why.
+func (b *s3Backend) headByGet(ctx context.Context, in *s3.HeadObjectInput, have Version) (Version, error) {
+	out, err := b.api.GetObject(ctx, &s3.GetObjectInput{
+		Bucket: in.Bucket, Key: in.Key, IfNoneMatch: in.IfNoneMatch, Range: aws.String("bytes=0-0"),
+	})
+	if have.ETag != "" && status(err) == http.StatusNotModified {
+		return have, nil
+	}
+	if err != nil {
+		return Version{}, b.explain(err, "read")
+	}
+	out.Body.Close()
 	v := Version{
 		ETag:     unquoteETag(aws.ToString(out.ETag)),
 		ID:       aws.ToString(out.VersionId),
 		Size:     aws.ToInt64(out.ContentLength),
 		Modified: aws.ToTime(out.LastModified),
 	}
+	if _, total, found := strings.Cut(aws.ToString(out.ContentRange), "/"); found {
+		v.Size, _ = strconv.ParseInt(total, 10, 64)
+	}
+	return identified(v)
+}
+
+// identified refuses a version that cannot be told from another.
+func identified(v Version) (Version, error) {
 	if v.ETag == "" {
-		return Version{}, errors.New("the store gives no ETag, without which versions cannot be told apart")
+		return Version{}, fmt.Errorf("the store gives no ETag, without which %w", errNoVersion)
 	}
 	return v, nil
 }
@@ -172,19 +99,48 @@ func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadC
 		in.IfMatch = aws.String(quoteETag(v.ETag))
 	}
 	out, err := b.api.GetObject(ctx, in)
+	if v.ETag != "" && status(err) == http.StatusPreconditionFailed {
+		// Some stores do not know their own ETags again. The answer's is compared anyway.
+		if now, headErr := b.head(ctx, suffix, Version{}); headErr == nil && now.Same(v) {
+			in.IfMatch = nil
+			out, err = b.api.GetObject(ctx, in)
+		}
+	}
 	if err != nil {
 		return nil, 0, b.explain(err, "read")
 	}
 	// Some stores ignore If-Match.
 	if got := unquoteETag(aws.ToString(out.ETag)); v.ETag != "" && got != v.ETag {
 		out.Body.Close()
+		if got == "" {
+			return nil, 0, errors.New("the store's answer to GET has no ETag: it cannot be told whether it is the version asked for")
+		}
 		return nil, 0, fmt.Errorf("%w: it is %s by now, not %s", ErrChanged, got, v.ETag)
 	}
 	length := int64(-1)
 	if out.ContentLength != nil {
 		length = *out.ContentLength
 	}
-	return out.Body, length, nil
+	return s3Body{out.Body, b.validates && hasChecksum(out)}, length, nil
+}
+
+// s3Body is a body that the SDK compares with the store's checksum, if there is one.
+type s3Body struct {
+	io.ReadCloser
+	checked bool
+}
+
+func (b s3Body) verified() bool { return b.checked }
+
+// hasChecksum reports whether the store sent a checksum of the whole content. One of
+// an upload in parts, which the SDK does not compare, ends in the number of parts.
+func hasChecksum(out *s3.GetObjectOutput) bool {
+	for _, sum := range []*string{out.ChecksumCRC32, out.ChecksumCRC32C, out.ChecksumCRC64NVME, out.ChecksumSHA1, out.ChecksumSHA256} {
+		if sum != nil && !strings.Contains(*sum, "-") {
+			return true
+		}
+	}
+	return false
 }
 
 func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
@@ -198,6 +154,9 @@ func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, 
 		Body:          body,
 		ContentLength: &size,
 	})
+	if err != nil && status(err) == 0 && !errors.As(err, new(*credentialsError)) {
+		return Version{}, noAnswer{b.explain(err, "write")}
+	}
 	if err != nil {
 		return Version{}, b.explain(err, "write")
 	}
@@ -229,78 +188,9 @@ func (b *s3Backend) list(ctx context.Context, suffix string) ([]RecordInfo, erro
 	}
 }
 
-// explain maps the SDK's errors to this package's, and adds what an operator can do.
-func (b *s3Backend) explain(err error, action string) error {
-	if _, ok := errors.AsType[*credentialsError](err); ok {
-		return fmt.Errorf("%w: attach a role to the instance, or set AWS_PROFILE or AWS_ACCESS_KEY_ID: %w", ErrCredentials, err)
-	}
-	answer, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok {
-		return err
-	}
-	code := ""
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		code = api.ErrorCode()
-	}
-	home := answer.Response.Header.Get("X-Amz-Bucket-Region")
-	switch answer.HTTPStatusCode() {
-	case http.StatusNotFound:
-		if code == "NoSuchBucket" {
-			return fmt.Errorf("%w: there is no bucket %s: create it, or mend the URL: %w", ErrNotFound, b.bucket, err)
-		}
-		return fmt.Errorf("%w: bucket %s has no such key: publish it with npcnix push: %w", ErrNotFound, b.bucket, err)
-	case http.StatusPreconditionFailed:
-		return fmt.Errorf("%w: %w", ErrChanged, err)
-	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
-		return b.wrongRegion(home, err)
-	case http.StatusBadRequest:
-		switch {
-		case code == "ExpiredToken" || code == "InvalidToken":
-			return fmt.Errorf("%w: the credentials have expired: renew them: %w", ErrForbidden, err)
-		case code == "AuthorizationHeaderMalformed" || home != "" && home != b.region:
-			return b.wrongRegion(home, err)
-		}
-		// A HEAD's answer has no body to tell these two apart.
-		return fmt.Errorf("the bucket may not be in region %s, or the credentials have expired: %w", b.region, err)
-	case http.StatusUnauthorized, http.StatusForbidden:
-		switch action {
-		case "list":
-			return fmt.Errorf("%w: these credentials lack s3:ListBucket on bucket %s for the prefix %s: %w", ErrForbidden, b.bucket, b.key+recordsSuffix, err)
-		case "write":
-			return fmt.Errorf("%w: these credentials lack s3:PutObject on this key: %w", ErrForbidden, err)
-		}
-		return fmt.Errorf("%w, or missing (S3 says 403 for a missing key without s3:ListBucket): check the URL, and that these credentials have s3:GetObject on it: %w", ErrForbidden, err)
-	}
-	return err
-}
-
-func (b *s3Backend) wrongRegion(home string, err error) error {
-	if home == "" {
-		home = "REGION"
-	}
-	return fmt.Errorf("the bucket is not in region %s: add ?region=%s to the URL: %w", b.region, home, err)
-}
-
 func status(err error) int {
 	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		return answer.HTTPStatusCode()
 	}
 	return 0
-}
-
-// credentialsError marks an error of the credentials chain, which the SDK leaves
-// to the reader of its text.
-type credentialsError struct{ err error }
-
-func (e *credentialsError) Error() string { return e.err.Error() }
-func (e *credentialsError) Unwrap() error { return e.err }
-
-func hintedCredentials(chain aws.CredentialsProvider) aws.CredentialsProvider {
-	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
-		c, err := chain.Retrieve(ctx)
-		if err != nil && ctx.Err() == nil {
-			err = &credentialsError{err}
-		}
-		return c, err
-	})
 }

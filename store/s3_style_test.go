@@ -3,6 +3,7 @@ package store
 import (
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
 )
@@ -31,6 +32,33 @@ func TestPathStyleFollowsTheEndpointUnlessTheURLSays(t *testing.T) {
 		}
 		if got := b.api.(*s3.Client).Options().UsePathStyle; got != c.want {
 			t.Errorf("%q: path style %v, want %v", c.query, got, c.want)
+		}
+	}
+}
+
+func TestChecksumsAreTheSDKsOwnForAWSAlone(t *testing.T) {
+	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"} {
+		t.Setenv(name, "")
+	}
+	for query, want := range map[string]bool{
+		"": true,
+		"endpoint=https://s3.eu-west-1.amazonaws.com":                true,
+		"endpoint=https://bucket.vpce-1.s3.eu.vpce.amazonaws.com":    true,
+		"endpoint=https://minio.example.org":                         false,
+		"endpoint=https://amazonaws.com.example.org":                 false,
+		"endpoint=https://minio.example.org&checksum=when-supported": true,
+	} {
+		u, err := parseURL("s3://bucket/key?" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := openS3(t.Context(), u, Options{Region: "us-east-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := b.api.(*s3.Client).Options()
+		if got := o.RequestChecksumCalculation == aws.RequestChecksumCalculationWhenSupported; got != want || b.validates != want {
+			t.Errorf("%q: sent %v, compared %v, want %v", query, got, b.validates, want)
 		}
 	}
 }

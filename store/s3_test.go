@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -46,16 +48,26 @@ func TestS3AnswersBecomeErrorsWithAHint(t *testing.T) {
 		put    string
 	}{
 		{"forbidden", 403, nil, "AccessDenied", store.ErrForbidden,
-			"forbidden, or missing (S3 says 403 for a missing key without s3:ListBucket)",
-			"forbidden, or missing (S3 says 403 for a missing key without s3:ListBucket)", "s3:PutObject"},
+			"it may also be missing (S3 says 403 for a missing key without s3:ListBucket)",
+			"it may also be missing (S3 says 403 for a missing key without s3:ListBucket)", "s3:PutObject"},
 		{"no such key", 404, nil, "NoSuchKey", store.ErrNotFound, "npcnix push", "npcnix push", "npcnix push"},
 		{"no such bucket", 404, nil, "NoSuchBucket", store.ErrNotFound, "", "no bucket b", "no bucket b"},
 		{"changed", 412, nil, "PreconditionFailed", store.ErrChanged, "", "", ""},
 		{"moved to a region", 301, other, "PermanentRedirect", nil, "?region=eu-north-1", "?region=eu-north-1", "?region=eu-north-1"},
 		{"moved to an unknown region", 301, nil, "PermanentRedirect", nil, "?region=REGION", "not in region us-east-1", "?region="},
 		{"signed for the wrong region", 400, other, "AuthorizationHeaderMalformed", nil, "?region=eu-north-1", "?region=eu-north-1", "?region=eu-north-1"},
-		{"signed wrongly", 400, nil, "AuthorizationHeaderMalformed", nil, "may not be in region us-east-1", "?region=REGION", "?region=REGION"},
-		{"credentials expired", 400, nil, "ExpiredToken", nil, "credentials have expired", "credentials have expired", "credentials have expired"},
+		{"signed wrongly", 400, nil, "AuthorizationHeaderMalformed", nil, "?region=REGION", "?region=REGION", "?region=REGION"},
+		{"credentials expired", 400, nil, "ExpiredToken", store.ErrForbidden, "credentials have expired", "credentials have expired", "credentials have expired"},
+		{"access key unknown", 403, nil, "InvalidAccessKeyId", store.ErrForbidden, "does not know this access key", "belongs to another store than http://", "does not know"},
+		{"secret key wrong", 403, nil, "SignatureDoesNotMatch", store.ErrForbidden, "secret key is wrong", "secret key is wrong", "secret key is wrong"},
+		{"clock wrong", 403, nil, "RequestTimeTooSkewed", store.ErrForbidden, "clock of this machine", "clock of this machine", "clock of this machine"},
+		{"KMS key disabled", 400, nil, "KMS.DisabledException", nil, "KMS key must exist", "kms:Decrypt", "kms:GenerateDataKey"},
+		{"archived", 403, nil, "InvalidObjectState", nil, "archive storage class", "restore it or publish again", "archive"},
+		{"too large for the store", 400, nil, "EntityTooLarge", nil, "", "", "takes no object of this size"},
+		{"no room", 507, nil, "XMinioStorageFull", nil, "", "", "no room left"},
+		{"over the quota", 403, nil, "QuotaExceeded", nil, "", "", "raise the quota"},
+		{"something unheard of", 400, nil, "WeirdError", nil, "WeirdError: so it is", "WeirdError: so it is", "WeirdError: so it is"},
+		{"something unheard of with 403", 403, nil, "WeirdRefusal", store.ErrForbidden, "WeirdRefusal: so it is", "WeirdRefusal: so it is", "WeirdRefusal: so it is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := answers(t, c.status, c.header, s3Error(c.code))
@@ -156,7 +168,59 @@ func TestS3RequestsGoWhereTheEndpointSays(t *testing.T) {
 	}
 }
 
-func TestS3ChecksumsAreTheSDKsOwnUnlessTheURLSaysWhenRequired(t *testing.T) {
+func TestS3ErrorsQuoteAndDoNotGuess(t *testing.T) {
+	awsEnv(t)
+	for _, code := range []string{"WeirdError", "InvalidRequest", "RequestTimeout"} {
+		g := answers(t, 400, nil, s3Error(code))
+		_, err := open(t, s3URL("b", "k", g.url)).Publish(t.Context(), strings.NewReader("abc"), 3)
+		if err == nil || strings.Contains(err.Error(), "region=REGION") || strings.Contains(err.Error(), "expired") {
+			t.Errorf("%s: %v", code, err)
+		}
+	}
+}
+
+func TestS3RegionThatTheMessageNamesIsFilledIn(t *testing.T) {
+	awsEnv(t)
+	g := answers(t, 400, nil, `<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region 'us-east-1' is wrong; expecting 'eu-west-3'</Message></Error>`)
+	_, err := open(t, s3URL("b", "k", g.url)).Latest(t.Context(), store.Version{})
+	if err == nil || !strings.Contains(err.Error(), "?region=eu-west-3") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestS3BucketWithoutAHostOfItsOwnHintsAtPathStyle(t *testing.T) {
+	awsEnv(t)
+	_, err := open(t, s3URL("fleet", "k", "http://store.invalid")).Latest(t.Context(), store.Version{})
+	if err == nil || !strings.Contains(err.Error(), "add path-style=true") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestS3ExpiredSSOSessionNamesTheCommand(t *testing.T) {
+	awsEnv(t)
+	os.Unsetenv("AWS_ACCESS_KEY_ID")
+	os.Unsetenv("AWS_SECRET_ACCESS_KEY")
+	config := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(config, []byte(`[profile work]
+sso_session = corp
+sso_account_id = 123456789012
+sso_role_name = admin
+region = eu-west-1
+[sso-session corp]
+sso_region = eu-west-1
+sso_start_url = https://corp.awsapps.com/start
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("AWS_CONFIG_FILE", config)
+	t.Setenv("AWS_PROFILE", "work")
+	g := answers(t, 200, nil, "")
+	_, err := open(t, s3URL("b", "k", g.url)).Latest(t.Context(), store.Version{})
+	wantError(t, err, store.ErrCredentials, "aws sso login --profile work")
+}
+
+func TestS3ChecksumsSuitTheStoreUnlessItIsSaidOtherwise(t *testing.T) {
 	awsEnv(t)
 	endpoint := moto.Start(t)
 	createBucket(t, endpoint, "bucket")
@@ -164,10 +228,10 @@ func TestS3ChecksumsAreTheSDKsOwnUnlessTheURLSaysWhenRequired(t *testing.T) {
 		name, query, env string
 		want             bool
 	}{
-		{"by default they are sent", "", "", true},
+		{"none are sent to stores other than AWS", "", "", false},
 		{"the URL switches them off", "&checksum=when-required", "", false},
-		{"the SDK's variables switch them off", "", "when_required", false},
-		{"the URL wins over the variables", "&checksum=when-supported", "when_required", true},
+		{"the SDK's variables switch them on", "", "when_supported", true},
+		{"the URL takes precedence over the variables", "&checksum=when-supported", "when_required", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.env != "" {
@@ -177,15 +241,12 @@ func TestS3ChecksumsAreTheSDKsOwnUnlessTheURLSaysWhenRequired(t *testing.T) {
 			g := newGate(t, proxyTo(t, endpoint))
 			remote := open(t, s3URL("bucket", "k", g.url)+"&path-style=true"+c.query)
 			wantFetch(t, remote, publish(t, remote, packed(t, "one")), "one")
-			trace := g.take()
-			put, get := trace[0], trace[1]
-			if put.Method != http.MethodPut || get.Method != http.MethodGet || put.URL.Path != "/bucket/k" {
-				t.Fatalf("trace %v", trace)
-			}
-			sent := put.Header.Get("X-Amz-Checksum-Crc32") != "" || put.Header.Get("X-Amz-Trailer") != ""
-			asked := get.Header.Get("X-Amz-Checksum-Mode") == "ENABLED"
-			if sent != c.want || asked != c.want {
-				t.Errorf("checksum sent %v, asked for %v, want %v\n%v\n%v", sent, asked, c.want, put.Header, get.Header)
+			for _, req := range g.take() {
+				sent := req.Header.Get("X-Amz-Checksum-Crc32") != "" || req.Header.Get("X-Amz-Trailer") != ""
+				asked := req.Header.Get("X-Amz-Checksum-Mode") == "ENABLED"
+				if req.Method == http.MethodPut && sent != c.want || req.Method == http.MethodGet && asked != c.want {
+					t.Errorf("%s: sent %v, asked for %v, want %v\n%v", req.Method, sent, asked, c.want, req.Header)
+				}
 			}
 		})
 	}
@@ -195,7 +256,7 @@ func TestS3BodyThatFailsItsChecksumIsNotFetched(t *testing.T) {
 	awsEnv(t)
 	archive := packed(t, "one")
 	g := answers(t, 200, map[string]string{"ETag": `"x"`, "X-Amz-Checksum-Crc32": "AAAAAA=="}, string(archive))
-	err := open(t, s3URL("b", "k", g.url)).Fetch(t.Context(), store.Version{ETag: "x"}, filepath.Join(t.TempDir(), "x"))
+	err := open(t, s3URL("b", "k", g.url)+"&checksum=when-supported").Fetch(t.Context(), store.Version{ETag: "x"}, filepath.Join(t.TempDir(), "x"))
 	if err == nil || !strings.Contains(err.Error(), "checksum") || errors.Is(err, store.ErrUnsafe) {
 		t.Errorf("got %v", err)
 	}
@@ -231,6 +292,11 @@ func TestS3IsAskedAgainAfterAnErrorOfItsOwn(t *testing.T) {
 	archive := packed(t, "one")
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
+		if r.Method == http.MethodHead {
+			w.Header().Set("ETag", `"x"`)
+			w.Header().Set("Content-Length", strconv.Itoa(len(archive)))
+			return
+		}
 		if failures--; failures >= 0 {
 			w.WriteHeader(http.StatusInternalServerError)
 			return

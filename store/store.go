@@ -21,6 +21,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
@@ -41,6 +42,9 @@ var (
 	// ErrURL means that a remote's URL is malformed or of an unknown scheme.
 	ErrURL = errors.New("bad remote URL")
 )
+
+// errNoVersion means that the store tells nothing by which versions differ.
+var errNoVersion = errors.New("versions cannot be told apart")
 
 // Version names one state of a remote's object.
 type Version struct {
@@ -64,7 +68,8 @@ type Options struct {
 	// MaxEntries and MaxBytes bound what Fetch unpacks; see Limits for the defaults.
 	MaxEntries int
 	MaxBytes   int64
-	// Warn receives the SDK's own warnings, one line each; nil drops them.
+	// Warn receives what a person should know although nothing failed, one line
+	// each, the SDK's own warnings included; nil drops them.
 	Warn func(msg string)
 }
 
@@ -103,10 +108,15 @@ type lister interface {
 type Remote struct {
 	backend  backend
 	url      string
+	masked   bool
 	bucket   string
 	key      string
 	progress io.Writer
 	limits   Limits
+	warn     func(string)
+
+	mu    sync.Mutex
+	shown Version // that the store showed last
 }
 
 // Open prepares a remote and makes no request. The URL is one of
@@ -123,8 +133,13 @@ func Open(ctx context.Context, rawURL string, o Options) (*Remote, error) {
 	}
 	r := &Remote{
 		url:      redact(u),
+		masked:   redact(u) != u.String(),
 		progress: o.Progress,
+		warn:     o.Warn,
 		limits:   Limits{Entries: o.MaxEntries, Bytes: o.MaxBytes}.orDefault(),
+	}
+	if r.warn == nil {
+		r.warn = func(string) {}
 	}
 	switch u.Scheme {
 	case "s3":
@@ -142,90 +157,18 @@ func Open(ctx context.Context, rawURL string, o Options) (*Remote, error) {
 	return r, nil
 }
 
-// URL returns the remote's URL for messages: without passwords and tokens.
+// URL returns the remote's printed form, see Redact.
 func (r *Remote) URL() string { return r.url }
+
+// Masked reports whether the printed form lacks something, so that it cannot be
+// used as a remote.
+func (r *Remote) Masked() bool { return r.masked }
 
 // Bucket returns the S3 bucket; empty for other stores.
 func (r *Remote) Bucket() string { return r.bucket }
 
 // Key returns the S3 key, or the absolute path of a file remote; empty for web servers.
 func (r *Remote) Key() string { return r.key }
-
-// Latest returns the object's present version in one conditional request: have
-// itself when nothing changed. Give the zero Version when there is none to compare with.
-func (r *Remote) Latest(ctx context.Context, have Version) (Version, error) {
-	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
-	defer cancel()
-	v, err := r.backend.head(ctx, "", have)
-	if err != nil {
-		return Version{}, fmt.Errorf("look at %s: %w", r.url, err)
-	}
-	if v.Same(have) {
-		return have, nil
-	}
-	return v, nil
-}
-
-// Fetch downloads version v and unpacks it into dir, which is created and must
-// be empty or absent. ErrChanged means that the object is another one by now.
-// ErrUnsafe means that this version can never be unpacked; an archive that ends
-// too early is ErrUnsafe only when the store delivered all it has, since a
-// download cut short may heal. On error dir may hold a part: the caller removes it.
-func (r *Remote) Fetch(ctx context.Context, v Version, dir string) error {
-	if err := r.fetch(ctx, v, dir); err != nil {
-		return fmt.Errorf("fetch %s: %w", r.url, err)
-	}
-	return nil
-}
-
-func (r *Remote) fetch(ctx context.Context, v Version, dir string) error {
-	if v.ETag == "" {
-		return errors.New("no version to fetch: it has no ETag")
-	}
-	if v.Size > r.limits.Bytes {
-		return fmt.Errorf("%w: too large: %d bytes packed, more than the %d allowed unpacked", ErrUnsafe, v.Size, r.limits.Bytes)
-	}
-	ctx, watch := watchStall(ctx, stallTimeout)
-	defer watch.stop()
-	body, length, err := r.backend.get(ctx, "", v)
-	if err != nil {
-		return watch.explain(err)
-	}
-	defer body.Close()
-	if length < 0 && v.Size > 0 {
-		length = v.Size
-	}
-	bar := newBar(r.progress, "pull", length)
-	defer bar.finish()
-	in := &download{r: body, watch: watch, bar: bar, want: length}
-
-	err = Unpack(ctx, in, dir, r.limits)
-	if err == nil || errors.Is(err, ErrUnsafe) || errors.Is(err, io.ErrUnexpectedEOF) {
-		// Only a body that arrived whole says something about the archive.
-		if rest := in.drain(r.limits.Bytes); rest != nil {
-			return watch.explain(rest)
-		}
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrUnsafe) && in.whole() {
-		return fmt.Errorf("%w: it was cut short before it was published; publish it again", ErrUnsafe)
-	}
-	return watch.explain(err)
-}
-
-// Publish replaces the object by archive, which is read from its start and holds
-// size bytes, and returns the version that hosts will see. Its Modified may be
-// zero. Readers see the old object or the new one.
-func (r *Remote) Publish(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
-	ctx, watch := watchStall(ctx, stallTimeout)
-	defer watch.stop()
-	bar := newBar(r.progress, "push", size)
-	defer bar.finish()
-	v, err := r.backend.put(ctx, "", &upload{rs: archive, watch: watch, bar: bar}, size)
-	if err != nil {
-		return Version{}, fmt.Errorf("publish %s: %w", r.url, watch.explain(err))
-	}
-	return v, nil
-}
 
 // CheckFlake returns an error that names dir when it holds no flake.nix.
 func CheckFlake(dir string) error {

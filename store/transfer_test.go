@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,11 +21,23 @@ type slowStore struct {
 	pause   time.Duration // before each read
 	hangAt  int           // bytes after which nothing comes any more; 0: never
 	missing int64         // bytes announced that never come
+	noise   int           // bytes in the flake that cannot be compressed
+	silent  bool          // nothing is answered but of transfers
+	answer  time.Duration // before an upload is answered
+	lost    bool          // no upload is answered
+
+	stored bool
 }
 
 func (s *slowStore) head(ctx context.Context, _ string, _ Version) (Version, error) {
-	<-ctx.Done()
-	return Version{}, ctx.Err()
+	if s.silent {
+		<-ctx.Done()
+		return Version{}, ctx.Err()
+	}
+	if !s.stored {
+		return Version{}, ErrNotFound
+	}
+	return Version{ETag: "x", Size: int64(len(s.archive)), Modified: time.Now()}, nil
 }
 
 func (s *slowStore) get(ctx context.Context, suffix string, _ Version) (io.ReadCloser, int64, error) {
@@ -32,7 +45,7 @@ func (s *slowStore) get(ctx context.Context, suffix string, _ Version) (io.ReadC
 		<-ctx.Done()
 		return nil, 0, ctx.Err()
 	}
-	return io.NopCloser(&slowReader{s, ctx, bytes.NewReader(s.archive), 0}), int64(len(s.archive)) + s.missing, nil
+	return io.NopCloser(&slowReader{s, ctx, bytes.NewReader(s.archive), 0, 0}), int64(len(s.archive)) + s.missing, nil
 }
 
 func (s *slowStore) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
@@ -40,7 +53,11 @@ func (s *slowStore) put(ctx context.Context, suffix string, body io.ReadSeeker, 
 		<-ctx.Done()
 		return Version{}, ctx.Err()
 	}
-	_, err := io.Copy(io.Discard, &slowReader{s, ctx, body, 0})
+	_, err := io.Copy(io.Discard, &slowReader{s, ctx, body, 0, 0})
+	s.stored = err == nil
+	if waited := sleep(ctx, s.answer); err == nil && (waited != nil || s.lost) {
+		return Version{}, noAnswer{errors.Join(waited, io.ErrUnexpectedEOF)}
+	}
 	return Version{ETag: "x", Size: size}, err
 }
 
@@ -49,6 +66,7 @@ type slowReader struct {
 	ctx  context.Context
 	r    io.Reader
 	done int
+	left int // until the next pause
 }
 
 func (r *slowReader) Read(p []byte) (int, error) {
@@ -56,12 +74,16 @@ func (r *slowReader) Read(p []byte) (int, error) {
 		<-r.ctx.Done()
 		return 0, r.ctx.Err()
 	}
-	time.Sleep(r.s.pause) // of the test's bubble
+	if r.left == 0 {
+		time.Sleep(r.s.pause) // of the test's bubble
+		r.left = r.s.step
+	}
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}
-	n, err := r.r.Read(p[:min(len(p), r.s.step)])
+	n, err := r.r.Read(p[:min(len(p), r.left)])
 	r.done += n
+	r.left -= n
 	return n, err
 }
 
@@ -72,14 +94,21 @@ func inBubble(t *testing.T, s slowStore, test func(t *testing.T, remote *Remote,
 	if err := os.WriteFile(filepath.Join(src, "flake.nix"), []byte("one"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	noise := make([]byte, s.noise)
+	for i, rnd := 0, rand.New(rand.NewPCG(1, 1)); i < len(noise); i++ {
+		noise[i] = byte(rnd.Uint32())
+	}
+	if err := os.WriteFile(filepath.Join(src, "noise"), noise, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	var archive bytes.Buffer
-	if err := Pack(t.Context(), src, nil, &archive, nil); err != nil {
+	if err := Pack(t.Context(), src, &archive, PackOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	s.archive = archive.Bytes()
 	synctest.Test(t, func(t *testing.T) {
 		var screen bytes.Buffer
-		test(t, &Remote{backend: &s, url: "slow:", progress: &screen, limits: Limits{}.orDefault()}, &screen)
+		test(t, &Remote{backend: &s, url: "slow:", progress: &screen, limits: Limits{}.orDefault(), warn: func(string) {}}, &screen)
 	})
 }
 
@@ -96,7 +125,7 @@ func push(t *testing.T, remote *Remote) error {
 func TestTransferLastsAsLongAsBytesFlow(t *testing.T) {
 	for name, transfer := range map[string]func(*testing.T, *Remote) error{"pull": pull, "push": push} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, slowStore{step: 1, pause: stallTimeout - time.Second}, func(t *testing.T, remote *Remote, _ *bytes.Buffer) {
+			inBubble(t, slowStore{noise: 2 << 20, step: 128 << 10, pause: stallTimeout - time.Second}, func(t *testing.T, remote *Remote, _ *bytes.Buffer) {
 				remote.progress = nil
 				start := time.Now()
 				if err := transfer(t, remote); err != nil {
@@ -104,6 +133,52 @@ func TestTransferLastsAsLongAsBytesFlow(t *testing.T) {
 				}
 				if took := time.Since(start); took < 10*stallTimeout {
 					t.Errorf("it took %v, which proves nothing", took)
+				}
+			})
+		})
+	}
+}
+
+func TestTransferThatIsTooSlowEnds(t *testing.T) {
+	for name, transfer := range map[string]func(*testing.T, *Remote) error{"pull": pull, "push": push} {
+		for _, c := range []struct {
+			name  string
+			store slowStore
+			want  error
+			after time.Duration
+		}{
+			{"a byte each 20 s", slowStore{step: 1, pause: 20 * time.Second}, errSlow, 80 * time.Second},
+			{"20 KiB each 25 s", slowStore{noise: 4 << 20, step: 20 << 10, pause: 25 * time.Second}, errTooLong, 27*time.Minute + 30*time.Second},
+		} {
+			t.Run(name+" of "+c.name, func(t *testing.T) {
+				inBubble(t, c.store, func(t *testing.T, remote *Remote, _ *bytes.Buffer) {
+					remote.progress = nil
+					start := time.Now()
+					err := transfer(t, remote)
+					if !errors.Is(err, c.want) || errors.Is(err, ErrUnsafe) {
+						t.Errorf("got %v", err)
+					}
+					if took := time.Since(start); took > c.after {
+						t.Errorf("it took %v", took)
+					}
+				})
+			})
+		}
+	}
+}
+
+// aws/aws-sdk-go-v2#712: it is reported as failed, and was stored.
+func TestUploadThatIsAnsweredLateOrNeverHasSucceeded(t *testing.T) {
+	for name, s := range map[string]slowStore{
+		"after 40 s":         {answer: 40 * time.Second},
+		"after half an hour": {answer: 30 * time.Minute},
+		"never":              {lost: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.step = 1 << 20
+			inBubble(t, s, func(t *testing.T, remote *Remote, _ *bytes.Buffer) {
+				if err := push(t, remote); err != nil {
+					t.Error(err)
 				}
 			})
 		})
@@ -137,7 +212,7 @@ func TestDownloadShorterThanAnnouncedMayHeal(t *testing.T) {
 
 func TestSlowDiskIsNoStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, watch := watchStall(t.Context(), stallTimeout)
+		ctx, watch := watchTransfer(t.Context(), 6)
 		defer watch.stop()
 		d := download{r: strings.NewReader("abcdef"), watch: watch, want: 6}
 		p := make([]byte, 3)
@@ -166,7 +241,7 @@ func TestRequestsWithoutABodyEndInTime(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, slowStore{}, func(t *testing.T, remote *Remote, _ *bytes.Buffer) {
+			inBubble(t, slowStore{silent: true}, func(t *testing.T, remote *Remote, _ *bytes.Buffer) {
 				start := time.Now()
 				if err := call(t, remote); !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("got %v", err)
@@ -207,7 +282,7 @@ func TestLongTransfersDrawABarAndShortOnesDoNot(t *testing.T) {
 
 func TestBarFollowsAnUploadThatStartsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, watch := watchStall(t.Context(), stallTimeout)
+		_, watch := watchTransfer(t.Context(), 6)
 		defer watch.stop()
 		var screen bytes.Buffer
 		b := newBar(&screen, "push", 6)

@@ -6,37 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path"
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
-)
-
-// Limits bounds what an archive may unpack to. Zero fields take the defaults.
-type Limits struct {
-	Entries int   // files, directories and links; default 200,000
-	Bytes   int64 // of the unpacked archive, its headers included; default 2 GiB
-}
-
-func (l Limits) orDefault() Limits {
-	if l.Entries <= 0 {
-		l.Entries = 200_000
-	}
-	if l.Bytes <= 0 {
-		l.Bytes = 2 << 30
-	}
-	return l
-}
-
-// Names longer or deeper than any flake's would make each system call dear.
-const (
-	maxName  = 4000 // bytes
-	maxPart  = 255  // bytes of one path element, what file systems allow
-	maxDepth = 200  // path elements
 )
 
 // Unpack writes the tar in zstd that r holds into dir, which is created and must
@@ -48,7 +21,7 @@ const (
 //
 // Errors say whose fault it is. ErrUnsafe: the archive is not zstd, not tar,
 // corrupt, over the limits, or holds what a flake cannot: names or links that
-// lead out of dir, devices, pipes. io.ErrUnexpectedEOF: r ended before the
+// lead out of dir, devices, pipes, what no file system here can store. io.ErrUnexpectedEOF: r ended before the
 // archive did; whether that is the download's fault only the caller can know.
 // Errors of r and of the file system are passed on; a full disk says so.
 // On error dir may hold a part of the archive, never anything outside dir.
@@ -64,18 +37,52 @@ func Unpack(ctx context.Context, r io.Reader, dir string, limits Limits) error {
 }
 
 func unpack(ctx context.Context, r io.Reader, dir string, limits Limits) error {
-	root, err := emptyDir(dir)
+	disk, err := newDisk(dir)
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer disk.close()
 	a, err := openArchive(r, limits.Bytes)
 	if err != nil {
 		return err
 	}
 	defer a.close()
-	u := unpacker{root: root, limits: limits, seen: map[string]node{}, copyBuf: make([]byte, 256<<10)}
-	defer u.close()
+	return newUnpacker(disk, limits).archive(ctx, a)
+}
+
+// tree is what an archive is unpacked to. Names are clean and relative, and the
+// directories they stand in exist; "." is the tree itself. Nothing but remove
+// meets a name that exists.
+type tree interface {
+	mkdir(name string) error
+	symlink(target, name string) error
+	link(file, name string) error
+	create(name string, executable bool) (io.WriteCloser, error)
+	remove(name string) error // a file or a link
+	setTime(name string, t time.Time) error
+}
+
+// unpacker makes entries in a tree. It knows every name it made, and never
+// follows a link.
+type unpacker struct {
+	tree    tree
+	budget  *budget
+	seen    map[string]node
+	bytes   int64
+	copyBuf []byte
+}
+
+type node struct {
+	kind  byte // tar.TypeDir, TypeReg or TypeSymlink; 0: there is none
+	mtime time.Time
+}
+
+func newUnpacker(t tree, limits Limits) *unpacker {
+	return &unpacker{tree: t, budget: newBudget(limits), seen: map[string]node{}, copyBuf: make([]byte, 256<<10)}
+}
+
+// archive unpacks the whole of it.
+func (u *unpacker) archive(ctx context.Context, a *archive) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -88,7 +95,7 @@ func unpack(ctx context.Context, r io.Reader, dir string, limits Limits) error {
 			return err
 		}
 		if err := u.entry(h, a); err != nil {
-			return fmt.Errorf("entry %.200q: %w", h.Name, err)
+			return fmt.Errorf("entry %.200q: %w", h.Name, unwritable(err))
 		}
 	}
 	if err := a.finish(); err != nil {
@@ -97,48 +104,19 @@ func unpack(ctx context.Context, r io.Reader, dir string, limits Limits) error {
 	return u.setTimes()
 }
 
-// emptyDir opens dir, which it creates when it is absent.
-func emptyDir(dir string) (*os.Root, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+// unwritable blames the archive for what no attempt on this machine will write.
+func unwritable(err error) error {
+	for _, errno := range []syscall.Errno{syscall.ENAMETOOLONG, syscall.EMLINK, syscall.EILSEQ, syscall.ELOOP} {
+		if errors.Is(err, errno) {
+			return unsafe("this machine cannot write it: %w", err)
+		}
 	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := fs.ReadDir(root.FS(), ".")
-	if err == nil && len(entries) > 0 {
-		err = fmt.Errorf("%s is not empty: give an empty or absent directory", dir)
-	}
-	if err != nil {
-		root.Close()
-		return nil, err
-	}
-	return root, nil
-}
-
-// unpacker writes entries below root. It knows every name it made, and never
-// follows a link: os.Root is the second line of defence, not the first.
-type unpacker struct {
-	root    *os.Root
-	limits  Limits
-	seen    map[string]node
-	entries int
-	bytes   int64
-	copyBuf []byte
-
-	last     *os.Root // directory of the last file, if not the top
-	lastName string
-}
-
-type node struct {
-	kind  byte // tar.TypeDir, TypeReg or TypeSymlink; 0: there is none
-	mtime time.Time
+	return err
 }
 
 func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	if h.Typeflag == tar.TypeXGlobalHeader {
-		return u.count()
+		return u.budget.entry("")
 	}
 	name, err := cleanName(h.Name)
 	if err != nil {
@@ -150,7 +128,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	if name == "." {
 		return unsafe("it would replace the directory unpacked to")
 	}
-	if err := u.count(); err != nil {
+	if err := u.budget.entry(name); err != nil {
 		return err
 	}
 	if parent := path.Dir(name); parent != "." {
@@ -168,7 +146,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		if err := u.clear(name, tar.TypeSymlink, h.ModTime); err != nil {
 			return err
 		}
-		return u.root.Symlink(h.Linkname, name)
+		return u.tree.symlink(h.Linkname, name)
 	case tar.TypeLink:
 		return u.hardLink(name, h)
 	case tar.TypeChar, tar.TypeBlock:
@@ -184,7 +162,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 func (u *unpacker) dir(name string, mtime time.Time) error {
 	var err error
 	if name == "." || u.seen[name].kind == tar.TypeDir {
-		err = u.count()
+		err = u.budget.entry(name)
 	} else {
 		err = u.mkdir(name)
 	}
@@ -209,11 +187,11 @@ func (u *unpacker) mkdir(name string) error {
 			return err
 		}
 	}
-	if err := u.count(); err != nil {
+	if err := u.budget.entry(name); err != nil {
 		return err
 	}
 	u.seen[name] = node{tar.TypeDir, time.Unix(0, 0)}
-	return u.root.Mkdir(name, 0o755)
+	return u.tree.mkdir(name)
 }
 
 // clear makes way for an entry. A name that comes again replaces its
@@ -225,7 +203,7 @@ func (u *unpacker) clear(name string, kind byte, mtime time.Time) error {
 	case 0:
 		return nil
 	case kind:
-		return u.root.Remove(name)
+		return u.tree.remove(name)
 	default:
 		return unsafe("the name comes twice, as different things")
 	}
@@ -233,51 +211,18 @@ func (u *unpacker) clear(name string, kind byte, mtime time.Time) error {
 
 func (u *unpacker) file(name string, h *tar.Header, content io.Reader) error {
 	// Sparse files may hold more than the archive does.
-	if u.bytes += h.Size; h.Size < 0 || u.bytes < 0 || u.bytes > u.limits.Bytes {
-		return tooLarge(u.limits.Bytes)
+	if u.bytes += h.Size; h.Size < 0 || u.bytes < 0 || u.bytes > u.budget.Bytes {
+		return tooLarge(u.budget.Bytes)
 	}
 	if err := u.clear(name, tar.TypeReg, h.ModTime); err != nil {
 		return err
 	}
-	mode := fs.FileMode(0o644)
-	if h.Mode&0o100 != 0 {
-		mode = 0o755
-	}
-	in, base, err := u.parent(name)
-	if err != nil {
-		return err
-	}
-	f, err := in.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := u.tree.create(name, h.Mode&0o100 != 0)
 	if err != nil {
 		return err
 	}
 	_, err = io.CopyBuffer(struct{ io.Writer }{f}, content, u.copyBuf)
 	return errors.Join(err, f.Close())
-}
-
-// parent returns the directory that a name stands in, and the name there. It
-// keeps the last one open: os.Root would walk the whole path for every file.
-func (u *unpacker) parent(name string) (*os.Root, string, error) {
-	dir := path.Dir(name)
-	if dir == "." {
-		return u.root, name, nil
-	}
-	if u.last == nil || u.lastName != dir {
-		u.close()
-		in, err := u.root.OpenRoot(dir)
-		if err != nil {
-			return nil, "", err
-		}
-		u.last, u.lastName = in, dir
-	}
-	return u.last, path.Base(name), nil
-}
-
-func (u *unpacker) close() {
-	if u.last != nil {
-		u.last.Close()
-		u.last = nil
-	}
 }
 
 func (u *unpacker) hardLink(name string, h *tar.Header) error {
@@ -294,33 +239,17 @@ func (u *unpacker) hardLink(name string, h *tar.Header) error {
 	if err := u.clear(name, tar.TypeReg, u.seen[target].mtime); err != nil {
 		return err
 	}
-	return u.root.Link(target, name)
-}
-
-func (u *unpacker) count() error {
-	if u.entries++; u.entries > u.limits.Entries {
-		return unsafe("too many entries, more than %d", u.limits.Entries)
-	}
-	return nil
+	return u.tree.link(target, name)
 }
 
 // setTimes comes last, for writing into a directory changes its time.
 func (u *unpacker) setTimes() error {
-	top, err := u.root.Open(".")
-	if err != nil {
-		return err
-	}
-	defer top.Close()
 	if u.seen["."].kind == 0 {
 		u.seen["."] = node{tar.TypeDir, time.Unix(0, 0)}
 	}
 	for name, n := range u.seen {
-		t, err := unix.TimeToTimespec(n.mtime)
-		if err != nil {
-			return fmt.Errorf("set time of %s: %w", name, err)
-		}
-		if err := unix.UtimesNanoAt(int(top.Fd()), name, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("set time of %s: %w", name, err)
+		if err := u.tree.setTime(name, n.mtime); err != nil {
+			return fmt.Errorf("set time of %.200q: %w", name, err)
 		}
 	}
 	return nil
@@ -345,12 +274,4 @@ func cleanName(raw string) (string, error) {
 		}
 	}
 	return path.Clean(raw), nil
-}
-
-func unsafe(format string, args ...any) error {
-	return fmt.Errorf("%w: %w", ErrUnsafe, fmt.Errorf(format, args...))
-}
-
-func tooLarge(limit int64) error {
-	return unsafe("too large: unpacks to more than %d bytes", limit)
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -63,6 +64,7 @@ func TestHostileArchivesAreRefused(t *testing.T) {
 		{"a file in place of the directory", []entry{{name: "./."}}, "replace the directory"},
 		{"a link in place of the directory", []entry{{name: ".", kind: tar.TypeSymlink, link: "x"}}, "replace the directory"},
 		{"an element too long", []entry{{name: "a/" + long}}, "too long"},
+		{"a link with a target that no file system takes", []entry{{name: "l", kind: tar.TypeSymlink, link: strings.Repeat("long/", 2000)}}, `entry "l": unsafe archive: link to "long/`},
 		{"a name too deep", []entry{{name: strings.Repeat("a/", 300) + "x"}}, "too deep"},
 		{"a name too long", []entry{{name: strings.Repeat(long[:200]+"/", 30) + "x"}}, "too long"},
 		{"an absolute link", []entry{{name: "l", kind: tar.TypeSymlink, link: "/etc/passwd"}}, "not relative"},
@@ -167,6 +169,49 @@ func TestOversizedArchivesAreRefused(t *testing.T) {
 			wantError(t, err, store.ErrUnsafe, c.text)
 		})
 	}
+}
+
+func TestArchivesThatCostTooMuchWorkAreRefused(t *testing.T) {
+	deep := func(yield func(entry) bool) {
+		for i := 0; yield(entry{name: fmt.Sprintf("%d/%s", i, strings.Repeat("d/", 250)), kind: tar.TypeDir}); i++ {
+		}
+	}
+	var dirs []entry
+	for e := range deep {
+		if dirs = append(dirs, e); len(dirs) == 100 {
+			break
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		archive []byte
+		text    string
+	}{
+		{"nested directories", zst(t, tarOf(t, dirs...)), "too many deep entries"},
+		{"two million empty frames", bytes.Repeat([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0}, 2_000_000), "more than 50000 zstd frames"},
+		{"two million frames to be skipped", bytes.Repeat([]byte{0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0}, 2_000_000), "more than 50000 zstd frames"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := unpackBeside(t, c.archive, store.Limits{Entries: 50_000})
+			wantError(t, err, store.ErrUnsafe, c.text)
+		})
+	}
+}
+
+// A file system takes 65,000 names of a file (ext4), or as many as there is room for
+// (tmpfs, overlay on xfs): where it refuses one, that is the archive's fault.
+func TestWhatTheFileSystemRefusesForGoodIsTheArchivesFault(t *testing.T) {
+	entries := []entry{{name: "flake.nix", body: "x"}}
+	for i := range 70_000 {
+		entries = append(entries, entry{name: fmt.Sprintf("h%d", i), kind: tar.TypeLink, link: "flake.nix"})
+	}
+	dir := t.TempDir()
+	err := store.Unpack(t.Context(), bytes.NewReader(zst(t, tarOf(t, entries...))), filepath.Join(dir, "x"), store.Limits{})
+	if err == nil {
+		t.Skip("this file system takes any number of hard links")
+	}
+	wantError(t, err, store.ErrUnsafe, `entry "h6`)
+	wantError(t, err, syscall.EMLINK, "this machine cannot write it")
 }
 
 func TestWhatIsNoArchiveIsRefused(t *testing.T) {

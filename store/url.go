@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +21,7 @@ func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
 		var ue *url.Error
-		if errors.As(err, &ue) && !strings.Contains(raw, "@") {
+		if errors.As(err, &ue) && !strings.ContainsAny(raw, "@?") {
 			return nil, fmt.Errorf("%w %q: %v", ErrURL, raw, ue.Err)
 		}
 		return nil, fmt.Errorf("%w: it does not parse", ErrURL)
@@ -76,13 +77,44 @@ func SameObject(a, b string) bool {
 	return x.Scheme == y.Scheme && strings.EqualFold(x.Host, y.Host) && path.Clean(x.Path) == path.Clean(y.Path)
 }
 
-// redact returns u without what may be secret: userinfo, and the query of web
-// servers, where tokens and signatures stand.
+// Redact returns the one form in which a remote's URL is printed, logged and
+// recorded: without userinfo, and with the values of a query masked that may be
+// secret. The form still names the object, see SameObject. A text that is no URL
+// is not shown at all.
+func Redact(rawURL string) string {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return "(not a URL)"
+	}
+	return redact(u)
+}
+
 func redact(u *url.URL) string {
 	c := *u
 	c.User = nil
-	if c.Scheme != "s3" && c.RawQuery != "" {
-		c.RawQuery = "redacted"
+	if c.RawQuery != "" {
+		var kept []string
+		for parameter := range strings.SplitSeq(c.RawQuery, "&") {
+			kept = append(kept, redactParameter(c.Scheme, parameter))
+		}
+		c.RawQuery = strings.Join(kept, "&")
 	}
 	return c.String()
+}
+
+// redactParameter masks the value of one "name=value" of a query. What an s3
+// remote's query may set is no secret, unless userinfo stands in the endpoint.
+func redactParameter(scheme, parameter string) string {
+	name, value, hasValue := strings.Cut(parameter, "=")
+	open := scheme == "s3" && slices.Contains([]string{"region", "endpoint", "path-style", "checksum"}, name)
+	plain, err := url.QueryUnescape(value)
+	switch {
+	case open && err == nil && !strings.ContainsAny(plain, "@?#"):
+		return parameter
+	case hasValue:
+		return name + "=***"
+	case scheme == "s3":
+		return name
+	}
+	return "***" // a value without a name
 }

@@ -22,6 +22,7 @@ func TestURLsThatAreNoRemoteAreRefused(t *testing.T) {
 		{"an S3 URL with a port", "s3://bucket:9000/key", "?endpoint=URL"},
 		{"an S3 URL without slashes", "s3:bucket/key", "want // after s3:"},
 		{"an unknown parameter", "s3://b/k?regoin=eu-west-1", `"regoin"`},
+		{"an endpoint with a password", "s3://b/k?endpoint=https://me:s3cret@minio:9000", "from the environment"},
 		{"an endpoint without scheme", "s3://b/k?endpoint=minio:9000", "want http://HOST"},
 		{"a path-style neither true nor false", "s3://b/k?path-style=maybe", "want true or false"},
 		{"an unknown checksum setting", "s3://b/k?checksum=no", "want when-required"},
@@ -53,7 +54,7 @@ func TestRemotesTellWhereTheyAre(t *testing.T) {
 		{"s3://b//k", "s3://b//k", "b", "/k"},
 		{"file:///srv/x/../dev%20.npcnix", "file:///srv/x/../dev%20.npcnix", "", "/srv/dev .npcnix"},
 		{"file://localhost/srv/x", "file://localhost/srv/x", "", "/srv/x"},
-		{"https://me:pw@host:8443/x?sig=abc", "https://host:8443/x?redacted", "", ""},
+		{"https://me:pw@host:8443/x?sig=abc", "https://host:8443/x?sig=***", "", ""},
 		{"http://host/x", "http://host/x", "", ""},
 	} {
 		remote, err := store.Open(t.Context(), c.url, store.Options{Region: "us-east-1"})
@@ -66,6 +67,32 @@ func TestRemotesTellWhereTheyAre(t *testing.T) {
 		}
 		if remote.URL() != c.shown || remote.Bucket() != c.bucket || remote.Key() != c.key {
 			t.Errorf("%s: shown as %q, bucket %q, key %q", c.url, remote.URL(), remote.Bucket(), remote.Key())
+		}
+	}
+}
+
+func TestPrintedFormOfARemoteHoldsNoSecretAndNamesTheObject(t *testing.T) {
+	for _, c := range []struct{ url, shown string }{
+		{"http://user:s3cret@host/dev.npcnix?token=s3cret", "http://host/dev.npcnix?token=***"},
+		{"https://host/x?a=1&X-Amz-Signature=s3cret", "https://host/x?a=***&X-Amz-Signature=***"},
+		{"https://host/x?s3cret", "https://host/x?***"},
+		{"https://s3cret@host/x", "https://host/x"},
+		{"s3://b/k?region=eu-west-1&path-style=true&endpoint=https%3A%2F%2Fminio%3A9000", "s3://b/k?region=eu-west-1&path-style=true&endpoint=https%3A%2F%2Fminio%3A9000"},
+		{"s3://b/k?endpoint=https://me:s3cret@minio", "s3://b/k?endpoint=***"},
+		{"s3://b/k?regoin=s3cret", "s3://b/k?regoin=***"},
+		{"file:///srv/x", "file:///srv/x"},
+		{"https://me:s3cret%zz@host/x", "(not a URL)"},
+		{"", ""},
+	} {
+		shown := store.Redact(c.url)
+		if shown != c.shown || store.Redact(shown) != shown && shown != "(not a URL)" {
+			t.Errorf("%s is printed as %s, want %s", c.url, shown, c.shown)
+		}
+		if store.CheckURL(c.url) == nil && !store.SameObject(c.url, shown) {
+			t.Errorf("%s names another object", shown)
+		}
+		if _, err := store.Open(t.Context(), c.url, store.Options{Region: "us-east-1"}); err != nil && strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("an error shows it: %v", err)
 		}
 	}
 }

@@ -6,41 +6,41 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
-// activationCommand is run by the units that npcnix starts, not by people.
-func activationCommand(c *common) *cobra.Command {
+// newActivationCommand makes what the units run that npcnix starts. It is not for people.
+func newActivationCommand(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:    "activation",
-		Short:  "What npcnix runs outside of the agent to activate a system (not for people)",
+		Short:  "Parts of an activation that run outside of the agent (not for people)",
 		Hidden: true,
-		Args:   cobra.NoArgs,
+		Args:   noSubcommand,
 	}
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:   "run",
-			Short: "Do what activation.json asks for",
+			Short: "Switch to the system that activation.json names",
 			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				return nix.Work(cmd.Context(), c.dataDir, c.log)
+				return activation.Work(cmd.Context(), c.dataDir, c.log)
 			},
 		},
 		&cobra.Command{
-			Use:   "expire ID PATIENCE",
-			Short: "Take an activation back unless it is confirmed in its time",
+			Use:   "timer ID PATIENCE",
+			Short: "Roll an activation back unless it is committed in time",
 			Args:  cobra.ExactArgs(2),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				patience, err := time.ParseDuration(args[1])
 				if err != nil {
 					return usageError{fmt.Errorf("PATIENCE: %w", err)}
 				}
-				return nix.Expire(cmd.Context(), c.dataDir, args[0], patience, c.log)
+				return activation.RunTimer(cmd.Context(), c.dataDir, args[0], patience, c.log)
 			},
 		},
 		&cobra.Command{
 			Use:   "rearm",
-			Short: "Arm the dead man's switch again, after a restart of the machine",
+			Short: "Start the rollback timer again, after a reboot",
 			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				host, err := (&hostFlags{}).host(c)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/cmd/npcnix/doctor"
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/events"
@@ -43,7 +43,7 @@ npcnix-probe-*. The Terraform module gate gives none of these.
 Exit codes: 0 nothing is wrong (there may be unknowns; they are counted), 1 something is wrong, 2 wrong
 usage.`
 
-func doctorCommand(c *common) *cobra.Command {
+func newDoctorCommand(c *common) *cobra.Command {
 	var o doctor.Options
 	var asJSON bool
 	var current string
@@ -68,15 +68,15 @@ func doctorCommand(c *common) *cobra.Command {
 				return usageError{errors.New("--e2e-timeout goes with --e2e, and must be more than 0")}
 			}
 			if o.Remote == "" {
-				config, err := c.config()
+				conf, err := c.conf()
 				if err != nil {
 					return err
 				}
-				if config.Remote == "" {
+				if conf.Remote == "" {
 					return usageError{errors.New("no remote: give --remote, or on a host set it with `npcnix config set remote URL`")}
 				}
-				o.Host = &doctor.Host{Dir: c.dir(), Config: config, CurrentSystem: current}
-				fromConfig(&o, config)
+				o.Host = &doctor.Host{Dir: c.dir(), Config: conf, CurrentSystem: current}
+				fromConfig(&o, conf)
 			}
 			report := &findings{}
 			err := doctor.Run(cmd.Context(), o, func(f doctor.Finding) {
@@ -117,13 +117,13 @@ func doctorCommand(c *common) *cobra.Command {
 }
 
 // fromConfig puts a host's settings where no flag was given.
-func fromConfig(o *doctor.Options, config agent.Config) {
-	o.Remote = config.Remote
+func fromConfig(o *doctor.Options, conf config.Config) {
+	o.Remote = conf.Remote
 	if o.Region == "" {
-		o.Region = config.RemoteRegion
+		o.Region = conf.RemoteRegion
 	}
 	if o.QueueURL == "" {
-		o.QueueURL = config.QueueURL
+		o.QueueURL = conf.QueueURL
 	}
 }
 

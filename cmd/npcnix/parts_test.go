@@ -92,7 +92,7 @@ func faultCmd(ts *testscript.TestScript, neg bool, args []string) {
 	rigOf(ts).cloud.Fault(awsfake.Call{Service: args[0], Action: args[1]}, awsfake.Effect{Status: status, Code: args[3]})
 }
 
-// webserver DIR: serves a folder at $WEB. Files can be put into it; below /forbidden/ and
+// webserver DIR: serves a folder at $WEB, which is http://$WEBHOST. Files can be put into it; below /forbidden/ and
 // /broken/ the answers are 403 and 500.
 func webServerCmd(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 1, 1, "webserver DIR")
@@ -107,8 +107,12 @@ func webServerCmd(ts *testscript.TestScript, neg bool, args []string) {
 			w.WriteHeader(http.StatusInternalServerError)
 		case r.Method == http.MethodPut:
 			body, err := io.ReadAll(r.Body)
+			name := filepath.Join(dir, filepath.Clean("/"+r.URL.Path))
 			if err == nil {
-				err = os.WriteFile(filepath.Join(dir, filepath.Base(r.URL.Path)), body, 0o644)
+				err = os.MkdirAll(filepath.Dir(name), 0o755)
+			}
+			if err == nil {
+				err = os.WriteFile(name, body, 0o644)
 			}
 			if err != nil {
 				w.WriteHeader(http.StatusInternalServerError)
@@ -121,6 +125,7 @@ func webServerCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}))
 	ts.Defer(server.Close)
 	ts.Setenv("WEB", server.URL)
+	ts.Setenv("WEBHOST", strings.TrimPrefix(server.URL, "http://"))
 }
 
 // smalldisk DIR SIZE: mounts an empty file system of that size.

@@ -5,134 +5,42 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"log/slog"
-	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
-	"github.com/npcnix/npcnix/agent"
-	"github.com/npcnix/npcnix/nix"
-	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/agent/config"
 )
 
-// version is set by the linker where the build knows better than the build info.
-var version = ""
+const rootHelp = `npcnix keeps NixOS hosts at the configuration in a store.
 
-func versionString() string {
-	if version != "" {
-		return version
-	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	v := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
-			v = "devel-" + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return v
-}
+You publish a packed Nix flake, with npcnix push, or with aws s3 cp of a file that npcnix pack made. The
+agent on each host, npcnix follow, notices, fetches the flake, builds the host's configuration, switches
+to it, verifies it and acknowledges.
 
-// common is what all commands share: the flags of the root command, and the streams.
-type common struct {
-	stdout, stderr io.Writer
-	log            *slog.Logger
-
-	dataDir   string
-	settings  string
-	logLevel  string
-	logFormat string
-}
-
-func (c *common) dir() agent.Dir { return agent.Dir(c.dataDir) }
-
-// defaultSettings is where the NixOS module puts its settings.
-const defaultSettings = "/etc/npcnix/settings.json"
-
-// config reads config.json and puts the declared settings over it, where there are any.
-func (c *common) config() (agent.Config, error) {
-	config, err := c.dir().LoadConfig()
-	if err != nil {
-		return agent.Config{}, err
-	}
-	return c.declared(config)
-}
-
-func (c *common) declared(config agent.Config) (agent.Config, error) {
-	data, err := os.ReadFile(c.settings)
-	if errors.Is(err, fs.ErrNotExist) && c.settings == defaultSettings {
-		return config, nil
-	}
-	if err == nil {
-		config, err = config.With(data)
-	}
-	if err != nil {
-		return agent.Config{}, fmt.Errorf("settings %s: %w", c.settings, err)
-	}
-	return config, nil
-}
-
-const rootHelp = `npcnix keeps NixOS hosts at the configuration that a store holds.
-
-Somebody publishes a packed Nix flake (npcnix push, or aws s3 cp of what npcnix pack made); each
-host, running npcnix follow, notices, fetches it, builds its own configuration, switches to it
-and acknowledges.
-
-Every flag can also be set by the environment: --data-dir by NPCNIX_DATA_DIR, and so on.
-Precedence: flag, environment, declared settings (the NixOS module's, in /etc/npcnix/settings.json),
+Each flag can also be set by an environment variable: --data-dir by NPCNIX_DATA_DIR, and so on. The first
+of these that has a setting decides: flag, environment, the NixOS module (/etc/npcnix/settings.json),
 config.json in the data directory, default.
 
 Remotes: s3://BUCKET/KEY[?region=R&endpoint=URL&path-style=true&checksum=when-required]
          https://HOST/PATH   file:///PATH
 
-Exit codes: 0 done, 1 failed, 2 wrong usage; of wait and push --wait also 3 hosts failed, more than
---min-ok allows, 4 time ran out, 5 superseded by another publish.`
+Exit codes: 0 done, 1 failed, 2 wrong usage. wait and push --wait also have 3 more hosts failed than
+--min-ok allows, 4 time ran out, 5 superseded by another publish. push also has 6 published, but the store
+does not tell as which version.`
 
+// execute runs the command that the arguments name.
 func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	c := &common{stdout: stdout, stderr: stderr}
-	begun := false
-	root := &cobra.Command{
-		Use:           "npcnix",
-		Short:         "Keep NixOS hosts at the configuration that a store holds",
-		Long:          rootHelp,
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if err := fromEnvironment(cmd.Flags()); err != nil {
-				return err
-			}
-			var err error
-			c.log, err = newLogger(stderr, c.logLevel, c.logFormat)
-			return err
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help()
-			return usageError{errors.New("give a command")}
-		},
+	args, err := joinOptions(args)
+	if err != nil {
+		return err
 	}
-	flags := root.PersistentFlags()
-	flags.StringVar(&c.dataDir, "data-dir", "/var/lib/npcnix", "where the host's settings and memory are kept")
-	flags.StringVar(&c.settings, "settings", defaultSettings, "declared settings, which come before config.json's: a JSON object of the same members")
-	flags.StringVar(&c.logLevel, "log-level", "info", "debug, info, warn or error")
-	flags.StringVar(&c.logFormat, "log-format", "text", "text or json; logs go to stderr")
-	root.AddCommand(
-		packCommand(c), pushCommand(c), pullCommand(c),
-		waitCommand(c), hostsCommand(c),
-		activateCommand(c), followCommand(c), installCommand(c),
-		configCommand(c), statusCommand(c), doctorCommand(c), pauseCommand(c), unpauseCommand(c), retryCommand(c),
-		versionCommand(c), activationCommand(c),
-	)
+	begun := false
+	root := newRootCommand(&common{stdout: stdout, stderr: stderr})
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	refuseUnknownTopics(root)
 	onRun(root, func() { begun = true })
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !begun {
@@ -144,8 +52,42 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return err
 }
 
-// onRun has begun called when the work of a command begins, that is when its flags and arguments
-// have been found right.
+func newRootCommand(c *common) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "npcnix",
+		Short:         "Keep NixOS hosts at the configuration in a store",
+		Long:          rootHelp,
+		Version:       versionString(),
+		Args:          noSubcommand,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := fromEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
+			return c.openLog()
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_ = cmd.Help()
+			return usageError{errors.New("give a command")}
+		},
+	}
+	c.addFlags(root.PersistentFlags())
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SetFlagErrorFunc(suggestFlag)
+	root.AddCommand(
+		newPackCommand(c), newPushCommand(c), newPullCommand(c),
+		newWaitCommand(c), newHostsCommand(c),
+		newActivateCommand(c), newFollowCommand(c), newInstallCommand(c),
+		newConfigCommand(c), newStatusCommand(c), newDoctorCommand(c),
+		newPauseCommand(c), newUnpauseCommand(c), newRetryCommand(c),
+		newVersionCommand(c), newActivationCommand(c),
+	)
+	refuseUnknownTopics(root)
+	return root
+}
+
+// onRun has begun called when a command begins its work: its flags and arguments are right then.
 func onRun(cmd *cobra.Command, begun func()) {
 	if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -166,14 +108,14 @@ func refuseUnknownTopics(root *cobra.Command) {
 		switch cmd.Name() {
 		case "help":
 			cmd.Args = func(_ *cobra.Command, args []string) error {
-				_, rest, err := root.Find(args)
-				if err == nil && len(rest) > 0 {
-					err = fmt.Errorf("unknown command %q", rest[0])
+				found, rest, err := root.Find(args)
+				if err != nil || len(rest) == 0 {
+					return err
 				}
-				return err
+				return noSubcommand(found, rest)
 			}
 		case "completion":
-			cmd.Args = cobra.NoArgs
+			cmd.Args = noSubcommand
 			cmd.RunE = func(*cobra.Command, []string) error {
 				return usageError{errors.New("give a shell: bash, zsh, fish or powershell")}
 			}
@@ -181,95 +123,33 @@ func refuseUnknownTopics(root *cobra.Command) {
 	}
 }
 
-func versionCommand(c *common) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of npcnix",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(c.stdout, versionString())
-			return err
-		},
+// noSubcommand refuses arguments of a command that only has subcommands, and says which may be meant.
+func noSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
 	}
+	cmd.SuggestionsMinimumDistance = 2
+	err := fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Errorf("%w: did you mean %s?", err, strings.Join(near, " or "))
+	}
+	return err
 }
 
-// fromEnvironment sets the flags that were not given from NPCNIX_<NAME>. A repeatable flag
-// takes words separated by spaces.
-func fromEnvironment(flags *pflag.FlagSet) error {
-	var errs []error
-	flags.VisitAll(func(f *pflag.Flag) {
-		name := "NPCNIX_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		value, set := os.LookupEnv(name)
-		if f.Changed || !set || value == "" || f.Name == "help" {
-			return
-		}
-		values := []string{value}
-		if f.Value.Type() == "stringArray" {
-			values = strings.Fields(value)
-		}
-		for _, v := range values {
-			if err := flags.Set(f.Name, v); err != nil {
-				errs = append(errs, usageError{fmt.Errorf("environment %s: %w", name, err)})
-			}
+// suggestFlag says which flag may be meant by one that does not exist.
+func suggestFlag(cmd *cobra.Command, err error) error {
+	unknown, is := errors.AsType[*pflag.NotExistError](err)
+	if !is || len(unknown.GetSpecifiedName()) < 2 {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
 		}
 	})
-	return errors.Join(errs...)
-}
-
-func newLogger(w io.Writer, level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, usageError{fmt.Errorf("--log-level is %q: it must be debug, info, warn or error", level)}
+	if near := config.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+		return fmt.Errorf("%w: did you mean --%s?", err, near)
 	}
-	o := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, o)), nil
-	}
-	return nil, usageError{fmt.Errorf("--log-format is %q: it must be text or json", format)}
-}
-
-// openStore opens a remote for a person: with a progress bar where stderr is a terminal.
-func (c *common) openStore(ctx context.Context, remote, region string) (*store.Remote, error) {
-	o := store.Options{Region: region, Warn: func(msg string) { c.log.Warn(msg) }}
-	if f, ok := c.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		o.Progress = f
-	}
-	return store.Open(ctx, remote, o)
-}
-
-// hostFlags are the flags of commands that build and activate.
-type hostFlags struct {
-	profile, currentSystem string
-	substituters, keys     []string
-	options                []string
-}
-
-func (h *hostFlags) register(flags *pflag.FlagSet) {
-	flags.StringVar(&h.profile, "profile", "/nix/var/nix/profiles/system", "the profile whose generations are the host's systems")
-	flags.StringVar(&h.currentSystem, "current-system", "/run/current-system", "the link to the system that runs (for containers and tests)")
-	flags.StringArrayVar(&h.substituters, "extra-substituters", nil, "a binary cache to use besides nix.conf's (repeatable)")
-	flags.StringArrayVar(&h.keys, "extra-trusted-public-keys", nil, "a key to trust besides nix.conf's (repeatable)")
-	flags.StringArrayVar(&h.options, "option", nil, "an option for nix, as two words: --option NAME VALUE (repeatable)")
-}
-
-func (h *hostFlags) host(c *common) (*nix.Host, error) {
-	o := nix.Options{
-		Profile: h.profile, CurrentSystem: h.currentSystem, Dir: c.dataDir,
-		Substituters: h.substituters, PublicKeys: h.keys, Log: c.log,
-	}
-	for _, option := range h.options {
-		name, value, ok := strings.Cut(option, "=")
-		if !ok {
-			return nil, usageError{fmt.Errorf("--option %q: want --option NAME VALUE", option)}
-		}
-		o.Settings = append(o.Settings, [2]string{name, value})
-	}
-	host, err := nix.New(o)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return host, nil
+	return err
 }

@@ -11,39 +11,43 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/agent"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/store"
 )
 
 // hostStatus is what `status --json` prints.
 type hostStatus struct {
-	Paused          *agent.Pause    `json:"paused,omitempty"`
-	Host            string          `json:"host,omitempty"`
-	Remote          string          `json:"remote,omitempty"`
-	Configuration   string          `json:"configuration,omitempty"`
-	QueueURL        string          `json:"queue_url,omitempty"`
-	Running         string          `json:"running_system,omitempty"`
-	Drifted         bool            `json:"drifted"`
-	Unsettled       bool            `json:"unsettled,omitempty"`   // what runs or boots may not be what it should
-	Wanted          string          `json:"wanted_etag,omitempty"` // the newest version known here
-	Applied         *agent.Applied  `json:"applied,omitempty"`
-	Intent          *agent.Intent   `json:"in_progress,omitempty"`
-	Activation      *nix.Activation `json:"activation,omitempty"` // one that is not settled, or failed to be
-	Failure         *agent.Failure  `json:"failure,omitempty"`
-	NextAttempt     time.Time       `json:"next_attempt,omitzero"`
-	RebootDue       string          `json:"reboot_due,omitempty"` // why
-	Agent           agentStatus     `json:"agent"`
-	StateError      string          `json:"state_error,omitempty"`
-	ActivationError string          `json:"activation_error,omitempty"`
+	Paused          *config.Pause       `json:"paused,omitempty"`
+	Host            string              `json:"host,omitempty"`
+	Remote          string              `json:"remote,omitempty"`
+	Configuration   string              `json:"configuration,omitempty"`
+	QueueURL        string              `json:"queue_url,omitempty"`
+	Running         string              `json:"running_system,omitempty"`
+	Drifted         bool                `json:"drifted"`
+	NeedsRepair     bool                `json:"needs_repair,omitempty"` // what runs or boots may not be what it should
+	Wanted          string              `json:"wanted_etag,omitempty"`  // the newest version known here
+	Applied         *agent.Applied      `json:"applied,omitempty"`
+	Intent          *agent.Intent       `json:"in_progress,omitempty"`
+	Activation      *activation.Journal `json:"activation,omitempty"` // one that is not settled, or failed to be
+	Failure         *agent.Failure      `json:"failure,omitempty"`
+	NextAttempt     time.Time           `json:"next_attempt,omitzero"`
+	RebootDue       string              `json:"reboot_due,omitempty"` // why
+	Agent           agentStatus         `json:"agent"`
+	StateError      string              `json:"state_error,omitempty"`
+	ActivationError string              `json:"activation_error,omitempty"`
 }
 
 // agentStatus is what the agent that runs, or ran last, has said.
 type agentStatus struct {
 	Running bool   `json:"running"`
 	Error   string `json:"error,omitempty"` // why nothing is known of it
-	agent.Pulse
+	health.Health
 }
 
-func statusCommand(c *common) *cobra.Command {
+func newStatusCommand(c *common) *cobra.Command {
 	var asJSON bool
 	var h hostFlags
 	cmd := &cobra.Command{
@@ -77,39 +81,48 @@ running agent, and changes nothing.`,
 
 // hostStatus gathers what is known. A file of the agent's that cannot be read is part of the answer.
 func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error) {
-	config, err := c.config()
+	conf, err := c.conf()
 	if err != nil {
 		return hostStatus{}, err
 	}
-	s := hostStatus{Host: config.Host, Remote: config.Remote, Configuration: config.Configuration, QueueURL: config.QueueURL}
+	s := hostStatus{Host: conf.Host, Remote: store.Redact(conf.Remote), Configuration: conf.Configuration, QueueURL: conf.QueueURL}
 	if s.Host == "" {
 		s.Host, _ = os.Hostname() // for the reader's convenience alone
 	}
-	if config.Paused.Active(time.Now()) {
-		s.Paused = config.Paused
+	if conf.Paused.Active(time.Now()) {
+		s.Paused = conf.Paused
 	}
-	state, err := c.dir().ReadState()
+	state, err := agent.ReadState(c.dir())
 	if errors.Is(err, agent.ErrState) {
 		s.StateError = err.Error()
 	} else if err != nil {
 		return hostStatus{}, err
 	}
-	s.Applied, s.Intent, s.Failure, s.Unsettled = state.Applied, state.Intent, state.Failure, state.Unsettled
-	if f := s.Failure; f != nil && f.RetryToken != config.RetryToken {
+	s.Applied, s.Intent, s.Failure, s.NeedsRepair = state.Applied, state.Intent, state.Failure, state.NeedsRepair
+	if s.Applied != nil {
+		s.Applied.Remote = store.Redact(s.Applied.Remote)
+	}
+	if s.Intent != nil {
+		s.Intent.Remote = store.Redact(s.Intent.Remote)
+	}
+	if s.Failure != nil {
+		s.Failure.Remote = store.Redact(s.Failure.Remote)
+	}
+	if f := s.Failure; f != nil && f.RetryToken != conf.RetryToken {
 		s.Failure = nil // a retry was asked for since
 	} else if f != nil && !f.Rejected {
 		s.NextAttempt = f.Next()
 	}
-	a, err := nix.ReadActivation(c.dataDir)
-	if errors.Is(err, nix.ErrActivation) {
+	a, err := activation.Read(c.dataDir)
+	if errors.Is(err, activation.ErrJournal) {
 		s.ActivationError = err.Error()
 	} else if err != nil {
 		return hostStatus{}, err
 	}
-	if a != nil && (!a.Stage.Settled() || a.Stage == nix.StageStranded) {
+	if a != nil && (!a.Phase.Ended() || a.Phase == activation.RollbackFailed) {
 		s.Activation = a
 	}
-	if s.Agent.Pulse, s.Agent.Running, err = c.dir().Pulse(); err != nil {
+	if s.Agent.Health, s.Agent.Running, err = health.Read(c.dir()); err != nil {
 		s.Agent.Error = err.Error()
 	}
 	host, err := h.host(c)
@@ -123,11 +136,11 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if s.RebootDue, err = host.RebootDue(ctx); err != nil {
 		return hostStatus{}, err
 	}
-	if in := s.Intent; s.RebootDue == "" && in != nil && in.Stage == agent.StageBooting {
-		s.RebootDue = "the new system boots next"
+	if in := s.Intent; s.RebootDue == "" && in != nil && in.Status == record.RebootPending {
+		s.RebootDue = "the new system becomes active with the next boot"
 	}
 	s.Running = running.Path
-	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.Unsettled && s.Intent == nil
+	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.NeedsRepair && s.Intent == nil
 	s.Wanted = s.wanted()
 	return s, nil
 }

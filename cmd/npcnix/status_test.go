@@ -7,7 +7,10 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent"
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 var statusNow = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -19,11 +22,11 @@ func healthy() hostStatus {
 		Host: "web1", Remote: "s3://fleet/dev.npcnix", Configuration: "web1", QueueURL: "https://sqs.eu-west-1.amazonaws.com/123456789012/web1",
 		Running: "/nix/store/one", Wanted: "v1",
 		Applied: &agent.Applied{Target: agent.Target{ETag: "v1", Configuration: "web1"}, System: "/nix/store/one", At: ago(49 * time.Hour)},
-		Agent: agentStatus{Running: true, Pulse: agent.Pulse{
+		Agent: agentStatus{Running: true, Health: health.Health{
 			PID: 7, Started: ago(3*time.Hour + 4*time.Minute + 5*time.Second),
-			LastEvent: ago(65 * time.Second), LastPoll: ago(10 * time.Minute), LastLook: ago(64 * time.Second), Trigger: agent.TriggerEvent,
+			LastEvent: ago(65 * time.Second), LastPoll: ago(10 * time.Minute), LastLook: ago(64 * time.Second), Trigger: record.Event,
 			Next:  statusNow.Add(9*time.Minute + 30*time.Second),
-			Parts: map[string]agent.Health{"queue": {Works: true, Since: ago(time.Hour)}, "store": {Works: true}, "record": {Works: true}},
+			Parts: map[health.Code]health.Part{"queue": {Works: true, Since: ago(time.Hour)}, "store": {Works: true}, "record": {Works: true}},
 		}},
 	}
 }
@@ -32,9 +35,9 @@ func healthy() hostStatus {
 func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 	since := statusNow.Add(-90 * time.Second)
 	target := agent.Target{ETag: "v2", Configuration: "web1"}
-	activation := func(s nix.Stage) *nix.Activation {
-		return &nix.Activation{Stage: s, System: "/nix/store/two", Previous: "/nix/store/one", Ordered: since, SwitchSecs: 900, ConfirmSecs: 300,
-			Why: "another init", Reason: "check failed", Trouble: "no space"}
+	journal := func(s activation.Phase) *activation.Journal {
+		return &activation.Journal{Phase: s, System: "/nix/store/two", Previous: "/nix/store/one", RequestedAt: since, SwitchSecs: 900, VerifySecs: 300,
+			BootOnlyWhy: "another init", Reason: "check failed", RollbackError: "no space"}
 	}
 	for _, row := range []struct {
 		name   string
@@ -50,22 +53,22 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 			"next look:     in 9m 30s, unless an event comes before",
 		}, []string{"wanted", "latest", "restart", "store", "record", "problem", "drifted"}},
 		{"building", func(s *hostStatus) {
-			s.Intent, s.Wanted = &agent.Intent{Target: target, Stage: agent.StageBuilding, Attempt: 2, Since: since}, "v2"
+			s.Intent, s.Wanted = &agent.Intent{Target: target, Status: record.Building, Attempt: 2, Since: since}, "v2"
 			s.Agent.Next = time.Time{}
 		}, []string{"wanted:        v2", "in progress:   building v2, attempt 2, begun 1m 30s ago"}, []string{"next look"}},
-		{"switching", func(s *hostStatus) { s.Activation = activation(nix.StageSwitching) },
+		{"switching", func(s *hostStatus) { s.Activation = journal(activation.Switching) },
 			[]string{"activation:    switching to /nix/store/two, begun 1m 30s ago, may take 15m0s"}, nil},
-		{"proving itself", func(s *hostStatus) { s.Activation = activation(nix.StageSwitched) },
+		{"proving itself", func(s *hostStatus) { s.Activation = journal(activation.Verifying) },
 			[]string{"activation:    /nix/store/two runs and has to prove itself, begun 1m 30s ago, may take 20m0s"}, nil},
-		{"confirming", func(s *hostStatus) { s.Activation = activation(nix.StageConfirming) },
+		{"confirming", func(s *hostStatus) { s.Activation = journal(activation.Committing) },
 			[]string{"activation:    /nix/store/two has proved itself: the profile and the boot loader are being set"}, nil},
-		{"going back", func(s *hostStatus) { s.Activation = activation(nix.StageRollingBack) },
+		{"going back", func(s *hostStatus) { s.Activation = journal(activation.RollingBack) },
 			[]string{"activation:    going back to /nix/store/one: check failed"}, nil},
-		{"stranded", func(s *hostStatus) { s.Activation = activation(nix.StageStranded) },
+		{"stranded", func(s *hostStatus) { s.Activation = journal(activation.RollbackFailed) },
 			[]string{"activation:    could not go back to /nix/store/one: no space"}, nil},
 		{"booting", func(s *hostStatus) {
-			s.Activation, s.RebootDue, s.Agent.RebootAt = activation(nix.StageBooting), "the new system boots next", statusNow.Add(time.Hour)
-		}, []string{"activation:    /nix/store/two boots next: another init", "restart:       due: the new system boots next, planned in 1h 0m"}, nil},
+			s.Activation, s.RebootDue, s.Agent.RebootAt = journal(activation.RebootPending), "the new system becomes active with the next boot", statusNow.Add(time.Hour)
+		}, []string{"activation:    /nix/store/two boots next: another init", "reboot:        due: the new system becomes active with the next boot, planned in 1h 0m"}, nil},
 		{"a failed attempt", func(s *hostStatus) {
 			s.Failure, s.Wanted = &agent.Failure{Target: target, Attempts: 1, At: since, DelaySecs: 120, Error: "it does not build", Tail: []string{"one", "two"}}, "v2"
 		}, []string{
@@ -81,25 +84,25 @@ func TestStatusSaysOnOneScreenWhatAPersonAsks(t *testing.T) {
 		{"rolled back", func(s *hostStatus) {
 			s.Failure = &agent.Failure{Target: target, Attempts: 1, At: since, Rejected: true, RolledBack: true, Error: "check failed"}
 		}, []string{"latest:        v2 rolled back and rejected after attempt 1 1m 30s ago; `npcnix retry` tries again"}, nil},
-		{"paused", func(s *hostStatus) { s.Paused = (*agent.Pause)(nil).Extend(statusNow.Add(time.Hour), statusNow) },
+		{"paused", func(s *hostStatus) { s.Paused = (*config.Pause)(nil).Extend(statusNow.Add(time.Hour), statusNow) },
 			[]string{"paused (until 2026-03-01T13:00:00Z)", "receiving:     no, as the host is paused: events stay in the queue"}, []string{"active"}},
-		{"not settled", func(s *hostStatus) { s.Unsettled = true },
-			[]string{"problem:       an activation could not be taken back: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`"}, nil},
+		{"not settled", func(s *hostStatus) { s.NeedsRepair = true },
+			[]string{"problem:       the rollback of an activation failed: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`"}, nil},
 		{"drifted", func(s *hostStatus) { s.Drifted, s.Running = true, "/nix/store/hand" },
 			[]string{"running:       /nix/store/hand", "drifted:       yes: /nix/store/one was applied, but something else runs"}, nil},
 		{"a queue that fails", func(s *hostStatus) {
-			s.Agent.Parts["queue"] = agent.Health{Since: since, Error: "AccessDenied"}
+			s.Agent.Parts["queue"] = health.Part{Since: since, Error: "AccessDenied"}
 		}, []string{"receiving:     fails, since 1m 30s: AccessDenied"}, nil},
 		{"a queue that was not heard of", func(s *hostStatus) { delete(s.Agent.Parts, "queue") }, []string{"receiving:     no answer yet"}, nil},
 		{"store and record fail", func(s *hostStatus) {
-			s.Agent.Parts["store"], s.Agent.Parts["record"] = agent.Health{Since: since, Error: "503"}, agent.Health{Since: since, Error: "forbidden"}
-			s.Agent.Hindered = "503"
-		}, []string{"store:         fails, since 1m 30s: 503", "record:        fails, since 1m 30s: forbidden"}, []string{"hindered"}},
-		{"the machine cannot do the work", func(s *hostStatus) { s.Agent.Hindered = "the disk is full" }, []string{"hindered:      the disk is full"}, nil},
+			s.Agent.Parts["store"], s.Agent.Parts["record"] = health.Part{Since: since, Error: "503"}, health.Part{Since: since, Error: "forbidden"}
+			s.Agent.TransientError = "503"
+		}, []string{"store:         fails, since 1m 30s: 503", "record:        fails, since 1m 30s: forbidden"}, []string{"error:"}},
+		{"the machine cannot do the work", func(s *hostStatus) { s.Agent.TransientError = "the disk is full" }, []string{"error:         the disk is full"}, nil},
 		{"the machine cannot do the work, before the store was asked", func(s *hostStatus) {
-			s.Agent.Hindered = "the disk is full"
+			s.Agent.TransientError = "the disk is full"
 			delete(s.Agent.Parts, "store")
-		}, []string{"hindered:      the disk is full"}, nil},
+		}, []string{"error:         the disk is full"}, nil},
 		{"the agent has ended", func(s *hostStatus) { s.Agent.Running = false },
 			[]string{"agent:         does not run; what follows is from the last one. `systemctl start npcnix`, or `npcnix follow`, starts one", "last event:    1m 5s ago"},
 			[]string{"receiving", "next look"}},

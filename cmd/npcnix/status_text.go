@@ -5,7 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // shownLines is how much of a log is shown, so that a screen holds it all; --json has the rest.
@@ -34,10 +35,10 @@ func (s hostStatus) text(now time.Time) string {
 	s.progress(&l, now)
 	s.agent(&l, now)
 	if s.RebootDue != "" {
-		l.add("restart", "due: %s%s", s.RebootDue, at(", planned ", s.Agent.RebootAt, now))
+		l.add("reboot", "due: %s%s", s.RebootDue, at(", planned ", s.Agent.RebootAt, now))
 	}
-	if s.Unsettled {
-		l.add("problem", "an activation could not be taken back: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`")
+	if s.NeedsRepair {
+		l.add("problem", "the rollback of an activation failed: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`")
 	}
 	if s.StateError != "" {
 		l.add("problem", "%s; the agent sets it aside at its next look at the store", s.StateError)
@@ -70,7 +71,7 @@ func (s hostStatus) systems(l *lines, now time.Time) {
 // progress says how far the work on a version has got, or what became of it.
 func (s hostStatus) progress(l *lines, now time.Time) {
 	if i := s.Intent; i != nil {
-		l.add("in progress", "%s %s, attempt %d, begun %s", i.Stage, i.ETag, i.Attempt, ago(i.Since, now))
+		l.add("in progress", "%s %s, attempt %d, begun %s", i.Status, i.ETag, i.Attempt, ago(i.Since, now))
 	}
 	if s.Activation != nil {
 		l.add("activation", "%s", stage(s.Activation, now))
@@ -96,28 +97,28 @@ func (s hostStatus) progress(l *lines, now time.Time) {
 }
 
 // stage says what an activation is about, and how long that may take.
-func stage(a *nix.Activation, now time.Time) string {
+func stage(a *activation.Journal, now time.Time) string {
 	within := func(secs float64) string {
 		limit := time.Duration(secs * float64(time.Second)).Round(time.Second)
-		return fmt.Sprintf("begun %s, may take %s", ago(a.Ordered, now), limit)
+		return fmt.Sprintf("begun %s, may take %s", ago(a.RequestedAt, now), limit)
 	}
-	switch a.Stage {
-	case nix.StageOrdered:
+	switch a.Phase {
+	case activation.Pending:
 		return "ordered: the switch to " + a.System + " is about to begin"
-	case nix.StageSwitching:
+	case activation.Switching:
 		return "switching to " + a.System + ", " + within(a.SwitchSecs)
-	case nix.StageSwitched:
-		return a.System + " runs and has to prove itself, " + within(a.SwitchSecs+a.ConfirmSecs)
-	case nix.StageConfirming:
+	case activation.Verifying:
+		return a.System + " runs and has to prove itself, " + within(a.SwitchSecs+a.VerifySecs)
+	case activation.Committing:
 		return a.System + " has proved itself: the profile and the boot loader are being set"
-	case nix.StageBooting:
-		return a.System + " boots next: " + a.Why
-	case nix.StageRollingBack:
+	case activation.RebootPending:
+		return a.System + " boots next: " + a.BootOnlyWhy
+	case activation.RollingBack:
 		return "going back to " + a.Previous + ": " + a.Reason
-	case nix.StageStranded:
-		return fmt.Sprintf("could not go back to %s: %s", a.Previous, a.Trouble)
+	case activation.RollbackFailed:
+		return fmt.Sprintf("could not go back to %s: %s", a.Previous, a.RollbackError)
 	}
-	return string(a.Stage)
+	return string(a.Phase)
 }
 
 // agent says how the agent is doing, and what it heard of last.
@@ -135,23 +136,26 @@ func (s hostStatus) agent(l *lines, now time.Time) {
 	default:
 		l.add("agent", "runs as process %d, started %s", a.PID, ago(a.Started, now))
 	}
-	for _, part := range []struct{ name, label string }{
-		{"queue", "receiving"}, {"store", "store"}, {"record", "record"}, {"lease", "leases"}, {"config", "settings"},
+	for _, part := range []struct {
+		name  health.Code
+		label string
+	}{
+		{health.Queue, "receiving"}, {health.Store, "store"}, {health.Record, "record"}, {health.Lease, "leases"}, {health.Config, "settings"},
 	} {
 		switch h, tried := a.Parts[part.name]; {
 		case !a.Running:
-		case part.name == "queue" && s.Paused != nil:
+		case part.name == health.Queue && s.Paused != nil:
 			l.add(part.label, "no, as the host is paused: events stay in the queue")
 		case tried && !h.Works:
 			l.add(part.label, "fails, since %s: %s", age(now.Sub(h.Since)), h.Error)
-		case part.name == "queue" && tried:
+		case part.name == health.Queue && tried:
 			l.add(part.label, "yes, since %s", age(now.Sub(h.Since)))
-		case part.name == "queue" && (s.QueueURL != "" || strings.HasPrefix(s.Remote, "file:")):
+		case part.name == health.Queue && (s.QueueURL != "" || strings.HasPrefix(s.Remote, "file:")):
 			l.add(part.label, "no answer yet")
 		}
 	}
-	if h, tried := a.Parts["store"]; a.Hindered != "" && (!tried || h.Works) {
-		l.add("hindered", "%s", a.Hindered)
+	if h, tried := a.Parts[health.Store]; a.TransientError != "" && (!tried || h.Works) {
+		l.add("error", "%s", a.TransientError)
 	}
 	l.add("last event", "%s", or(ago(a.LastEvent, now), "none"))
 	poll := or(ago(a.LastPoll, now), "none")

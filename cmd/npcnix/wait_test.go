@@ -49,3 +49,25 @@ func TestAPushOverACacheIsNotSupersededByWhatItReplaced(t *testing.T) {
 		t.Errorf("%v, %d late answers left", err, late)
 	}
 }
+
+// What was published but cannot be waited for has an exit code of its own.
+func TestAPushToAStoreThatNamesNoVersionIsUnconfirmed(t *testing.T) {
+	stored := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			stored++
+			_, _ = io.Copy(io.Discard, r.Body)
+		}
+	}))
+	defer server.Close()
+	flake := t.TempDir()
+	if err := os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ }"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr strings.Builder
+	err := execute(t.Context(), []string{"push", "--src", flake, "--remote", server.URL + "/dev.npcnix"}, &stdout, &stderr)
+	code := report(err, &stderr)
+	if code != 6 || stored != 1 || stdout.String() != "" || !strings.Contains(stderr.String(), "published, but not confirmed") {
+		t.Errorf("exit code %d, stored %d times: %s%s", code, stored, &stdout, &stderr)
+	}
+}

@@ -1,18 +1,24 @@
-# A flake to try npcnix with on any Linux: its "system" is a script that says hello. A real one
-# has nixpkgs.lib.nixosSystem { … } in this place.
+# A flake to try npcnix with on any Linux machine. Its "system" is only a script that says hello. A real
+# flake has nixpkgs.lib.nixosSystem { … } in its place.
 {
-  outputs = { self }: {
-    nixosConfigurations.web1.config.system.build.toplevel = derivation {
-      name = "nixos-system-web1";
-      system = "x86_64-linux";
-      builder = "/bin/sh";
-      args = [ "-c" "PATH=/bin:/usr/bin; mkdir -p $out/bin; printf %s \"$switch\" >$out/bin/switch-to-configuration; chmod +x $out/bin/switch-to-configuration" ];
-      switch = ''
-        #!/bin/sh
-        # What NixOS does in /run/current-system.
-        ln -sfn "''${0%/bin/*}" "$NPCNIX_CURRENT_SYSTEM"
-        echo "hello from version 1"
-      '';
+  outputs = { self }:
+    let
+      web1 = cpu: derivation {
+        name = "nixos-system-web1";
+        system = "${cpu}-linux";
+        builder = "/bin/sh";
+        args = [ "-c" "PATH=/bin:/usr/bin; mkdir -p $out/bin; printf %s \"$switch\" >$out/bin/switch-to-configuration; chmod +x $out/bin/switch-to-configuration" ];
+        switch = ''
+          #!/bin/sh
+          # A real switch changes /run/current-system.
+          ln -sfn "''${0%/bin/*}" "$NPCNIX_CURRENT_SYSTEM"
+          echo "hello from version 1"
+        '';
+      };
+    in
+    {
+      # Named for the machine's processor, as `uname -m` prints it.
+      nixosConfigurations.web1-x86_64.config.system.build.toplevel = web1 "x86_64";
+      nixosConfigurations.web1-aarch64.config.system.build.toplevel = web1 "aarch64";
     };
-  };
 }

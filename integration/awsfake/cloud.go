@@ -11,7 +11,7 @@
 // way, [Cloud.ExpireReceipts] and [Cloud.FreezeCounters] for queues. Everything that happens is kept in
 // an ordered trace ([Cloud.Trace], [Cloud.Follow], [Cloud.Await], [Cloud.Requests]).
 //
-// STS is there too, and tells everybody who they are.
+// STS is there too, and tells each caller who it is.
 //
 // What AWS does and this does not: signatures, policies and IAM are not checked, messages do not expire,
 // KMS, FIFO, message attributes, SNS filter policies, EventBridge and cross-region calls do not exist.

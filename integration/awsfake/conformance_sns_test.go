@@ -154,7 +154,7 @@ var snsBehaviours = []behaviour{
 	}},
 }
 
-func TestAMessageForAQueueThatIsGoneGoesToTheSubscriptionsDeadLetterQueue(t *testing.T) {
+func TestSubscriptionDeadLetter(t *testing.T) {
 	w := newWorld(start(t).URL(), differences{})
 	topic := w.topic(t)
 	queue, arn := w.queue(t, nil)

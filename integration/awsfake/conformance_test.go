@@ -84,12 +84,17 @@ type behaviour struct {
 	test func(*testing.T, world)
 }
 
-func TestAWSFakeBehavesLikeAWS(t *testing.T) {
+func TestConformance(t *testing.T) {
+	t.Run("of awsfake", awsfakeConforms)
+	t.Run("of moto", motoConforms)
+}
+
+func awsfakeConforms(t *testing.T) {
 	t.Parallel()
 	runConformance(t, newWorld(start(t).URL(), differences{}))
 }
 
-func TestMotoBehavesLikeAWS(t *testing.T) {
+func motoConforms(t *testing.T) {
 	t.Parallel()
 	runConformance(t, newWorld(moto.Start(t), motoDiffers))
 }

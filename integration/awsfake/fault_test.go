@@ -34,7 +34,17 @@ func (w world) get(ctx context.Context, bucket, key string) error {
 	return err
 }
 
-func TestAFaultAnswersWithTheErrorOfTheService(t *testing.T) {
+func TestFault(t *testing.T) {
+	t.Run("answers with the error of the service", faultError)
+	t.Run("of a missing queue has its type", faultType)
+	t.Run("strikes only what it matches", faultMatch)
+	t.Run("breaks connections", faultConnection)
+	t.Run("holds requests up", faultDelay)
+	t.Run("of expired receipts neither deletes nor extends", expiredReceipts)
+	t.Run("of frozen counters tells the past until they are thawed", frozenCounters)
+}
+
+func faultError(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket, topic := w.bucket(t), w.topic(t)
@@ -66,7 +76,7 @@ func TestAFaultAnswersWithTheErrorOfTheService(t *testing.T) {
 	wantCode(t, err, "Forbidden", 403) // a HEAD has no body to tell the code
 }
 
-func TestAFaultOfAMissingQueueHasItsType(t *testing.T) {
+func faultType(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	queue, _ := w.queue(t, nil)
@@ -77,7 +87,7 @@ func TestAFaultOfAMissingQueueHasItsType(t *testing.T) {
 	}
 }
 
-func TestAFaultStrikesOnlyWhatItMatches(t *testing.T) {
+func faultMatch(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket, other := w.bucket(t), w.bucket(t)
@@ -131,7 +141,7 @@ func TestAFaultStrikesOnlyWhatItMatches(t *testing.T) {
 	}
 }
 
-func TestAFaultBreaksConnections(t *testing.T) {
+func faultConnection(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket := w.bucket(t)
@@ -170,7 +180,7 @@ func TestAFaultBreaksConnections(t *testing.T) {
 	})
 }
 
-func TestAFaultHoldsRequestsUp(t *testing.T) {
+func faultDelay(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket := w.bucket(t)
@@ -194,7 +204,7 @@ func TestAFaultHoldsRequestsUp(t *testing.T) {
 	})
 }
 
-func TestExpiredReceiptsNeitherDeleteNorExtend(t *testing.T) {
+func expiredReceipts(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	queue, _ := w.queue(t, nil)
@@ -218,7 +228,7 @@ func TestExpiredReceiptsNeitherDeleteNorExtend(t *testing.T) {
 	w.wantDepth(t, queue, 0, 0, 0)
 }
 
-func TestFrozenCountersTellThePastUntilTheyAreThawed(t *testing.T) {
+func frozenCounters(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	queue, _ := w.queue(t, nil)
@@ -232,7 +242,12 @@ func TestFrozenCountersTellThePastUntilTheyAreThawed(t *testing.T) {
 	w.wantDepth(t, queue, 1, 0, 0)
 }
 
-func TestEventsAreTransformedOnTheirWay(t *testing.T) {
+func TestEvents(t *testing.T) {
+	t.Run("are transformed on their way", transformed)
+	t.Run("are delayed or garbled", delayedOrGarbled)
+}
+
+func transformed(t *testing.T) {
 	put := func(t *testing.T, w world, bucket string, keys ...string) {
 		for _, key := range keys {
 			w.put(t, bucket, key, "hello")
@@ -277,7 +292,7 @@ func TestEventsAreTransformedOnTheirWay(t *testing.T) {
 	}
 }
 
-func TestAnEventIsDelayedOrGarbled(t *testing.T) {
+func delayedOrGarbled(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket, queue := w.notified(t)

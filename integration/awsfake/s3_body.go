@@ -90,7 +90,7 @@ func digestOf(h hash.Hash, body []byte) string {
 	return base64.StdEncoding.EncodeToString(h.Sum(nil))
 }
 
-// dechunk undoes aws-chunked: chunks of "size[;chunk-signature=…]\r\n" data "\r\n", the last one empty,
+// dechunk decodes aws-chunked: chunks of "size[;chunk-signature=…]\r\n" data "\r\n", the last one empty,
 // then trailing headers.
 func dechunk(raw []byte) (body []byte, trailer http.Header, err error) {
 	in := bufio.NewReader(bytes.NewReader(raw))

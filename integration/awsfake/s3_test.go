@@ -40,7 +40,17 @@ func ask(t *testing.T, cloud *awsfake.Cloud, method, path, body string, headers 
 	return response, string(out)
 }
 
-func TestTheBucketMayBeInTheHostName(t *testing.T) {
+func TestS3(t *testing.T) {
+	t.Run("takes the bucket from the host name", bucketInHost)
+	t.Run("encodes a list when asked to", encodedList)
+	t.Run("decodes and checks aws-chunked bodies", chunkedBodies)
+	t.Run("refuses wrong checksums and writes nothing", wrongChecksums)
+	t.Run("refuses what is not implemented", notImplemented)
+	t.Run("makes a checksum of the checksums of parts", multipartChecksum)
+	t.Run("completes an upload only with its own parts in order", partsInOrder)
+}
+
+func bucketInHost(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket := w.bucket(t)
@@ -52,7 +62,7 @@ func TestTheBucketMayBeInTheHostName(t *testing.T) {
 	}
 }
 
-func TestAListIsURLEncodedWhenAskedFor(t *testing.T) {
+func encodedList(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket := w.bucket(t)
@@ -68,7 +78,7 @@ func TestAListIsURLEncodedWhenAskedFor(t *testing.T) {
 	}
 }
 
-func TestAwsChunkedBodiesAreDecodedAndChecked(t *testing.T) {
+func chunkedBodies(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket := w.bucket(t)
@@ -106,7 +116,7 @@ func TestAwsChunkedBodiesAreDecodedAndChecked(t *testing.T) {
 	}
 }
 
-func TestWrongChecksumsAreRefusedAndNothingIsWritten(t *testing.T) {
+func wrongChecksums(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket := w.bucket(t)
@@ -134,7 +144,7 @@ func TestWrongChecksumsAreRefusedAndNothingIsWritten(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotImplementedIsRefused(t *testing.T) {
+func notImplemented(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket := w.bucket(t)
@@ -172,7 +182,7 @@ func TestWhatIsNotImplementedIsRefused(t *testing.T) {
 	}
 }
 
-func TestAMultipartChecksumIsThatOfItsParts(t *testing.T) {
+func multipartChecksum(t *testing.T) {
 	w := newWorld(start(t).URL(), differences{})
 	bucket := w.bucket(t)
 	w.multipart(t, bucket, "k", [][]byte{bytes.Repeat([]byte("a"), 5<<20), []byte("b")})
@@ -182,7 +192,7 @@ func TestAMultipartChecksumIsThatOfItsParts(t *testing.T) {
 	}
 }
 
-func TestAnUploadCompletesOnlyWithItsOwnPartsInOrder(t *testing.T) {
+func partsInOrder(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(cloud.URL(), differences{})
 	bucket := w.bucket(t)

@@ -101,14 +101,14 @@ func (q *queue) note(what What, m *message) {
 	})
 }
 
-// release settles the queue and unlocks it.
+// release updates the queue and unlocks it.
 func (q *queue) release() {
-	q.settle()
+	q.update()
 	q.unlock()
 }
 
-// settle makes visible what is due, serves the waiting polls and sets the timer.
-func (q *queue) settle() {
+// update makes visible what is due, serves the waiting polls and sets the timer.
+func (q *queue) update() {
 	now := time.Now()
 	for len(q.hidden) > 0 && !q.hidden[0].due.After(now) {
 		m := heap.Pop(&q.hidden).(*message)
@@ -186,7 +186,7 @@ func (q *queue) receive(ctx context.Context, most int, visibility, wait time.Dur
 	w := &waiter{max: most, visibility: visibility, got: make(chan []delivery, 1)}
 	q.mu.Lock()
 	q.waiters = append(q.waiters, w)
-	q.settle()
+	q.update()
 	if wait > 0 && len(w.got) == 0 {
 		q.record(Entry{What: Parked, Call: Call{Service: "sqs", Queue: q.name}})
 	}
@@ -303,7 +303,7 @@ func (q *queue) expire() {
 func (q *queue) count() counts {
 	q.mu.Lock()
 	defer q.unlock()
-	q.settle()
+	q.update()
 	n := counts{visible: len(q.visible)}
 	for _, m := range q.hidden {
 		if m.inFlight {

@@ -33,7 +33,18 @@ func poll(q *queue, visibility, wait time.Duration) <-chan []delivery {
 	return out
 }
 
-func TestAMessageIsVisibleAgainExactlyWhenItsLeaseEnds(t *testing.T) {
+func TestQueue(t *testing.T) {
+	t.Run("shows a message again exactly when its lease ends", leaseEnds)
+	t.Run("shows a delayed message when its delay ends", delayEnds)
+	t.Run("wakes one waiter with a message", oneWaiter)
+	t.Run("ends a lease 12 hours after the receive at most", longestLease)
+	t.Run("deletes by the receipt of an ended lease until the next receive", oldReceipt)
+	t.Run("buries a message received too often when it would be handed out again", buried)
+	t.Run("gives a cancelled poll nothing", cancelledPoll)
+	t.Run("ends its polls when it is closed", closedQueue)
+}
+
+func leaseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _ := bubble(t, nil, nil)
 		q.send("hello", 0)
@@ -51,7 +62,7 @@ func TestAMessageIsVisibleAgainExactlyWhenItsLeaseEnds(t *testing.T) {
 	})
 }
 
-func TestADelayedMessageIsVisibleWhenItsDelayEnds(t *testing.T) {
+func delayEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _ := bubble(t, nil, nil)
 		start := time.Now()
@@ -67,7 +78,7 @@ func TestADelayedMessageIsVisibleWhenItsDelayEnds(t *testing.T) {
 	})
 }
 
-func TestAMessageWakesOneWaiterOnly(t *testing.T) {
+func oneWaiter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, events := bubble(t, nil, nil)
 		const polls = 100
@@ -110,7 +121,7 @@ func TestAMessageWakesOneWaiterOnly(t *testing.T) {
 	})
 }
 
-func TestALeaseEnds12HoursAfterTheReceiveAtMost(t *testing.T) {
+func longestLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _ := bubble(t, nil, nil)
 		q.send("hello", 0)
@@ -132,7 +143,7 @@ func TestALeaseEnds12HoursAfterTheReceiveAtMost(t *testing.T) {
 	})
 }
 
-func TestTheReceiptOfAnEndedLeaseStillDeletesUntilTheNextReceive(t *testing.T) {
+func oldReceipt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _ := bubble(t, nil, nil)
 		q.send("hello", 0)
@@ -153,7 +164,7 @@ func TestTheReceiptOfAnEndedLeaseStillDeletesUntilTheNextReceive(t *testing.T) {
 	})
 }
 
-func TestAMessageReceivedTooOftenIsBuriedWhenItWouldBeHandedOutAgain(t *testing.T) {
+func buried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var buried []*message
 		q, _ := bubble(t, map[string]string{
@@ -183,7 +194,7 @@ func TestAMessageReceivedTooOftenIsBuriedWhenItWouldBeHandedOutAgain(t *testing.
 	})
 }
 
-func TestACancelledPollTakesNothing(t *testing.T) {
+func cancelledPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _ := bubble(t, nil, nil)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -204,7 +215,7 @@ func TestACancelledPollTakesNothing(t *testing.T) {
 	})
 }
 
-func TestClosingAQueueEndsItsPolls(t *testing.T) {
+func closedQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, _ := bubble(t, nil, nil)
 		ended := make(chan error)

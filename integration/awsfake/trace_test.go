@@ -2,7 +2,7 @@ package awsfake
 
 import "testing"
 
-func TestALongTraceForgetsItsOlderHalfAndKeepsItsNumbers(t *testing.T) {
+func TestTraceLimit(t *testing.T) {
 	const limit = 100
 	events := trace{limit: limit, counts: map[Call]int{}}
 	for range limit + 10 {

@@ -186,7 +186,13 @@ func increasing(t *testing.T, texts []string) {
 	}
 }
 
-func TestThreeHostsApplyThreePublishesAndRejectOne(t *testing.T) {
+func TestDemo(t *testing.T) {
+	t.Run("has three hosts apply three publishes and reject one", wholeShow)
+	t.Run("leaves nothing when it is cut short", curtailed)
+	t.Run("says in one line how to get nix", withoutNix)
+}
+
+func wholeShow(t *testing.T) {
 	need(t, "nix")
 	need(t, "aws")
 	s := start(t)
@@ -236,7 +242,7 @@ func TestThreeHostsApplyThreePublishesAndRejectOne(t *testing.T) {
 	}
 }
 
-func TestACurtailedShowLeavesNothingEither(t *testing.T) {
+func curtailed(t *testing.T) {
 	need(t, "nix")
 	tests := map[string]struct {
 		act  func(*show) error
@@ -291,7 +297,7 @@ func TestACurtailedShowLeavesNothingEither(t *testing.T) {
 	}
 }
 
-func TestWithoutNixOneLineSaysHowToGetIt(t *testing.T) {
+func withoutNix(t *testing.T) {
 	s := start(t, "PATH="+t.TempDir())
 	code, out := s.ends(t)
 	said := s.stderr.String()

@@ -27,22 +27,22 @@ const (
 	key    = "npcnix/remotes/dev.npcnix"
 	remote = "s3://" + bucket + "/" + key
 
-	patience = 60 * time.Second // with each thing that is waited for
+	patience = 60 * time.Second // for each thing that the demo waits for
 )
 
-// fleet is an AWS with a bucket that tells a topic of publishes, and the hosts that follow it.
+// fleet is a simulated AWS, whose bucket tells a topic of publishes, and the hosts that follow it.
 type fleet struct {
-	dir    string // holds all there is
+	dir    string // holds every file of the run
 	npcnix string
-	aws    string // the AWS CLI; empty where there is none
-	salt   string // makes this run's systems ones that nix has not built before
+	aws    string // path of the AWS CLI; empty if there is none
+	salt   string // makes every run build new systems
 	cloud  *awsfake.Cloud
 	s3     *s3.Client
 	hosts  []*host
 	out    io.Writer
 }
 
-// newFleet makes all but the hosts' agents. The caller closes it.
+// newFleet makes everything except the hosts' agents. The caller closes it.
 func newFleet(ctx context.Context, dir, npcnix string, out io.Writer) (f *fleet, err error) {
 	cloud, err := awsfake.Start("")
 	if err != nil {
@@ -87,7 +87,7 @@ func newFleet(ctx context.Context, dir, npcnix string, out io.Writer) (f *fleet,
 	return f, nil
 }
 
-// findAWS returns the path of the AWS CLI: the machine's, or the one that the tests have installed.
+// findAWS returns the path of the AWS CLI: the installed one, or the one that the tests installed.
 func findAWS() string {
 	for _, name := range []string{"aws", filepath.Join(".cache", "moto", "bin", "aws")} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -143,7 +143,7 @@ func makeQueue(ctx context.Context, client *sqs.Client, name string) (url, arn s
 		return "", "", err
 	}
 	return create(name, map[string]string{
-		// More receives than attempts (three), so that a version is rejected before its message is given up.
+		// More receives than the three attempts, so that a version is rejected before its message moves away.
 		"RedrivePolicy": fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":"4"}`, dead),
 	})
 }
@@ -159,7 +159,7 @@ func (f *fleet) close() {
 	f.cloud.Close()
 }
 
-// env is the environment of a child process: this one's without what would lead it elsewhere.
+// env is the environment of a child process: this process's, without variables that name another AWS or data directory.
 func (f *fleet) env(more ...string) []string {
 	var env []string
 	for _, e := range os.Environ() {
@@ -189,8 +189,8 @@ func (f *fleet) command(ctx context.Context, path string, args ...string) error 
 	return missing(ctx, filepath.Base(path)+" ends", err)
 }
 
-// publish packs a flake with one system for each host and puts it where they look. It returns when and
-// as what the object was there, as S3 tells its topic.
+// publish packs a flake with one system for each host and puts it at the remote. It returns the time and
+// the ETag of the object, as S3 tells its topic.
 func (f *fleet) publish(ctx context.Context, s nixtest.System) (awsfake.Entry, error) {
 	systems := map[string]nixtest.System{}
 	for _, h := range f.hosts {
@@ -216,7 +216,7 @@ func (f *fleet) publish(ctx context.Context, s nixtest.System) (awsfake.Entry, e
 	})
 }
 
-// await waits for an entry of the cloud's trace, past or to come, but not for ever.
+// await waits, at most for patience, for an entry of the cloud's trace, past or future.
 func (f *fleet) await(ctx context.Context, what string, want func(awsfake.Entry) bool) (awsfake.Entry, error) {
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -224,7 +224,7 @@ func (f *fleet) await(ctx context.Context, what string, want func(awsfake.Entry)
 	return e, missing(ctx, what, err)
 }
 
-// missing says what did not come about, and why.
+// missing is the error for something that did not happen in time, and why.
 func missing(ctx context.Context, what string, err error) error {
 	switch {
 	case err == nil:

@@ -16,12 +16,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
-// host is one machine's worth of folders, and the agent that runs in them.
+// host stands for one machine: its folders, and the agent that runs in them.
 type host struct {
 	*fleet
 	name, dir string
@@ -40,7 +40,7 @@ func (h *host) configure(ctx context.Context, queueURL string) error {
 		}
 	}
 	for _, setting := range [][2]string{
-		{"remote", remote}, {"configuration", h.name}, {"queue-url", queueURL}, {"lease-secs", "2"},
+		{"remote", remote}, {"configuration", h.name}, {"queue-url", queueURL}, {"lease-secs", "2"}, {"retry-delays-secs", "[1, 1]"},
 	} {
 		cmd := exec.CommandContext(ctx, h.npcnix, "--data-dir", h.path("data"), "config", "set", setting[0], setting[1])
 		cmd.Env = h.env()
@@ -48,14 +48,10 @@ func (h *host) configure(ctx context.Context, queueURL string) error {
 			return fmt.Errorf("npcnix config set %s: %w\n%s", setting[0], err, out)
 		}
 	}
-	// This one is for an editor.
-	return agent.Dir(h.path("data")).UpdateConfig(ctx, func(c *agent.Config) error {
-		c.RetryDelaysSecs = []int64{1, 1}
-		return nil
-	})
+	return nil
 }
 
-// start starts the agent. Should it end before it is told to, the play is cancelled.
+// start starts the agent. If the agent ends unasked, the play is cancelled.
 func (h *host) start(ctx context.Context, cancel context.CancelCauseFunc) error {
 	log, err := os.Create(h.path("log"))
 	if err != nil {
@@ -95,8 +91,8 @@ func (h *host) terminate() {
 	}
 }
 
-// awaitEnd returns when the agent has ended, and what it has left to outlive it: an activation's processes.
-// The agent is killed when it takes too long.
+// awaitEnd returns when the agent has ended, and with it the processes of an activation, which outlive
+// the agent. If the agent takes too long, it is killed.
 func (h *host) awaitEnd() {
 	if h.agent == nil {
 		return
@@ -112,7 +108,7 @@ func (h *host) awaitEnd() {
 	}
 }
 
-// endActivation kills the processes of an activation, until there are none or it takes too long.
+// endActivation kills the processes of an activation until none is left, or for ten seconds.
 func (h *host) endActivation() {
 	mark := []byte("\x00--data-dir\x00" + h.path("data") + "\x00")
 	for begun, left := time.Now(), true; left && time.Since(begun) < 10*time.Second; {
@@ -130,7 +126,7 @@ func (h *host) endActivation() {
 }
 
 // record waits for an acknowledgement record of the published version in one of the given states.
-func (h *host) record(ctx context.Context, published awsfake.Entry, state agent.RecordState) (agent.Record, error) {
+func (h *host) record(ctx context.Context, published awsfake.Entry, state record.Status) (record.Record, error) {
 	what := fmt.Sprintf("%s's record says %s", h.name, state)
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -141,23 +137,23 @@ func (h *host) record(ctx context.Context, published awsfake.Entry, state agent.
 		}
 		out, err := h.s3.GetObject(bounded, &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &recordKey})
 		if err != nil {
-			return agent.Record{}, missing(ctx, what, err)
+			return record.Record{}, missing(ctx, what, err)
 		}
-		var r agent.Record
+		var r record.Record
 		err = json.NewDecoder(out.Body).Decode(&r)
 		out.Body.Close()
 		if err != nil {
-			return agent.Record{}, fmt.Errorf("read %s's record: %w", h.name, err)
+			return record.Record{}, fmt.Errorf("read %s's record: %w", h.name, err)
 		}
 		switch {
-		case r.Version.ETag != published.ETag: // of the version before
-		case r.State == state:
+		case r.Version.ETag != published.ETag: // of the previous version
+		case r.Status == state:
 			return r, nil
-		case state == agent.StateApplied && r.State == agent.StateFailed:
+		case state == record.Applied && r.Status == record.Failed:
 			return r, fmt.Errorf("%s failed: %s\n%s", h.name, r.Error, strings.Join(r.LogTail, "\n"))
 		}
 	}
-	return agent.Record{}, missing(ctx, what, bounded.Err())
+	return record.Record{}, missing(ctx, what, bounded.Err())
 }
 
 // message waits for the publish's message in one of the host's queues.
@@ -167,8 +163,8 @@ func (h *host) message(ctx context.Context, published awsfake.Entry, what awsfak
 	})
 }
 
-// runs says what the host itself says it runs: what its switch has written, the system, and the
-// profile's generation. The error says that the latter two are not the same system.
+// runs tells what the host runs: the version that its switch wrote, the system, and the generation of
+// the profile. It is an error if the profile holds another system.
 func (h *host) runs() (version, system string, generation int, err error) {
 	marker, err := os.ReadFile(h.path("root", nixtest.Marker))
 	if err != nil {
@@ -197,7 +193,7 @@ func (h *host) runs() (version, system string, generation int, err error) {
 
 // logTail returns the last lines of the agent's log.
 func (h *host) logTail(n int) []byte {
-	data, _ := os.ReadFile(h.path("log")) // without one there is nothing to show
+	data, _ := os.ReadFile(h.path("log")) // without a log there is nothing to show
 	lines := bytes.SplitAfter(data, []byte("\n"))
 	return bytes.Join(lines[max(0, len(lines)-1-n):], nil)
 }

@@ -1,15 +1,14 @@
-// Command demo shows npcnix at work before your eyes: three hosts on this machine, reconfigured by a
-// publish through S3, SNS and SQS, with real nix builds, profiles and switches.
+// Command demo shows npcnix at work: a publish through S3, SNS and SQS reconfigures three hosts on this
+// machine, with real nix builds, profiles and switches.
 //
-// It promises that every figure it prints was measured in this very run, that it ends by itself, and
-// that it leaves nothing behind, however it ends, but paths in the nix store: no process, no file, no
-// garbage collector root. It needs nix, no network and no AWS account; the AWS is awsfake, in this
-// process. "make demo" runs it.
+// Every figure that it prints is measured in this run. It ends by itself. However it ends, it leaves
+// behind no process, no file and no garbage collector root, only paths in the nix store. It needs nix,
+// but no network and no AWS account: the AWS is awsfake, in this process. "make demo" runs it.
 //
 //	go run ./integration/demo [NPCNIX]
 //
-// NPCNIX is the npcnix to show; without it bin/npcnix is, or else one that the demo builds. The exit code
-// is 0 when all went as told, 130 when the demo was interrupted, and 1 otherwise.
+// NPCNIX is the program to show; the default is bin/npcnix, or one that the demo builds. The exit code is
+// 0 if everything went as announced, 130 if the demo was interrupted, and 1 otherwise.
 package main
 
 import (
@@ -32,14 +31,14 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is the demo from its arguments to its exit code.
+// run takes the arguments and returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	began := time.Now()
 	if _, err := exec.LookPath("nix"); err != nil {
 		fmt.Fprintln(stderr, "demo: nix is missing. On Debian: sudo apt-get install nix-bin; elsewhere: https://nixos.org/download")
 		return 1
 	}
-	// SIGPIPE, so that a reader of the output who leaves ends the demo as an interrupt does.
+	// SIGPIPE: if the reader of the output leaves, the demo ends as by an interrupt.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 
@@ -51,15 +50,15 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		fmt.Fprintln(stderr, "demo:", err)
 		if os.Geteuid() != 0 {
-			fmt.Fprintln(stderr, "demo: if nix was refused something, run the demo as root, or as one of nix.conf's trusted-users")
+			fmt.Fprintln(stderr, "demo: if nix lacks a permission, run the demo as root, or as one of the trusted-users of nix.conf")
 		}
 		return 1
 	}
-	fmt.Fprintf(stdout, "\nDone in %.0f s: %s.\nNothing is left of it but paths in the nix store.\n", time.Since(began).Seconds(), summary)
+	fmt.Fprintf(stdout, "\nDone in %.0f s: %s.\nIt leaves only paths in the nix store.\n", time.Since(began).Seconds(), summary)
 	return 0
 }
 
-// perform sets the stage, plays, and clears the stage whatever happens.
+// perform starts the fleet, plays, and clears up in every case.
 func perform(ctx context.Context, args []string, stdout, stderr io.Writer) (summary string, err error) {
 	dir, err := os.MkdirTemp("", "npcnix-demo-*")
 	if err != nil {
@@ -68,7 +67,7 @@ func perform(ctx context.Context, args []string, stdout, stderr io.Writer) (summ
 	defer func() {
 		if left := clearUp(dir); left != nil {
 			fmt.Fprintln(stderr, "demo:", left)
-			err = errors.Join(err, errors.New("not all could be cleared up"))
+			err = errors.Join(err, errors.New("the demo could not clear up everything"))
 		}
 	}()
 	if dir, err = filepath.EvalSymlinks(dir); err != nil { // as nix will name it
@@ -104,8 +103,7 @@ func perform(ctx context.Context, args []string, stdout, stderr io.Writer) (summ
 	return summary, err
 }
 
-// probeNix makes sure that nix can put something into its store, and so says at once what else the
-// hosts would be a minute in finding out.
+// probeNix checks that nix can write to its store. The hosts would need a minute to find that out.
 func probeNix(ctx context.Context, dir string) error {
 	path := filepath.Join(dir, "npcnix-demo")
 	if err := os.WriteFile(path, []byte("npcnix\n"), 0o644); err != nil {
@@ -143,10 +141,10 @@ func findNpcnix(ctx context.Context, args []string, dir string) (string, error) 
 	return path, nil
 }
 
-// autoRoots is where nix notes the links outside of its own folders that keep store paths alive.
+// autoRoots is where nix records links outside of its own folders that keep store paths alive.
 const autoRoots = "/nix/var/nix/gcroots/auto"
 
-// clearUp removes dir, and with it what nix has noted of the profiles in it.
+// clearUp removes dir, and what nix has recorded of the profiles in it.
 func clearUp(dir string) error {
 	var errs []error
 	if err := os.RemoveAll(dir); err != nil {
@@ -162,7 +160,7 @@ func clearUp(dir string) error {
 		if err != nil || !strings.HasPrefix(target, dir+"/") {
 			continue // not ours
 		}
-		// Where they are the nix daemon's, its next garbage collection removes them.
+		// If the nix daemon owns it, its next garbage collection removes it.
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
 			errs = append(errs, fmt.Errorf("clear up: %w", err))
 		}

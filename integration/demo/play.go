@@ -8,12 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
-// play is the demo itself, once the stage is set. It returns the sentence that sums it up.
+// play runs the demo with a fleet that is ready. It returns a summary.
 func (f *fleet) play(ctx context.Context) (string, error) {
 	if err := f.open(ctx); err != nil {
 		return "", err
@@ -25,7 +25,7 @@ func (f *fleet) play(ctx context.Context) (string, error) {
 		return err
 	}
 
-	f.say("\n1. A first version is published.\n")
+	f.say("\n1. A first version.\n")
 	if err := good("one"); err != nil {
 		return "", err
 	}
@@ -33,13 +33,13 @@ func (f *fleet) play(ctx context.Context) (string, error) {
 	if err := good("two"); err != nil {
 		return "", err
 	}
-	f.say("\n3. A broken version, which does not build. Each host's config.json has \"retry_delays_secs\": [1, 1]\n" +
-		"   so that this is over soon; unset, the pauses between attempts are 30 s, 2 min and 8 min.\n")
+	f.say("\n3. A broken version, which does not build. Each host's config.json has \"retry_delays_secs\": [1, 1],\n" +
+		"   to be quick; by default the pauses between attempts are 30 s, 2 min and 8 min.\n")
 	if err := f.broken(ctx, "broken"); err != nil {
 		return "", err
 	}
-	f.say("\n4. A mended version: a new publish is not held up by the rejected one.\n")
-	if err := good("mended"); err != nil {
+	f.say("\n4. A fixed version: the rejected one does not delay it.\n")
+	if err := good("fixed"); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("three publishes applied, by the slowest host after %s ms; one rejected",
@@ -48,7 +48,7 @@ func (f *fleet) play(ctx context.Context) (string, error) {
 
 func (f *fleet) say(format string, args ...any) { fmt.Fprintf(f.out, format, args...) }
 
-// open says what is there, and waits until every host listens.
+// open introduces the fleet, and waits until every host listens.
 func (f *fleet) open(ctx context.Context) error {
 	nix, err := exec.CommandContext(ctx, "nix", "--version").Output()
 	if err != nil {
@@ -57,8 +57,8 @@ func (f *fleet) open(ctx context.Context) error {
 	f.say("publish → notice → decide → fetch → build → activate → verify → acknowledge\n\n")
 	f.say("Three hosts follow %s\n", remote)
 	f.say("  cloud   S3 → SNS → SQS, in this process, at %s\n", f.cloud.URL())
-	f.say("  hosts   web1, web2, web3: three npcnix agents, each with its queue, data folder and nix profile\n")
-	f.say("  builds  by %s; the systems are small, their switch writes into the host's folder\n", strings.TrimSpace(string(nix)))
+	f.say("  hosts   web1, web2, web3: three npcnix agents, each with a queue, a data folder and a nix profile\n")
+	f.say("  builds  by %s; the systems are small, and their switch writes into the host's folder\n", strings.TrimSpace(string(nix)))
 	for _, h := range f.hosts {
 		_, err := f.await(ctx, h.name+" listens at its queue", func(e awsfake.Entry) bool {
 			return e.What == awsfake.Parked && e.Queue == queueName(h.name)
@@ -67,7 +67,7 @@ func (f *fleet) open(ctx context.Context) error {
 			return err
 		}
 	}
-	// Their look at the store that comes with a start is over too, so that what follows is due to events.
+	// Each agent looks at the store when it starts. After that, what follows is due to events.
 	looks := 0
 	_, err = f.await(ctx, "every host has looked at the empty store", func(e awsfake.Entry) bool {
 		if e.What == awsfake.Answered && e.Key == key {
@@ -78,7 +78,7 @@ func (f *fleet) open(ctx context.Context) error {
 	return err
 }
 
-// good publishes a version that every host applies, and returns when the last of them had it acknowledged.
+// good publishes a version that every host applies. It returns the time until the last host acknowledged it.
 func (f *fleet) good(ctx context.Context, version string) (time.Duration, error) {
 	published, err := f.publish(ctx, nixtest.System{Version: version})
 	if err != nil {
@@ -88,7 +88,7 @@ func (f *fleet) good(ctx context.Context, version string) (time.Duration, error)
 	var systems []string
 	var slowest time.Duration
 	for _, h := range f.hosts {
-		r, err := h.record(ctx, published, agent.StateApplied)
+		r, err := h.record(ctx, published, record.Applied)
 		if err != nil {
 			return 0, err
 		}
@@ -135,13 +135,13 @@ func (f *fleet) broken(ctx context.Context, version string) error {
 		return err
 	}
 	f.say("\n  ms      published → received → rejected → in the dead-letter queue   still runs\n")
-	var why agent.Record
+	var why record.Record
 	for _, h := range f.hosts {
 		first, err := h.message(ctx, published, awsfake.Received, queueName(h.name))
 		if err != nil {
 			return err
 		}
-		r, err := h.record(ctx, published, agent.StateRejected)
+		r, err := h.record(ctx, published, record.Rejected)
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (f *fleet) broken(ctx context.Context, version string) error {
 			return err
 		}
 		if dead.MessageID != first.MessageID {
-			return fmt.Errorf("%s's dead-letter queue holds another message than that of the publish", h.name)
+			return fmt.Errorf("the dead-letter queue of %s holds another message than that of the publish", h.name)
 		}
 		runs, system, generation, err := h.runs()
 		if err != nil {
@@ -163,14 +163,14 @@ func (f *fleet) broken(ctx context.Context, version string) error {
 			ms(r.Times.Acknowledged.Sub(published.At)), ms(dead.At.Sub(published.At)), runs, generation)
 		why = r
 	}
-	f.say("\n  %s's record: %s after %d attempts. Its error:\n", why.Host, why.State, why.Attempt)
+	f.say("\n  %s's record: %s after %d attempts. Its error:\n", why.Host, why.Status, why.Attempt)
 	f.quote(why.Error)
 	f.say("  and its log_tail:\n")
 	f.quote(why.LogTail...)
 	return nil
 }
 
-// quote shows lines within a terminal's width.
+// quote prints lines within a terminal's width.
 func (f *fleet) quote(lines ...string) {
 	for _, line := range lines {
 		for _, part := range wrap(line, 94) {
@@ -179,12 +179,12 @@ func (f *fleet) quote(lines ...string) {
 	}
 }
 
-// ms shows milliseconds, to a tenth.
+// ms formats milliseconds, to a tenth.
 func ms(d time.Duration) string {
 	return strconv.FormatFloat(float64(d.Microseconds())/1000, 'f', 1, 64)
 }
 
-// wrap cuts a text into lines of at most width characters, between words where it can.
+// wrap cuts a text into lines of at most width characters, between words if possible.
 func wrap(text string, width int) []string {
 	var lines []string
 	for line := range strings.Lines(text) {

@@ -16,7 +16,8 @@ mv "$manifest.both" "$manifest"
 while read -r unit; do
   if [ -e "$new/$unit" ] || [ -L "$new/$unit" ]; then
     mkdir -p "$(dirname "$units/$unit")"
-    cp -P "$new/$unit" "$units/.copy"
+    # What an earlier run left of its copy goes first: cp would follow a link, or refuse it.
+    cp -P --remove-destination "$new/$unit" "$units/.copy"
     mv -fT "$units/.copy" "$units/$unit"
   else
     rm -f "$units/$unit"

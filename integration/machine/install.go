@@ -7,11 +7,11 @@ import (
 // Switch is one run of a switch-to-configuration, as [Switches] tells of it.
 type Switch struct {
 	Version, Action string
-	Status          string // "" of one that goes on or was killed
+	Status          string // "" if it still runs or was killed
 }
 
 // Build builds a system in the machine, out of a flake of its own, and returns its toplevel, which
-// is held against garbage collection by a root of that name.
+// a garbage collector root of that name protects.
 func (m *Machine) Build(s System) string {
 	m.t.Helper()
 	text, err := flake("machine", map[string]System{"machine": s})

@@ -11,8 +11,8 @@ import (
 
 var errOff = errors.New("the machine is off")
 
-// leader returns the number that the machine's process 1 has outside of it. Each boot has another,
-// also those that run.sh makes by itself when the machine reboots.
+// leader returns the number that the machine's process 1 has outside of it. Each boot has another one,
+// including the boots that run.sh makes when the machine reboots.
 func (m *Machine) leader() (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -38,13 +38,13 @@ func (m *Machine) leader() (int, error) {
 	return 0, errOff
 }
 
-// process is what tells a machine's process 1.
+// process holds what identifies the process 1 of a machine.
 type process struct {
 	pid, parent string
 	first       bool // of a process namespace in a process namespace in this one
 }
 
-// look returns what there is to tell of a process; the zero process once it has ended.
+// look reads a process; it returns the zero process if that has ended.
 func look(pid string) process {
 	status, err := os.ReadFile(filepath.Join("/proc", pid, "status"))
 	if err != nil {

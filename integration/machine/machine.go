@@ -1,11 +1,11 @@
-// Package machine boots Debian machines for tests, in which systemd is the real one: process 1 of
-// a container of systemd-nspawn, with D-Bus, journal, cgroups and nix. A machine comes up in about
-// a second, dies at once like of a power loss when it is killed, boots again with what its disk
-// held, and leaves nothing behind when its test ends, nor when the test's process is killed.
+// Package machine boots Debian machines for tests. Their systemd is the real one: process 1 of a
+// container of systemd-nspawn, with D-Bus, journal, cgroups and nix. A machine comes up in about a
+// second. Kill ends it at once, like a loss of power, and it boots again with what its disk held. It
+// leaves nothing behind when its test ends, even if the test's process is killed.
 //
-// A machine has the network of this one, so a server of the test at 127.0.0.1 is reached from it;
-// [Proxy] puts a network in between that the machine can break. Several machines run at once.
-// They share what integration/machine-root.sh builds once, and write to disks of their own.
+// A machine shares the network of this one, so it reaches a server of the test at 127.0.0.1;
+// [Proxy] puts a network in between that the machine can break. Several machines run at once. They
+// share what integration/machine-root.sh builds once, and each writes to a disk of its own.
 //
 // # Systems
 //
@@ -21,10 +21,10 @@
 //   - The rest of the machine stays Debian: only units are in a toplevel. A unit whose text has
 //     WantedBy is in that target's .wants; NixOS makes these of options.
 //   - Units are copied into /etc/systemd/system, beside what is there; NixOS puts one link in the
-//     place of the folder. activate does so one by one: cut short, it leaves a mixture, which the
-//     next one ends.
+//     place of the folder. activate copies them one by one: if it is interrupted, it leaves a
+//     mixture, which the next one completes.
 //   - Units are compared as text; NixOS ignores differences in Description and some more. Sockets,
-//     templates, mounts, swap, users' units and systemd's own replacement are not looked at.
+//     templates, mounts, swap, users' units and systemd's own replacement are ignored.
 //   - It starts the units that active targets want by name; NixOS starts the targets, and learns of
 //     failures from the list of failed units alone.
 //   - The boot loader is the link /boot/default. Systems that are not the default cannot be booted.
@@ -72,8 +72,8 @@ type Options struct {
 	Files map[string]string // contents by absolute path, there from the first boot; executable when they begin with "#!"
 }
 
-// Machine is a machine that has been booted. Its methods may be called by several goroutines;
-// those that boot and kill by one at a time.
+// Machine is a machine that has been booted. Several goroutines can call its methods, but only one at
+// a time those that boot and kill.
 type Machine struct {
 	t       testing.TB
 	options Options
@@ -88,13 +88,13 @@ type Machine struct {
 	known process // the process 1 that was found last
 }
 
-// patience is how long anything of a machine may take on a machine that is busy.
+// patience is how long anything of a machine can take while this machine is busy.
 const patience = 2 * time.Minute
 
 // Boot makes a machine and boots it; it returns when systemd is up. The machine is killed at the
 // end of the test, which then logs the journal if it failed.
 //
-// Where machines cannot be booted, the test is skipped, or fails where NPCNIX_REQUIRE_ALL is set.
+// If machines cannot be booted here, the test is skipped; with NPCNIX_REQUIRE_ALL it fails.
 func Boot(t testing.TB, o Options) *Machine {
 	t.Helper()
 	if o.Suite == "" {
@@ -118,6 +118,9 @@ func Boot(t testing.TB, o Options) *Machine {
 	m.Boot()
 	return m
 }
+
+// Use has another test told of failures, such as a part of the one that booted the machine.
+func (m *Machine) Use(t testing.TB) { m.t = t }
 
 // findRoot returns the file system that machines of a suite share.
 func findRoot(suite string) (string, error) {
@@ -247,8 +250,8 @@ func (m *Machine) isOn() bool {
 
 func (m *Machine) consoleLog() string { return filepath.Join(m.disk, "log") }
 
-// WaitUp waits until systemd has come up, in a boot with another identity than before: the
-// [Machine.BootID] of the boot that is to end, or "" where any will do.
+// WaitUp waits until systemd has come up in another boot than before, which is the [Machine.BootID]
+// of the boot that is to end, or "" for any boot.
 func (m *Machine) WaitUp(before string) {
 	m.t.Helper()
 	m.Await("the machine is up", func() bool {
@@ -265,8 +268,8 @@ func (m *Machine) WaitUp(before string) {
 	})
 }
 
-// Kill ends the machine as a power loss would, and returns when nothing of it runs any more.
-// What was written before and not synced is not lost, unlike with power.
+// Kill ends the machine like a loss of power, and returns when nothing of it runs any more. Unlike
+// with power, what was written and not synced is not lost.
 func (m *Machine) Kill() {
 	m.t.Helper()
 	if !m.isOn() {
@@ -297,9 +300,9 @@ func (m *Machine) end() {
 }
 
 // Run runs a command in the machine, as root, outside of any unit, and returns what it printed to
-// its standard output and error. It ends with the machine at the latest. One that runs while the
-// machine shuts down holds that up for ten seconds: systemd waits, and does not see it die. So
-// what may be asked then is not asked by Run, but by Read, Link and BootID.
+// its standard output and error. It ends with the machine at the latest. A command that runs while
+// the machine shuts down delays that by ten seconds: systemd waits, and does not see it end. So
+// during a shutdown use Read, Link and BootID.
 func (m *Machine) Run(command ...string) (string, error) { return m.feed(nil, command...) }
 
 func (m *Machine) feed(input io.Reader, command ...string) (string, error) {
@@ -310,7 +313,7 @@ func (m *Machine) feed(input io.Reader, command ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	// The shell stays outside of the machine's process namespace, and its children are inside.
-	// nsenter, which could do likewise, stops for ever when systemd stops all processes at the end.
+	// nsenter could do this too, but stops for ever when systemd stops all processes at the end.
 	args := append([]string{"--target", strconv.Itoa(leader), "--all", "--no-fork", "--", "/bin/sh", "-c", `"$@"; exit $?`, "run", "/usr/bin/env", "-i",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}, m.env...)
 	run := exec.CommandContext(ctx, "nsenter", append(args, command...)...)
@@ -349,7 +352,7 @@ func (m *Machine) Write(path, content string) {
 	}
 }
 
-// Await waits until something holds, and fails the test when that takes unreasonably long.
+// Await waits until something holds. It fails the test if that takes longer than patience.
 func (m *Machine) Await(what string, holds func() bool) {
 	m.t.Helper()
 	await(m.t, what, holds)

@@ -23,7 +23,17 @@ func each(t *testing.T, o Options, test func(t *testing.T, m *Machine)) {
 	}
 }
 
-func TestAMachineRunsARealSystemd(t *testing.T) {
+func TestMachine(t *testing.T) {
+	t.Parallel()
+	t.Run("runs a real systemd", realSystemd)
+	t.Run("keeps its disk and loses its processes", keepsDisk)
+	t.Run("does not outlive the process of its test", nothingLeft)
+	t.Run("can be killed at any instant of its boot", killedInBoot)
+	t.Run("ends an activation that was cut short", activationCutShort)
+	t.Run("is off when it has switched itself off", switchedOff)
+}
+
+func realSystemd(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "the host") }))
 	t.Cleanup(server.Close)
@@ -76,7 +86,7 @@ func TestAMachineRunsARealSystemd(t *testing.T) {
 	})
 }
 
-func TestAMachineKeepsItsDiskAndLosesItsProcesses(t *testing.T) {
+func keepsDisk(t *testing.T) {
 	t.Parallel()
 	each(t, Options{}, func(t *testing.T, m *Machine) {
 		lives := func() bool { _, err := m.Run("systemctl", "is-active", "lives"); return err == nil }
@@ -121,7 +131,7 @@ func TestAMachineKeepsItsDiskAndLosesItsProcesses(t *testing.T) {
 }
 
 // Killed like a test binary is on a timeout, it cannot clean up: what runs the machine does.
-func TestNothingOfAMachineOutlivesTheProcessOfItsTest(t *testing.T) {
+func nothingLeft(t *testing.T) {
 	if disk := os.Getenv("MACHINE_TEST_DIES"); disk != "" {
 		m := Boot(t, Options{})
 		leader, err := m.leader()
@@ -157,7 +167,7 @@ func TestNothingOfAMachineOutlivesTheProcessOfItsTest(t *testing.T) {
 	}
 }
 
-func TestAMachineCanBeKilledAtAnyInstantOfItsBoot(t *testing.T) {
+func killedInBoot(t *testing.T) {
 	t.Parallel()
 	m := Boot(t, Options{})
 	toplevel := m.Install(System{Version: "one", Units: map[string]string{"a.service": daemon("a")}})
@@ -178,7 +188,40 @@ func TestAMachineCanBeKilledAtAnyInstantOfItsBoot(t *testing.T) {
 	}
 }
 
-func TestAMachineThatSwitchesItselfOffIsOff(t *testing.T) {
+// Whatever a copy of a unit was killed at, the next activation ends it: each leftover is one that a kill can
+// leave, of a unit or of its link in a target's .wants.
+func activationCutShort(t *testing.T) {
+	t.Parallel()
+	each(t, Options{}, func(t *testing.T, m *Machine) {
+		const units = "/etc/systemd/system"
+		toplevel := m.Install(System{Version: "one", Units: map[string]string{"a.service": daemon("a"), "b.service": daemon("b")}})
+		for name, leftover := range map[string]string{
+			"a link that leads nowhere": "ln -s ../nowhere.service .copy",
+			"a link to a unit":          "ln -s b.service .copy",
+			"half a unit":               "echo [Unit >.copy",
+			"a list of files":           "echo ./a.service >.toplevel.new; echo ./a.serv >.toplevel.both",
+		} {
+			m.Must("/bin/sh", "-ec", "cd "+units+"; rm -f a.service; "+leftover)
+			m.Must(toplevel + "/activate")
+			for _, unit := range []string{"a", "b"} {
+				if text := m.Read(units + "/" + unit + ".service"); text != daemon(unit) {
+					t.Errorf("after %s, unit %s is %q", name, unit, text)
+				}
+			}
+			if to := m.Link(units + "/multi-user.target.wants/a.service"); to != units+"/a.service" {
+				t.Errorf("after %s, the target wants %q", name, to)
+			}
+			if m.Exists(units+"/.toplevel.both") || m.Exists(units+"/.toplevel.new") {
+				t.Errorf("after %s, a list is left", name)
+			}
+			if out := m.Must("find", units, "-name", ".copy"); out != "" {
+				t.Errorf("after %s, there is still %s", name, out)
+			}
+		}
+	})
+}
+
+func switchedOff(t *testing.T) {
 	t.Parallel()
 	m := Boot(t, Options{})
 	m.Must("systemctl", "poweroff")

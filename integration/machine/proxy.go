@@ -9,7 +9,7 @@ import (
 )
 
 // NetworkDown is the file that cuts a machine's [Machine.Proxy] while it exists. It is in /run: a
-// boot mends the network.
+// boot restores the network.
 const NetworkDown = "/run/network-down"
 
 // NetworkCut is the text of a unit that cuts the network while it runs. In a system's Units it is
@@ -111,7 +111,7 @@ func (p *proxy) watch() {
 	}
 }
 
-// keep notes a connection; false means that the test is over.
+// keep registers a connection; false means that the test is over.
 func (p *proxy) keep(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,7 +138,7 @@ func (p *proxy) cutOpen() {
 	}
 }
 
-// cut ends all that is open and all that would be.
+// cut closes every connection, and refuses new ones.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	p.closed = true

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestAMachineCanBreakItsNetwork(t *testing.T) {
+func TestProxy(t *testing.T) {
 	t.Parallel()
 	hang := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read returns a file of the machine, "" where there is none or the machine is off.
+// Read returns a file of the machine; "" if there is none or the machine is off.
 func (m *Machine) Read(path string) string {
 	file, err := m.open(path, unix.O_RDONLY)
 	if err != nil {
@@ -53,12 +53,12 @@ func (m *Machine) BootID() string {
 	const path = "/proc/sys/kernel/random/boot_id"
 	id := strings.TrimSpace(m.Read(path))
 	if outside, _ := os.ReadFile(path); id == strings.TrimSpace(string(outside)) {
-		return "" // nspawn has not come to it yet
+		return "" // nspawn has not set it yet
 	}
 	return id
 }
 
-// open opens a file of the machine, from outside, though links are followed as inside.
+// open opens a file of the machine from outside; it follows links as the machine would.
 func (m *Machine) open(path string, flags uint64) (*os.File, error) {
 	leader, err := m.leader()
 	if err != nil {

@@ -28,7 +28,7 @@ const (
 
 	CurrentSystem = "/run/current-system" // the running toplevel
 	BootedSystem  = "/run/booted-system"  // the toplevel that the machine has booted
-	BootDefault   = "/boot/default"       // the toplevel that it boots next
+	BootDefault   = "/boot/default"       // the toplevel that it boots by default
 	SwitchLock    = "/run/nixos/switch-to-configuration.lock"
 
 	// Profile is NixOS's profile of systems; a switch does not touch it.
@@ -43,16 +43,16 @@ type System struct {
 	// what starts one, at boot and by a switch.
 	Units map[string]string
 
-	// Inhibitors is system.switch.inhibitors: values by name. Where the running system has another
-	// value, switch, test and check end with status 1.
+	// Inhibitors is system.switch.inhibitors: values by name. If the running system has another
+	// value, switch, test and check exit with 1.
 	Inhibitors map[string]string
 
-	// Kernel, Initrd and Modules name what a reboot is needed for when it changes. The same text
+	// Kernel, Initrd and Modules name what needs a reboot when it changes. The same text
 	// makes the same store path.
 	Kernel, Initrd, Modules string
 
-	// Init is the init-interface-version; where the running system has another, switch and test end
-	// with status 100, the boot loader being set by then.
+	// Init is the init-interface-version. If the running system has another, switch and test exit
+	// with 100, after the boot loader was set.
 	Init string
 
 	// Scripts of bash that can break a switch. Each may end with a status, hang, or kill.
@@ -160,7 +160,7 @@ func word(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// plain replaces what the names of store paths cannot have.
+// plain replaces characters that the name of a store path cannot have.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune("+-._?=", r) || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' {

@@ -25,7 +25,14 @@ func status(t *testing.T, err error) int {
 	return exit.ExitCode()
 }
 
-func TestASwitchStopsRestartsAndStartsUnits(t *testing.T) {
+func TestSwitch(t *testing.T) {
+	t.Parallel()
+	t.Run("stops, restarts and starts units", switchUnits)
+	t.Run("ends with the status of NixOS", switchStatus)
+	t.Run("holds the lock, and another goes on where it was killed", switchLock)
+}
+
+func switchUnits(t *testing.T) {
 	t.Parallel()
 	each(t, Options{Files: map[string]string{"/etc/systemd/system/debian.service": daemon("debian")}}, func(t *testing.T, m *Machine) {
 		m.Must("systemctl", "start", "debian")
@@ -93,7 +100,7 @@ func TestASwitchStopsRestartsAndStartsUnits(t *testing.T) {
 	})
 }
 
-func TestASwitchEndsWithTheStatusOfNixOS(t *testing.T) {
+func switchStatus(t *testing.T) {
 	t.Parallel()
 	failing := "[Service]\nType=oneshot\nExecStart=false\n[Install]\nWantedBy=multi-user.target\n"
 	crashing := "[Service]\nExecStart=false\nRestart=always\nRestartSec=1000\n[Install]\nWantedBy=multi-user.target\n"
@@ -106,7 +113,7 @@ func TestASwitchEndsWithTheStatusOfNixOS(t *testing.T) {
 		status  int
 		prints  string
 		runs    string // the version that runs afterwards
-		boots   string // the version that is booted next
+		boots   string // the version that is the boot default
 	}{
 		{System{Version: "inhibited", Inhibitors: map[string]string{"dbus": "broker", "new": "1"}}, "switch", "", 1, "dbus : dbus -> broker\n", "base", "base"},
 		{System{Version: "inhibited", Inhibitors: map[string]string{"dbus": "broker", "new": "1"}}, "check", "", 1, "Pre-switch checks failed\n", "base", "base"},
@@ -130,7 +137,7 @@ func TestASwitchEndsWithTheStatusOfNixOS(t *testing.T) {
 	}
 }
 
-func TestASwitchHoldsTheLockAndAnotherGoesOnWhereItWasKilled(t *testing.T) {
+func switchLock(t *testing.T) {
 	t.Parallel()
 	each(t, Options{}, func(t *testing.T, m *Machine) {
 		m.Install(System{Version: "one", Units: map[string]string{"a.service": daemon("1")}})

@@ -8,12 +8,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/npcnix/npcnix/integration/moto"
 )
 
-func TestTheServerAnswersDuringTheTestAndIsGoneAfterIt(t *testing.T) {
+func TestStart(t *testing.T) {
+	t.Run("answers during the test and is gone after it", answersAndEnds)
+	t.Run("skips or fails the test without a server", missingServer)
+	t.Run("ends what the server started", childrenEnd)
+	t.Run("fails the test when the server ends at once", endsAtOnce)
+}
+
+func answersAndEnds(t *testing.T) {
 	var endpoint string
 	t.Run("a test that uses it", func(t *testing.T) {
 		endpoint = moto.Start(t)
@@ -43,7 +49,7 @@ func TestHelperStart(t *testing.T) {
 	moto.Start(t)
 }
 
-func TestAMissingServerSkipsTheTestOrFailsIt(t *testing.T) {
+func missingServer(t *testing.T) {
 	for name, c := range map[string]struct{ require, want string }{
 		"it is skipped by default":              {"", "--- SKIP: TestHelperStart"},
 		"it fails where all parts are required": {"1", "--- FAIL: TestHelperStart"},
@@ -60,28 +66,33 @@ func TestAMissingServerSkipsTheTestOrFailsIt(t *testing.T) {
 	}
 }
 
-func TestWhatTheServerStartedEndsWithIt(t *testing.T) {
+func childrenEnd(t *testing.T) {
 	answering := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer answering.Close()
 	// The child keeps the log open: as long as it lives, the test that started the server does not end.
-	program := filepath.Join(t.TempDir(), "moto_server")
-	script := "#!/bin/sh\nsleep 300 &\necho ' * Running on " + answering.URL + "' >&2\nwait\n"
+	dir := t.TempDir()
+	program, child := filepath.Join(dir, "moto_server"), filepath.Join(dir, "child")
+	script := "#!/bin/sh\nsleep 300 &\necho $! >" + child + "\necho ' * Running on " + answering.URL + "' >&2\nwait\n"
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("NPCNIX_MOTO_SERVER", program)
-	start := time.Now()
 	t.Run("a test that uses it", func(t *testing.T) {
 		if endpoint := moto.Start(t); endpoint != answering.URL {
 			t.Errorf("endpoint %s, want %s", endpoint, answering.URL)
 		}
 	})
-	if lived := time.Since(start); lived > 200*time.Second {
-		t.Errorf("the child lived on for %v", lived)
+	pid, err := os.ReadFile(child)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An orphan that nobody has reaped yet has no command line any more.
+	if line, _ := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/cmdline"); strings.HasPrefix(string(line), "sleep\x00") {
+		t.Errorf("the child lives on: %q", line)
 	}
 }
 
-func TestAServerThatEndsAtOnceFailsTheTest(t *testing.T) {
+func endsAtOnce(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "moto_server")
 	if err := os.WriteFile(program, []byte("#!/bin/sh\nexit 1\n"), 0o755); err != nil {
 		t.Fatal(err)

@@ -92,18 +92,22 @@ func Env() []string {
 	return []string{"NIX_CONFIG=substituters =\nbuild-users-group =\nsandbox = false"}
 }
 
+// Platform is the machine's, as nix names it.
+func Platform() string {
+	return map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH] + "-linux"
+}
+
 func toplevel(name, salt string, s System) string {
 	if s.EvalFails {
 		return "throw " + quoted(s.Version+" does not evaluate")
 	}
-	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
 	return fmt.Sprintf(`derivation {
       name = %s;
       system = %s;
       builder = "/bin/sh";
       args = [ "-euc" %s ];
       switch = %s;
-    }`, quoted("nixos-system-"+plain(name)+"-"+plain(salt)), quoted(arch+"-linux"),
+    }`, quoted("nixos-system-"+plain(name)+"-"+plain(salt)), quoted(Platform()),
 		quoted(buildScript(s)), quoted(switchScript(s)))
 }
 

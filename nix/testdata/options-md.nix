@@ -4,7 +4,7 @@ let
   inherit (nixpkgs) lib;
   evaluated = nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ ../module.nix ]; };
 
-  # A type, in the words of its parts where it has options of its own.
+  # The options of a submodule, or null for other types.
   members = type:
     if type ? module then (lib.evalModules { modules = [ type.module ]; }).options
     else if type ? inner then members type.inner
@@ -28,13 +28,14 @@ let
   ''
   + (if option ? defaultText then "- Default: `${text option.defaultText}`\n"
     else if option ? default then "- Default: `${text option.default}`\n"
-    else "- It must be given.\n")
+    else "- Required.\n")
   + (if option ? example then "- Example: `${text option.example}`\n" else "")
   + "\n";
 
   entries = prefix: tree: lib.concatMapStringsSep "" (name:
     let option = tree.${name}; path = "${prefix}${name}"; in
     if !isOption option then entries "${path}." option
+    else if !(option.visible or true) then "" # an old name
     else entry path option + (if members option.type == null then "" else entries "${path}.*." (members option.type)))
     (builtins.attrNames tree);
 in
@@ -52,11 +53,13 @@ in
   }
   ```
 
-  Settings go to `/etc/npcnix/settings.json`, whose members go before those of `/var/lib/npcnix/config.json` and
-  after flags and the environment. The agent reads it anew each round: a change of them restarts nothing.
+  The module writes settings to `/etc/npcnix/settings.json`. They take precedence over
+  `/var/lib/npcnix/config.json`; flags and environment variables take precedence over them. The agent reads the file
+  at each reconcile, so a change restarts nothing.
 
-  `npcnix.enable` and `npcnix.package`, the Rust npcnix's options, are other names of `services.npcnix.enable` and
-  `services.npcnix.package`. That npcnix's module was on wherever it was imported; this one is not.
+  `npcnix.enable` and `npcnix.package`, the options of the Rust npcnix, still work: they are renamed to
+  `services.npcnix.enable` and `services.npcnix.package`. That module was on wherever it was imported; this one is off
+  by default.
 
 ''
 + entries "services.npcnix." evaluated.options.services.npcnix

@@ -207,9 +207,9 @@ func (c *chain) subscription(ctx context.Context) Finding {
 
 // findSubscription returns the ARN of a queue's subscription to the topic; "" if there is none.
 func (c *chain) findSubscription(ctx context.Context, queueARN string) (string, error) {
-	request := &sns.ListSubscriptionsByTopicInput{TopicArn: &c.topic}
-	for {
-		out, err := c.aws.sns.ListSubscriptionsByTopic(ctx, request, topicIn(c.topic))
+	pages := sns.NewListSubscriptionsByTopicPaginator(c.aws.sns, &sns.ListSubscriptionsByTopicInput{TopicArn: &c.topic})
+	for pages.HasMorePages() {
+		out, err := pages.NextPage(ctx, topicIn(c.topic))
 		if err != nil {
 			return "", err
 		}
@@ -218,10 +218,8 @@ func (c *chain) findSubscription(ctx context.Context, queueARN string) (string, 
 				return aws.ToString(s.SubscriptionArn), nil
 			}
 		}
-		if request.NextToken = out.NextToken; aws.ToString(out.NextToken) == "" {
-			return "", nil
-		}
 	}
+	return "", nil
 }
 
 // partition is that of an ARN.

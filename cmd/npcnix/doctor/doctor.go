@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -214,8 +214,8 @@ func unknown(link, found, fix string) Finding {
 
 // Host is this host, as the agent sees it.
 type Host struct {
-	Dir           agent.Dir
-	Config        agent.Config
+	Dir           config.Dir
+	Config        config.Config
 	CurrentSystem string // the link to the system that runs
 	Store         string // of nix; default /nix/store
 }

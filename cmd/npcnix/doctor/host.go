@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/health"
 )
 
 // What a host needs at least of free space. A small system's closure is about 1 GiB, of which a new
@@ -28,24 +28,24 @@ const (
 
 // links are those of this host.
 func (h *Host) links(_ context.Context, o Options) []func(context.Context) Finding {
-	p, running, err := h.Dir.Pulse()
+	p, running, err := health.Read(h.Dir)
 	links := []func(context.Context) Finding{
 		func(context.Context) Finding { return h.agent(p, running, err) },
 	}
-	part := func(name, link, does string, fix string) {
+	part := func(name health.Code, link, does, fix string) {
 		links = append(links, func(context.Context) Finding { return judgePart(p, running && err == nil, name, link, does, fix) })
 	}
 	if o.QueueURL != "" {
-		part("queue", "may receive", "the agent receives from its queue",
+		part(health.Queue, "may receive", "the agent receives from its queue",
 			"give the host's role sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility on its queue, as the Terraform module host_policy does")
 	}
-	part("record", "may record", "the agent writes its acknowledgement record",
+	part(health.Record, "may record", "the agent writes its acknowledgement record",
 		"give the host's role s3:PutObject on its own record, KEY.acks/HOST.json, as the Terraform module host_policy does")
 	return append(links, nixWorks, h.storeSpace, h.dataSpace, h.system)
 }
 
 // agent says whether the agent runs.
-func (h *Host) agent(p agent.Pulse, running bool, err error) Finding {
+func (h *Host) agent(p health.Health, running bool, err error) Finding {
 	const link = "agent"
 	switch {
 	case h.Config.Configuration == "":
@@ -56,8 +56,8 @@ func (h *Host) agent(p agent.Pulse, running bool, err error) Finding {
 		return unknown(link, "whether it runs cannot be told: "+err.Error(), "run the doctor as root")
 	case !running:
 		return wrong(link, "it does not run", "`systemctl start npcnix`, and see `journalctl -u npcnix`; without the unit, `npcnix follow`")
-	case p.Hindered != "":
-		return wrong(link, "it is hindered: "+p.Hindered, "see what the error says; it goes on by itself when that is over")
+	case p.TransientError != "":
+		return wrong(link, "it meets a transient error: "+p.TransientError, "see what the error says; it goes on by itself when that is over")
 	case h.Config.Paused.Active(time.Now()):
 		return ok(link, "it runs as process %d, and is %s", p.PID, h.Config.Paused)
 	}
@@ -66,15 +66,15 @@ func (h *Host) agent(p agent.Pulse, running bool, err error) Finding {
 
 // judgePart says what the running agent has found out about a permission. To try it anew would disturb
 // messages or records.
-func judgePart(p agent.Pulse, running bool, name, link, does, fix string) Finding {
-	health, tried := p.Parts[name]
+func judgePart(p health.Health, running bool, name health.Code, link, does, fix string) Finding {
+	state, tried := p.Parts[name]
 	switch {
 	case !running:
 		return unknown(link, "only a running agent can tell without side effects, and none runs", "start the agent, then ask again")
 	case !tried:
 		return unknown(link, "the agent has not tried it yet", "ask again in half a minute")
-	case !health.Works:
-		return wrong(link, fmt.Sprintf("not since %s: %s", health.Since.UTC().Format(time.RFC3339), health.Error), fix)
+	case !state.Works:
+		return wrong(link, fmt.Sprintf("not since %s: %s", state.Since.UTC().Format(time.RFC3339), state.Error), fix)
 	}
 	return ok(link, "%s", does)
 }

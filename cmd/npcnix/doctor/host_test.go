@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
 )
 
 // examineHost runs the links of a host that follows a file, with what its agent last wrote.
@@ -29,7 +29,7 @@ func examineHost(t *testing.T, h *Host, queue, pulse string) map[string]Finding 
 
 func newHost(t *testing.T) *Host {
 	t.Helper()
-	h := &Host{Dir: agent.Dir(t.TempDir()), CurrentSystem: filepath.Join(t.TempDir(), "current-system"), Store: t.TempDir()}
+	h := &Host{Dir: config.Dir(t.TempDir()), CurrentSystem: filepath.Join(t.TempDir(), "current-system"), Store: t.TempDir()}
 	if err := os.MkdirAll(filepath.Join(h.CurrentSystem, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestTheAgentTellsWhatAHostMayDo(t *testing.T) {
 	wantFinding(t, found["may receive"], Wrong, "not since 2026-01-01T00:00:00Z: AccessDenied", "sqs:ReceiveMessage, sqs:DeleteMessage")
 	wantFinding(t, found["may record"], Wrong, "forbidden", "s3:PutObject on its own record")
 
-	h.Config.Paused = (*agent.Pause)(nil).Extend(time.Time{}, time.Now())
+	h.Config.Paused = (*config.Pause)(nil).Extend(time.Time{}, time.Now())
 	found = examineHost(t, h, "", `{"schema": 1, "pid": 7}`)
 	wantFinding(t, found["agent"], OK, "is paused (indefinitely)", "")
 	if f, there := found["may receive"]; there {

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -25,6 +26,7 @@ type fakeStore struct {
 	objects  map[string]stored
 	fails    error // of every request
 	noList   bool
+	noETags  bool // of records
 	requests map[string]int
 }
 
@@ -56,8 +58,8 @@ func (s *fakeStore) put(host, body string) {
 // says stores a record: further members are given as name, value pairs.
 func (s *fakeStore) says(host, state, etag string, more ...any) {
 	r := map[string]any{
-		"schema": 1, "host": host, "remote": remote + "?region=eu-west-1", "configuration": host,
-		"version": map[string]string{"etag": etag}, "state": state, "attempt": 1,
+		"schema": record.Schema, "host": host, "remote": remote + "?region=eu-west-1", "configuration": host,
+		"version": map[string]string{"etag": etag}, "status": state, "attempt": 1,
 	}
 	for i := 0; i < len(more); i += 2 {
 		r[more[i].(string)] = more[i+1]
@@ -131,6 +133,9 @@ func (s *fakeStore) Records(context.Context) ([]store.RecordInfo, error) {
 	defer s.mu.Unlock()
 	var infos []store.RecordInfo
 	for _, o := range s.objects {
+		if s.noETags {
+			o.info.ETag = ""
+		}
 		infos = append(infos, o.info)
 	}
 	return infos, err

@@ -71,7 +71,7 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 			row.BehindBy = secondsOf(max(0, moment.Sub(now.Modified)))
 		}
 		if record := e.record; record != nil {
-			row.State = clean(string(record.State))
+			row.State = clean(string(record.Status))
 			row.Configuration, row.ETag, row.System = clean(record.Configuration), clean(record.Version.ETag), clean(record.System)
 			row.Error, row.RebootDue, row.Agent = record.Error, record.RebootDue, clean(record.Agent)
 			row.Warning = clean(record.Warning)
@@ -91,20 +91,21 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 // again.
 func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged bool, show func(rows, all []Row, now store.Version) error, warn func(string)) error {
 	shown := map[string]string{} // what was last shown of each host
-	failing := false
+	failing, seen := false, false
 	for {
 		all, now, err := r.Look(ctx)
 		rows := all
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err != nil && permanent(err):
+		case err != nil && permanent(err) && !seen: // what worked comes back
 			return err
 		case err != nil:
 			if !failing {
 				warn("the fleet cannot be seen, trying again: " + err.Error())
 			}
 		default:
+			seen = true
 			if onlyChanged {
 				rows = slices.DeleteFunc(slices.Clone(all), func(row Row) bool {
 					is := row.news()

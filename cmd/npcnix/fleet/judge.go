@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -36,9 +36,9 @@ const StaleAfter = 2 * time.Hour
 type Host struct {
 	Name    string
 	Verdict Verdict
-	State   string        // of its record, or one of those above
-	Why     string        // a few words for a person; may be empty
-	Record  *agent.Record // as last read; nil where there is none that can be read
+	State   string         // of its record, or one of those above
+	Why     string         // a few words for a person; may be empty
+	Record  *record.Record // as last read; nil where there is none that can be read
 	// Heard is when its record was last written, by the store's clock; zero where there is none.
 	Heard time.Time
 	// Since is when it was first seen so by this process.
@@ -64,23 +64,22 @@ func (h Host) attempt() int {
 }
 
 // decode reads a record, strictly enough that nothing else passes for one.
-func decode(host string, body []byte) (*agent.Record, error) {
-	var r agent.Record
+func decode(host string, body []byte) (*record.Record, error) {
 	var head struct {
 		Schema int `json:"schema"`
 	}
 	if err := json.Unmarshal(body, &head); err != nil {
 		return nil, fmt.Errorf("damaged record: %w", err)
 	}
-	if head.Schema > agent.RecordSchema {
-		return nil, fmt.Errorf("record of schema %d: this npcnix understands %d, so use a newer one", head.Schema, agent.RecordSchema)
+	if head.Schema > record.Schema {
+		return nil, fmt.Errorf("record of schema %d: this npcnix understands %d, so use a newer one", head.Schema, record.Schema)
 	}
-	if err := json.Unmarshal(body, &r); err != nil {
-		return nil, fmt.Errorf("damaged record: %w", err)
-	}
+	r, err := record.Parse(body)
 	switch {
-	case r.Schema < 1 || r.State == "":
-		return nil, fmt.Errorf("damaged record: it names no schema or state")
+	case err != nil:
+		return nil, fmt.Errorf("damaged record: %w", err)
+	case r.Schema < 1 || r.Status == "":
+		return nil, fmt.Errorf("damaged record: it names no schema or status")
 	case r.Host != host:
 		return nil, fmt.Errorf("damaged record: it speaks of host %q", clean(r.Host))
 	}
@@ -89,37 +88,35 @@ func decode(host string, body []byte) (*agent.Record, error) {
 
 // judge tells where a host stands with one version of a remote, from its record alone. A
 // record counts for exactly the version it names, and clocks play no part.
-func judge(host string, r *agent.Record, remote, etag string) Host {
+func judge(host string, r *record.Record, remote, etag string) Host {
 	h := Host{Name: host, Verdict: Missing, Record: r}
 	switch {
 	case r == nil:
 		h.State = Silent
 		return h
 	case !store.SameObject(r.Remote, remote):
-		h.State, h.Why = Elsewhere, "it follows "+clean(r.Remote)
+		h.State, h.Why = Elsewhere, "it follows "+clean(store.Redact(r.Remote))
 		return h
-	case r.State == agent.StatePaused: // it does not look at versions
-		h.State, h.Why = string(agent.StatePaused), clean(r.Error)
+	case r.Status == record.Paused: // it does not look at versions
+		h.State, h.Why = string(record.Paused), clean(r.Error)
 		if h.Why == "" {
 			h.Why = "paused by its operator"
 		}
 		return h
 	case r.Version.ETag != etag:
-		h.State, h.Why = Behind, fmt.Sprintf("%s %s", clean(string(r.State)), Short(r.Version.ETag))
+		h.State, h.Why = Behind, fmt.Sprintf("%s %s", clean(string(r.Status)), Short(r.Version.ETag))
 		return h
 	}
-	h.State = clean(string(r.State))
+	h.State = clean(string(r.Status))
 	switch h.State {
-	case string(agent.StateApplied):
+	case string(record.Applied):
 		h.Verdict = Done
-	case string(agent.StateFailed), string(agent.StateRejected), string(agent.StateRolledBack):
+	case string(record.Failed), string(record.Rejected), string(record.RolledBack):
 		h.Verdict, h.Why = Failed, firstLine(r.Error)
-	case string(agent.StateActivating):
-		if r.RebootDue {
-			h.Why = "a restart of the machine is due"
-		}
-	case string(agent.StateDrifted):
-		h.Why = "it was switched by hand and runs something else"
+	case string(record.RebootPending):
+		h.Why = "a reboot is due"
+	case string(record.Drifted):
+		h.Why = "an operator has switched it to something else"
 	}
 	return h
 }

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {
@@ -27,22 +27,22 @@ func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {
 		{"failed", remote, etag, "failed", Failed, "failed", "it broke"},
 		{"rejected", remote, etag, "rejected", Failed, "rejected", "it broke"},
 		{"rolled back", remote, etag, "rolled_back", Failed, "rolled_back", "it broke"},
-		{"drifted", remote, etag, "drifted", Missing, "drifted", "switched by hand"},
+		{"drifted", remote, etag, "drifted", Missing, "drifted", "an operator has switched"},
 		{"paused", remote, "", "paused", Missing, "paused", "it broke"},
 		{"paused at the version", remote, etag, "paused", Missing, "paused", "it broke"},
 		{"a state of the future", remote, etag, "meditating", Missing, "meditating", ""},
 	} {
-		r := &agent.Record{}
+		r := &record.Record{}
 		r.Remote, r.Version.ETag, r.Error = c.remote, c.etag, "it broke\nat line 2"
-		r.State = agent.RecordState(c.state)
+		r.Status = record.Status(c.state)
 		h := judge("web1", r, remote, etag)
 		if h.Verdict != c.verdict || h.State != c.seen || !strings.Contains(h.Why, c.why) || strings.Contains(h.Why, "line 2") && c.state != "paused" {
 			t.Errorf("%s: %+v", c.name, h)
 		}
 	}
-	boots := &agent.Record{Remote: remote, Version: agent.RecordVersion{ETag: etag}, State: agent.StateActivating, RebootDue: true}
-	if h := judge("web1", boots, remote, etag); h.Verdict != Missing || !strings.Contains(h.Why, "restart of the machine is due") {
-		t.Errorf("boots next: %+v", h)
+	boots := &record.Record{Remote: remote, Version: record.Version{ETag: etag}, Status: record.RebootPending, RebootDue: true}
+	if h := judge("web1", boots, remote, etag); h.Verdict != Missing || !strings.Contains(h.Why, "reboot is due") {
+		t.Errorf("reboot pending: %+v", h)
 	}
 	if h := judge("web1", nil, remote, etag); h.Verdict != Missing || h.State != Silent {
 		t.Errorf("no record: %+v", h)
@@ -58,9 +58,9 @@ func TestWhatIsNoRecordIsNotTakenForOne(t *testing.T) {
 		`{}`:        "no schema",
 		`"applied"`: "damaged",
 		`{"schema":1,"host":"web2","state":"applied"}`:                         `host "web2"`,
-		`{"schema":1,"host":"web1"}`:                                           "no schema or state",
+		`{"schema":1,"host":"web1"}`:                                           "no schema or status",
 		`{"schema":"1","host":"web1","state":"applied"}`:                       "damaged",
-		`{"schema":2,"host":"web1","state":{"new":"shape"}}`:                   "schema 2",
+		`{"schema":3,"host":"web1","state":{"new":"shape"}}`:                   "schema 3",
 		`{"schema":-1,"host":"web1","state":"applied"}`:                        "no schema",
 		`{"schema":1,"host":"web1","state":"applied","version":"v1"}`:          "damaged",
 		`{"schema":1,"host":"web1","state":"applied","version":{"etag":"v1"}`:  "damaged",
@@ -76,14 +76,18 @@ func TestWhatIsNoRecordIsNotTakenForOne(t *testing.T) {
 		}
 	}
 	r, err := decode("web1", []byte(`{"schema":1,"host":"web1","state":"applied","version":{"etag":"v1"},"reboot_due":true,"later":1}`))
-	if err != nil || r.State != "applied" || r.Version.ETag != "v1" || !r.RebootDue {
-		t.Errorf("%+v, %v", r, err)
+	if err != nil || r.Status != "applied" || r.Version.ETag != "v1" || !r.RebootDue {
+		t.Errorf("schema 1: %+v, %v", r, err)
+	}
+	r, err = decode("web1", []byte(`{"schema":2,"host":"web1","status":"reboot_pending","version":{"etag":"v1"},"reboot_due":true,"later":1}`))
+	if err != nil || r.Status != record.RebootPending || r.Version.ETag != "v1" || !r.RebootDue {
+		t.Errorf("schema 2: %+v, %v", r, err)
 	}
 }
 
 func TestWhatAHostWroteCannotSpeakToTheTerminal(t *testing.T) {
-	r := &agent.Record{}
-	r.Remote, r.Version.ETag, r.State = remote, "v1", "failed"
+	r := &record.Record{}
+	r.Remote, r.Version.ETag, r.Status = remote, "v1", "failed"
 	r.Error = "\x1b]0;title\a::error::gotcha\r\x1b[31m\u202e"
 	h := judge("web1", r, remote, "v1")
 	if h.Why != "]0;title::error::gotcha [31m" {

@@ -104,9 +104,9 @@ func FindQueues(ctx context.Context, topics Topics, api QueueAPI, topicARN strin
 	}
 	region := strings.Split(topicARN, ":")[3]
 	var found []string
-	in := &sns.ListSubscriptionsByTopicInput{TopicArn: &topicARN}
-	for {
-		out, err := topics.ListSubscriptionsByTopic(ctx, in, func(o *sns.Options) { o.Region = region })
+	pages := sns.NewListSubscriptionsByTopicPaginator(topics, &sns.ListSubscriptionsByTopicInput{TopicArn: &topicARN})
+	for pages.HasMorePages() {
+		out, err := pages.NextPage(ctx, func(o *sns.Options) { o.Region = region })
 		if err != nil {
 			return nil, explainQueue(fmt.Errorf("list subscriptions of %s: %w", topicARN, err), "sns:ListSubscriptionsByTopic")
 		}
@@ -115,10 +115,6 @@ func FindQueues(ctx context.Context, topics Topics, api QueueAPI, topicARN strin
 				found = append(found, aws.ToString(s.Endpoint))
 			}
 		}
-		if aws.ToString(out.NextToken) == "" {
-			break
-		}
-		in.NextToken = out.NextToken
 	}
 	q := &Queues{api: api, byHost: map[string][]queueAt{}, dead: map[string]queueAt{}}
 	err := each(ctx, readers, found, func(ctx context.Context, arn string) error { return q.add(ctx, arn, warn) })

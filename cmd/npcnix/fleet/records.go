@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -30,7 +30,7 @@ const readers = 32
 // entry is a host's record as it was last read.
 type entry struct {
 	info   store.RecordInfo
-	record *agent.Record
+	record *record.Record
 	err    error // why it cannot be understood
 }
 
@@ -55,7 +55,7 @@ func (r *records) refresh(ctx context.Context, hosts map[string]bool) error {
 		}
 		listed[info.Host] = true
 		have, known := r.known[info.Host]
-		if !known || have.info.ETag != info.ETag {
+		if !known || have.info.ETag != info.ETag || info.ETag == "" { // without one a change does not show
 			changed = append(changed, info)
 		} else {
 			have.info = info // it may have been written anew with the same content
@@ -76,7 +76,7 @@ func (r *records) refresh(ctx context.Context, hosts map[string]bool) error {
 		if err != nil && !errors.Is(err, store.ErrNoRecord) {
 			return err
 		}
-		record, bad := (*agent.Record)(nil), err
+		record, bad := (*record.Record)(nil), err
 		if err == nil {
 			record, bad = decode(info.Host, body)
 		}

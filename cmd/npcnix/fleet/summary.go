@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 // Latency is how long after the publish the hosts were done: from the time the store gives to
@@ -36,10 +36,10 @@ func latencyOf(hosts []Host) Latency {
 
 // ranks is the order of states in counts and lists: first what an operator has to look at.
 var ranks = []string{
-	string(agent.StateRolledBack), string(agent.StateRejected), string(agent.StateFailed), "dead-letter",
-	Unreadable, string(agent.StateDrifted), string(agent.StatePaused), Elsewhere, "gone", "unseen",
-	string(agent.StateActivating), string(agent.StateBuilding), "working", "settling", "waiting",
-	Behind, Silent, string(agent.StateApplied), "drained",
+	string(record.RolledBack), string(record.Rejected), string(record.Failed), "dead-letter",
+	Unreadable, string(record.Drifted), string(record.Paused), Elsewhere, "gone", "unseen",
+	string(record.Activating), string(record.Building), "working", "settling", "waiting",
+	Behind, Silent, string(record.Applied), "drained",
 }
 
 func rank(h Host) int {
@@ -173,7 +173,7 @@ func headline(r Result) string {
 }
 
 // tail is what a failed host says beyond the first line of its error.
-func tail(r *agent.Record) []string {
+func tail(r *record.Record) []string {
 	var lines []string
 	_, rest, _ := strings.Cut(strings.TrimSpace(r.Error), "\n")
 	for line := range strings.Lines(rest) {

@@ -21,7 +21,11 @@ func (s *StepSummary) Note(string)             {}
 func (s *StepSummary) End(r Result) {
 	file, err := os.OpenFile(s.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err == nil {
-		_, err = file.WriteString(markdown(r))
+		var written int64
+		if info, err := file.Stat(); err == nil {
+			written = info.Size()
+		}
+		_, err = file.WriteString(cutPage(markdown(r), maxSummary-int(written)))
 		if closed := file.Close(); err == nil {
 			err = closed
 		}
@@ -29,6 +33,22 @@ func (s *StepSummary) End(r Result) {
 	if err != nil {
 		s.Warn("the step summary cannot be written: " + err.Error())
 	}
+}
+
+// maxSummary is how many bytes GitHub takes of a step; of a longer page it shows nothing.
+const maxSummary = 1 << 20
+
+// cutPage returns the whole lines of the page that fit into n bytes, and says that there were more.
+func cutPage(page string, n int) string {
+	const note = "\n(The rest is too long for this page.)\n"
+	if len(page) <= n {
+		return page
+	}
+	end := strings.LastIndexByte(page[:max(0, n-len(note))], '\n') + 1
+	if end == 0 {
+		return ""
+	}
+	return page[:end] + note
 }
 
 // literal keeps Markdown and HTML from reading anything into a text.

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -48,8 +48,8 @@ func TestLinesAreOnePerChangeAndOneAMinute(t *testing.T) {
 func failedResult(hosts int) Result {
 	r := Result{Outcome: HostsFailed, Progress: Progress{Remote: remote, Version: store.Version{ETag: "v1"}, Need: hosts, Elapsed: 90 * time.Second}}
 	for i := range hosts {
-		record := &agent.Record{}
-		record.State, record.Attempt, record.Error = "failed", 3, "boom"
+		record := &record.Record{}
+		record.Status, record.Attempt, record.Error = "failed", 3, "boom"
 		record.LogTail = []string{"```", "</details><script>", "\x1b[31m::error::x"}
 		r.Hosts = append(r.Hosts, Host{Name: fmt.Sprintf("h%d|_x_", i), Verdict: Failed, State: "failed", Why: `<b>boom</b> @someone \[click\](https://evil)`, Record: record})
 	}
@@ -182,5 +182,27 @@ func TestLatencyIsTheNearestRank(t *testing.T) {
 	}
 	if l := latencyOf(nil); l != (Latency{}) {
 		t.Errorf("%+v", l)
+	}
+}
+
+func TestStepSummaryIsNeverLongerThanGitHubTakes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "summary.md")
+	if err := os.WriteFile(path, []byte(strings.Repeat("x", 600<<10)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var r Result
+	for i := range shownHosts {
+		record := &record.Record{Error: "boom"}
+		for range shownHosts {
+			record.LogTail = append(record.LogTail, strings.Repeat("é", 16<<10))
+		}
+		r.Hosts = append(r.Hosts, Host{Name: fmt.Sprint("web", i), State: "failed", Verdict: Failed, Record: record})
+	}
+	for range 3 {
+		(&StepSummary{Path: path, Warn: func(msg string) { t.Error(msg) }}).End(r)
+	}
+	page, err := os.ReadFile(path)
+	if err != nil || len(page) > 1<<20 || !strings.Contains(string(page), "web0") || !strings.Contains(string(page), "too long for this page") || !strings.HasSuffix(string(page), "\n") {
+		t.Errorf("%d bytes, %v", len(page), err)
 	}
 }

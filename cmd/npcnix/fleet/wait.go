@@ -152,13 +152,16 @@ const (
 // WaitFor waits for version v, of which the ETag is enough. The error says that the wait itself
 // could not be done; how it ended is in the result.
 func (g *Gate) WaitFor(ctx context.Context, v store.Version, from Origin) (Result, error) {
+	if v.ETag == "" {
+		return Result{}, errors.New("no version to wait for: it has no ETag")
+	}
 	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
 	if g.ByQueue && from != Published {
 		g.sampler.nothingBefore()
 	}
-	w := &wait{Gate: g, version: v, known: from != Named, began: time.Now()}
+	w := &wait{Gate: g, version: v, known: from != Named, answered: from != Named, began: time.Now()}
 	if g.sampler != nil && !g.ByQueue {
 		defer g.sampler.watch(ctx, max(g.Interval, queuePace))()
 	}
@@ -196,9 +199,11 @@ type wait struct {
 	known   bool // to have been in the remote
 	began   time.Time
 
-	rounds  int
-	now     store.Version // what the remote held when it was last looked at
-	trouble error         // of the last look
+	answered bool // the store did, to the caller
+	rounds   int
+	now      store.Version // what the remote held when it was last looked at
+	looks    int           // in a row that found now there
+	trouble  error         // of the last look
 }
 
 // run looks until the fate of the version is decided, or until ctx ends: then it returns nothing.
@@ -211,7 +216,7 @@ func (w *wait) run(ctx context.Context) (Outcome, error) {
 		switch {
 		case ctx.Err() != nil:
 			return "", nil
-		case err != nil && permanent(err):
+		case err != nil && w.hopeless(err):
 			return "", err
 		case err != nil:
 			if w.trouble == nil {
@@ -261,6 +266,9 @@ func (w *wait) look(ctx context.Context) error {
 	now, err := w.Store.Latest(ctx, w.now)
 	if err != nil {
 		return err
+	}
+	if w.looks++; now.ETag != w.now.ETag || !now.Modified.Equal(w.now.Modified) {
+		w.looks = 1
 	}
 	w.now = now
 	if now.ETag == w.version.ETag {
@@ -325,7 +333,7 @@ func (w *wait) took(h Host, first bool) (time.Duration, bool) {
 func (w *wait) decide() (Outcome, error) {
 	p := w.progress()
 	tolerated := len(p.Hosts) - p.Need
-	gone := w.now.ETag != w.version.ETag && !w.cached()
+	gone := w.replaced()
 	switch {
 	case p.Done >= p.Need && (!w.KeepGoing || p.Missing == 0):
 		return Passed, nil
@@ -339,13 +347,21 @@ func (w *wait) decide() (Outcome, error) {
 	case gone:
 		return Superseded, nil
 	}
-	w.known = true
+	w.known = w.known || w.now.ETag == w.version.ETag
 	return "", nil
 }
 
-// cached reports whether the remote still answers with what it held before the publish.
-func (w *wait) cached() bool {
-	return w.now.Same(w.Before) && w.now.Modified.Equal(w.Before.Modified)
+// replaced reports whether the remote surely holds another version by now: it shows one that is not
+// older, and does so again. Caches and stores that copy with a delay show older ones for a while.
+func (w *wait) replaced() bool {
+	if w.now.ETag == w.version.ETag || w.looks < 2 {
+		return false
+	}
+	if !w.version.Modified.IsZero() {
+		return !w.now.Modified.Before(w.version.Modified)
+	}
+	cached := w.now.Same(w.Before) && w.now.Modified.Equal(w.Before.Modified)
+	return !cached && !w.now.Modified.Before(w.Before.Modified)
 }
 
 // mentioned reports whether a host's record is about the version.
@@ -399,7 +415,21 @@ func (w *wait) note(msg string) {
 	}
 }
 
-// permanent reports whether asking again cannot help.
+// hopeless reports whether asking again cannot help. Once the fleet was seen, nothing is: what worked
+// then comes back. A store that answered a moment ago has a name, and takes these credentials.
+func (w *wait) hopeless(err error) bool {
+	switch {
+	case errors.Is(err, store.ErrURL), errors.Is(err, store.ErrNoListing):
+		return true
+	case w.rounds > 0:
+		return false
+	case w.answered && !errors.Is(err, store.ErrForbidden) && !errors.Is(err, errQueue):
+		return false
+	}
+	return permanent(err)
+}
+
+// permanent reports whether an error that comes first is the caller's mistake, or lasts.
 func permanent(err error) bool {
 	dns, ok := errors.AsType[*net.DNSError](err)
 	return ok && dns.IsNotFound || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrForbidden) ||

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -151,11 +152,11 @@ func TestAPausedADriftedAndASilentHostAreMissing(t *testing.T) {
 		s.says("web2", "paused", "v1", "error", "paused (indefinitely)")
 		s.says("web3", "drifted", "v2")
 		s.put("web5", "garbage")
-		s.says("web6", "applied", "v2", "schema", 2)
+		s.says("web6", "applied", "v2", "schema", 3)
 		o := Options{Store: s, Hosts: []string{"web1", "web2", "web3", "web4", "web5", "web6"}, Timeout: 10 * time.Second}
 		r := wantWait(t, o, "v2", TimedOut, 10*time.Second, "web1 done", "web2 missing", "web3 missing", "web4 missing", "web5 missing", "web6 missing")
-		for _, line := range []string{"web2 paused: paused (indefinitely)", "web3 drifted: it was switched by hand", "silent: web4",
-			"web5 unreadable: damaged record", "web6 unreadable: record of schema 2: this npcnix understands 1"} {
+		for _, line := range []string{"web2 paused: paused (indefinitely)", "web3 drifted: an operator has switched it", "silent: web4",
+			"web5 unreadable: damaged record", "web6 unreadable: record of schema 3: this npcnix understands 2"} {
 			if !strings.Contains(closing(r), line) {
 				t.Errorf("it does not say %q:\n%s", line, closing(r))
 			}
@@ -172,7 +173,7 @@ func TestANewerPublishSupersedes(t *testing.T) {
 		s.says("web1", "building", "v2")
 		at(t, 4500*time.Millisecond, func() { s.publish("v3") })
 		at(t, 4600*time.Millisecond, func() { s.says("web1", "applied", "v3") })
-		r := wantWait(t, Options{Store: s}, "v2", Superseded, 5*time.Second, "web1 missing")
+		r := wantWait(t, Options{Store: s}, "v2", Superseded, 6*time.Second, "web1 missing")
 		if r.Newer.ETag != "v3" || !strings.Contains(r.Err().Error(), "holds v3 by now") {
 			t.Errorf("newer %+v: %v", r.Newer, r.Err())
 		}
@@ -188,9 +189,9 @@ func TestWhatTheRemoteHeldBeforeOurPublishIsNotNewer(t *testing.T) {
 		after   time.Duration
 	}{
 		{"the publish shows late", "", 10500 * time.Millisecond, Passed, 11 * time.Second},
-		{"another one follows", "v3", 20500 * time.Millisecond, Superseded, 21 * time.Second},
-		{"the older one follows", "v1", 20500 * time.Millisecond, Superseded, 21 * time.Second},
-		{"the older one follows before ours shows", "v1", 2 * time.Second, Superseded, 6 * time.Second},
+		{"another one follows", "v3", 20500 * time.Millisecond, Superseded, 22 * time.Second},
+		{"the older one follows", "v1", 20500 * time.Millisecond, Superseded, 22 * time.Second},
+		{"the older one follows before ours shows", "v1", 2 * time.Second, Superseded, 7 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -225,7 +226,7 @@ func TestAVersionThatAllRunPassesEvenWhenANewerOneIsOut(t *testing.T) {
 		s.says("web1", "applied", "v2")
 		wantWait(t, Options{Store: s}, "v2", Passed, 0, "web1 done")
 		s.says("web2", "building", "v2")
-		wantWait(t, Options{Store: s}, "v2", Superseded, 0, "web1 done", "web2 missing")
+		wantWait(t, Options{Store: s}, "v2", Superseded, time.Second, "web1 done", "web2 missing")
 	})
 }
 
@@ -351,21 +352,104 @@ func TestAStoreThatNeverAnswersIsNeverTakenForSuccess(t *testing.T) {
 	})
 }
 
-func TestWhatAskingAgainCannotMendEndsTheWait(t *testing.T) {
-	for _, sentinel := range []error{store.ErrForbidden, store.ErrNotFound, store.ErrCredentials} {
+func TestWhatAskingAgainCannotFixEndsTheWait(t *testing.T) {
+	for _, sentinel := range []error{store.ErrForbidden, store.ErrNotFound, store.ErrCredentials, &net.DNSError{IsNotFound: true}} {
 		bubble(t, func(t *testing.T) {
 			s := newStore("v1")
-			at(t, 5500*time.Millisecond, func() { s.fail(sentinel) })
 			gate, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"web1"}})
 			if err != nil {
 				t.Fatal(err)
 			}
+			s.fail(sentinel)
 			began := time.Now()
-			if _, err := gate.WaitFor(t.Context(), store.Version{ETag: "v1"}, Named); !errors.Is(err, sentinel) || time.Since(began) != 6*time.Second {
+			if _, err := gate.WaitFor(t.Context(), store.Version{ETag: "v1"}, Named); !errors.Is(err, sentinel) || time.Since(began) != 0 {
 				t.Errorf("%v after %s", err, time.Since(began))
 			}
 		})
 	}
+}
+
+func TestTroubleThatPassesDoesNotEndTheWait(t *testing.T) {
+	for _, c := range []struct {
+		trouble error
+		from    Origin
+		begins  time.Duration
+	}{
+		{store.ErrCredentials, Named, 5500 * time.Millisecond},
+		{store.ErrForbidden, Named, 5500 * time.Millisecond},
+		{store.ErrNotFound, Named, 5500 * time.Millisecond},
+		{&net.DNSError{IsNotFound: true}, Named, 5500 * time.Millisecond},
+		{store.ErrNotFound, Published, 0}, // a cache's
+		{store.ErrCredentials, Published, 0},
+		{&net.DNSError{IsNotFound: true}, Held, 0},
+	} {
+		bubble(t, func(t *testing.T) {
+			s := newStore("v1")
+			gate, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"web1"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.begins == 0 {
+				s.fail(c.trouble)
+			}
+			at(t, c.begins, func() { s.fail(c.trouble) })
+			at(t, c.begins+time.Minute, func() { s.fail(nil); s.says("web1", "applied", "v1") })
+			if r, err := gate.WaitFor(t.Context(), store.Version{ETag: "v1"}, c.from); err != nil || r.Outcome != Passed {
+				t.Errorf("%v, %d: %s, %v", c.trouble, c.from, r.Outcome, err)
+			}
+		})
+	}
+}
+
+// What a cache, or a store that copies with a delay, still shows is no newer publish however long it shows it.
+func TestAnOlderVersionDoesNotSupersede(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		sleep(t.Context(), time.Minute)
+		s.publish("v2")
+		gate, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"web1"}, Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v3 := store.Version{ETag: "v3", Modified: time.Now().Add(time.Minute)}
+		if r, err := gate.WaitFor(t.Context(), v3, Published); err != nil || r.Outcome != TimedOut {
+			t.Errorf("%s, %v", r.Outcome, err)
+		}
+	})
+}
+
+func TestAnotherVersionThatIsSeenOnceDoesNotSupersede(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		at(t, 4500*time.Millisecond, func() { s.publish("v2") })
+		at(t, 5500*time.Millisecond, func() { s.publish("v1") })
+		at(t, 9500*time.Millisecond, func() { s.says("web1", "applied", "v1") })
+		wantWait(t, Options{Store: s, Hosts: []string{"web1"}}, "v1", Passed, 10*time.Second, "web1 done")
+	})
+}
+
+func TestAVersionWithoutAnETagIsNotWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		gate, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"web1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := gate.WaitFor(t.Context(), store.Version{}, Published); err == nil {
+			t.Errorf("it ended with %s", r.Outcome)
+		}
+	})
+}
+
+// NVIDIA/aistore#201: a listing without ETags.
+func TestRecordsThatAreListedWithoutETagsAreReadAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v1")
+		s.noETags = true
+		s.says("web1", "building", "v1")
+		at(t, 3500*time.Millisecond, func() { s.says("web1", "applied", "v1") })
+		wantWait(t, Options{Store: s, Hosts: []string{"web1"}}, "v1", Passed, 4*time.Second, "web1 done")
+	})
 }
 
 func TestSkewedClocksChangeNothing(t *testing.T) {

@@ -8,15 +8,15 @@
   services.openssh.enable = true;
 
   services.npcnix = {
-    # A configuration without the agent is rolled back: nothing would confirm it.
+    # Without the agent, a configuration is rolled back, because nothing verifies it.
     enable = true;
 
-    # Each host knows its remote, region and queue from its installation (/var/lib/npcnix/config.json).
-    # What is set here goes before that.
+    # The installation stored each host's remote, region and queue in /var/lib/npcnix/config.json. What
+    # is set here takes precedence.
     reboot = "when-needed";
     rebootWindow = "03:00-05:00";
 
-    # A new system is rolled back unless these hold.
+    # A new system is rolled back unless these pass.
     checks = [
       { name = "ssh"; tcp = "127.0.0.1:22"; }
     ];

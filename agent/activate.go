@@ -1,0 +1,198 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/hook"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/verify"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/store"
+)
+
+// activate switches to the system, unless it runs already, and has it verified.
+func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
+	if runs, err := a.runsAlready(ctx, r, s); err != nil || runs {
+		return err
+	}
+
+	r.move(r.state.built(s, r.times, a.inbox.View().Reached))
+	if err := a.consent(ctx, r, s); err != nil {
+		return err
+	}
+
+	r.move(r.state.activate())
+	if err := a.save(r); err != nil {
+		return err
+	}
+	a.record.Put(a.recordOf(r, record.Activating))
+	a.status("activating " + r.target.ETag)
+
+	if err := a.switchTo(ctx, s, a.request(r.config, r.state.Intent)); err != nil {
+		return err
+	}
+	r.times.Activated = time.Now()
+
+	return nil
+}
+
+// runsAlready reports whether there is nothing to activate.
+func (a *Agent) runsAlready(ctx context.Context, r *round, s nix.System) (bool, error) {
+	runs, err := a.Host.Runs(ctx, s)
+	if err != nil {
+		return false, transientError{health.Machine, err}
+	}
+	if !runs || r.state.NeedsRepair { // then the boot loader may have another
+		return false, nil
+	}
+	a.Log.Info("the built system runs already; nothing to activate", "system", s.Path)
+
+	return true, nil
+}
+
+// switchTo activates the system. The error is a rebootNeeded if it becomes active with the next boot.
+func (a *Agent) switchTo(ctx context.Context, s nix.System, req activation.Request) error {
+	done, err := a.Host.Activate(ctx, s, req)
+	if err == nil && done.Phase == activation.RebootPending {
+		return rebootNeeded{done.BootOnlyWhy}
+	}
+
+	return err
+}
+
+// consent returns an error if the operator, or a hook of theirs, does not want the activation.
+func (a *Agent) consent(ctx context.Context, r *round, s nix.System) error {
+	if err := a.stillWanted(r); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(r.config.Hooks.PreActivate) == 0 {
+		return nil
+	}
+
+	h := hook.New(hook.PreActivate, r.subject(r.state.Intent.Activation, s.Path, r.before.Path))
+	tail, err := h.Do(ctx, r.config, a.Log)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return &hook.Veto{Err: err, Tail: tail}
+	}
+
+	return a.stillWanted(r) // the hook may have taken minutes, or have paused the host
+}
+
+// stillWanted returns an error if the operator has paused the host, or asked for something else, since the
+// round began.
+func (a *Agent) stillWanted(r *round) error {
+	switch c, err := a.loadConfig(); {
+	case err != nil: // reported by the next round
+	case c.Paused.Active(time.Now()):
+		return errPaused
+	case c.Remote != r.target.Remote || c.Configuration != r.target.Configuration:
+		return errNewer
+	}
+
+	return nil
+}
+
+// request is what an activation for an intent, which may be nil, is to heed.
+func (a *Agent) request(before config.Config, in *Intent) activation.Request {
+	req := requestOf(before)
+	remote, queue := before.Remote, false
+	if in != nil {
+		req.ID, remote, queue = in.Activation, in.Remote, in.Queue
+	}
+
+	// The system may bring settings of its own, and the host lives on by these.
+	req.Verify = func(ctx context.Context, j activation.Journal) error {
+		c, err := a.loadConfig()
+		if err != nil {
+			return fmt.Errorf("the new system's settings cannot be used: %w", err)
+		}
+		v := verify.Verifier{Host: a.Host, Config: c, Log: a.Log}
+		if a.Machine != nil {
+			v.Units = a.Machine
+		}
+		if a.Reach != nil {
+			v.Reach = func(ctx context.Context) error {
+				err := a.Reach(ctx, c, queue || c.QueueURL != before.QueueURL)
+				if errors.Is(err, store.ErrNotFound) && c.Remote == remote {
+					return nil // it is gone by now, and that was an answer
+				}
+				return err
+			}
+		}
+		return v.Verify(ctx, j)
+	}
+
+	return req
+}
+
+// requestOf is what the settings say of an activation.
+func requestOf(c config.Config) activation.Request {
+	return activation.Request{SwitchTimeout: c.SwitchTimeout(), VerifyTimeout: c.VerifyTimeout(), Keep: int(c.KeepGenerations)}
+}
+
+// resume ends an activation that an earlier agent has begun.
+func (a *Agent) resume(ctx context.Context, r *round) error {
+	in := r.state.Intent
+	j, found, err := a.Host.Resume(ctx, a.request(r.config, in))
+	var back *activation.Error
+	if err != nil && !errors.As(err, &back) {
+		return transientError{health.Machine, err}
+	}
+	if found {
+		if r.running, err = a.Host.Current(ctx); err != nil {
+			return transientError{health.Machine, err}
+		}
+		r.before = r.running
+	}
+	if found && j.Phase == activation.RebootPending {
+		r.pending, r.pendingFrom = j.System, j.Previous
+	}
+
+	if in != nil {
+		a.resumed(r, j, found && in.Activation != "" && j.ID == in.Activation, back)
+		if err := a.save(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resumed takes note of what has become of the intent that an earlier agent left. Ours says that j is the
+// activation of that intent, and back is its error.
+func (a *Agent) resumed(r *round, j activation.Journal, ours bool, back *activation.Error) {
+	in := r.state.Intent
+	now := *r
+	r.target, r.attempt = in.Target, in.Attempt
+	defer func() { r.target, r.attempt, r.trigger, r.times = now.target, now.attempt, now.trigger, now.times }()
+
+	switch {
+	case !ours, back != nil && back.Cause == activation.CauseBusy:
+		r.move(r.state.forget()) // interrupted before anything was changed
+	case back != nil:
+		a.Log.Warn("the activation that was in progress when the agent ended was rolled back", "system", j.System, "why", j.Reason)
+		r.move(r.state.rollBack(attempt{in.Target, in.Attempt}, back, r.running, r.config, time.Now()))
+		subject := r.subject(j.ID, j.System, j.Previous)
+		subject.Error = back
+		r.move(r.state.hookDue(hook.New(hook.OnFailure, subject), r.config))
+	case j.Phase == activation.RebootPending:
+		r.move(r.state.waitForReboot())
+	default:
+		a.Log.Info("the activation that was in progress when the agent ended is complete", "system", j.System)
+		r.trigger, r.times = in.Trigger, in.Times
+		r.times.Activated = time.Now()
+		r.move(r.state.reach(r.appliedAs(j.System, j.Previous)))
+		r.move(r.state.hookDue(hook.New(hook.PostActivate, r.subject(j.ID, j.System, j.Previous)), r.config))
+	}
+}

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/npcnix/npcnix/nix/jsonfile"
+)
+
+// ErrConfig marks a config.json that cannot be used.
+var ErrConfig = errors.New("config.json cannot be used")
+
+// Dir is the data directory of a host.
+type Dir string
+
+// Path returns the path of a file in the directory.
+func (d Dir) Path(name string) string { return filepath.Join(string(d), name) }
+
+// ConfigPath returns where LoadConfig reads from.
+func (d Dir) ConfigPath() string { return d.Path("config.json") }
+
+// LoadConfig reads config.json; without one it returns Default. A damaged file is an error wrapping
+// ErrConfig, and is left as it is.
+func (d Dir) LoadConfig() (Config, error) {
+	data, err := os.ReadFile(d.ConfigPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return Default(), nil
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("read config: %w", err)
+	}
+	var c Config
+	if err := json.Unmarshal(data, &c); err != nil {
+		return Config{}, fmt.Errorf("%w: %s: %w; fix it, or move it away and set it again with `npcnix config set`", ErrConfig, d.ConfigPath(), err)
+	}
+	return c, nil
+}
+
+// UpdateConfig changes config.json under a lock, atomically. It creates the data directory if there
+// is none.
+func (d Dir) UpdateConfig(ctx context.Context, change func(*Config) error) error {
+	if err := d.Create(); err != nil {
+		return err
+	}
+	unlock, err := d.lock(ctx, "config.lock", nil)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	c, err := d.LoadConfig()
+	if err != nil {
+		return err
+	}
+	if !c.Paused.Active(time.Now()) {
+		c.Paused = nil
+	}
+	if err := change(&c); err != nil {
+		return err
+	}
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	return jsonfile.Write(d.ConfigPath(), c)
+}
+
+// Create creates the data directory if there is none.
+func (d Dir) Create() error {
+	if err := os.MkdirAll(string(d), 0o755); err != nil {
+		return fmt.Errorf("create data directory: %w; run as root, or choose another with --data-dir", err)
+	}
+	return nil
+}
+
+// Check creates the data directory if there is none and makes sure that it can be written.
+func (d Dir) Check() error {
+	if err := d.Create(); err != nil {
+		return err
+	}
+	probe, err := os.CreateTemp(string(d), ".writable-*")
+	if err != nil {
+		return fmt.Errorf("data directory cannot be written: %w; run as root, or choose another with --data-dir", err)
+	}
+	probe.Close()
+	return os.Remove(probe.Name())
+}

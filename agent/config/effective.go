@@ -1,0 +1,98 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+	"time"
+)
+
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
+
+// integer returns the number in force: the one that is set, or the default. A zero is no setting if it
+// is out of bounds.
+func (c Config) integer(name string) int64 {
+	s := must(name)
+	n, set := c.number(name)
+	if !set || n == 0 && s.Min > 0 {
+		return s.Default.(int64)
+	}
+	return n
+}
+
+// number returns the number that is set.
+func (c Config) number(name string) (n int64, set bool) {
+	v := reflect.ValueOf(c)
+	for f := range v.Type().Fields() {
+		if member, _, _ := strings.Cut(f.Tag.Get("json"), ","); member != name {
+			continue
+		}
+		switch n := v.FieldByIndex(f.Index).Interface().(type) {
+		case int64:
+			return n, true
+		case *int64:
+			if n == nil {
+				return 0, false
+			}
+			return *n, true
+		}
+	}
+	panic("no number " + name)
+}
+
+// PollInterval is the time between polls while the queue works.
+func (c Config) PollInterval() time.Duration { return seconds(c.integer("poll_interval_secs")) }
+
+// MinSleep is the time between polls without a queue just after a reconfiguration.
+func (c Config) MinSleep() time.Duration { return seconds(c.integer("min_sleep_secs")) }
+
+// MaxSleep is the time between polls without a queue from MaxSleepAfter on.
+func (c Config) MaxSleep() time.Duration { return seconds(c.integer("max_sleep_secs")) }
+
+// MaxSleepAfter is the time after a reconfiguration from which polls without a queue are rarest.
+func (c Config) MaxSleepAfter() time.Duration {
+	return time.Duration(c.integer("max_sleep_after_hours")) * time.Hour
+}
+
+// Lease is how long a message stays hidden from others before it must be extended.
+func (c Config) Lease() time.Duration { return seconds(c.integer("lease_secs")) }
+
+// SwitchTimeout is how long a switch can take.
+func (c Config) SwitchTimeout() time.Duration { return seconds(c.integer("switch_timeout_secs")) }
+
+// VerifyTimeout is how long verification of a new system can take.
+func (c Config) VerifyTimeout() time.Duration { return seconds(c.integer("verify_timeout_secs")) }
+
+// Settle is how long units are watched after a switch.
+func (c Config) Settle() time.Duration { return seconds(c.integer("settle_secs")) }
+
+// HookTimeout is how long a hook can take.
+func (c Config) HookTimeout() time.Duration { return seconds(c.integer("hook_timeout_secs")) }
+
+// RecordRefresh is how often a record that would say nothing new is written all the same; 0: never.
+func (c Config) RecordRefresh() time.Duration { return seconds(c.integer("record_refresh_secs")) }
+
+// RetryDelay says how long to wait after the given number of failed attempts at one target; false
+// means that it is to be rejected.
+func (c Config) RetryDelay(attempts int) (time.Duration, bool) {
+	delays := c.retryDelays()
+	if attempts > len(delays) {
+		return 0, false
+	}
+	return seconds(delays[attempts-1]), true
+}
+
+// LastRetryDelay is the longest time between two attempts; the default's if the operator has set none.
+func (c Config) LastRetryDelay() time.Duration {
+	delays := c.retryDelays()
+	if len(delays) == 0 {
+		delays = must("retry_delays_secs").Default.([]int64)
+	}
+	return seconds(delays[len(delays)-1])
+}
+
+func (c Config) retryDelays() []int64 {
+	if c.RetryDelaysSecs != nil {
+		return c.RetryDelaysSecs
+	}
+	return must("retry_delays_secs").Default.([]int64)
+}

@@ -1,0 +1,91 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// ErrRunning says that another agent follows on the same data directory.
+var ErrRunning = errors.New("another npcnix follows on this data directory")
+
+// lock takes the named lock of the data directory, waiting until ctx ends. Where it has to
+// wait it says so once, through waiting.
+func (d Dir) lock(ctx context.Context, name string, waiting func()) (unlock func(), err error) {
+	if err := d.Create(); err != nil {
+		return nil, err
+	}
+	l := flock.New(d.Path(name))
+	ok, err := l.TryLock()
+	if err == nil && !ok {
+		if waiting != nil {
+			waiting()
+		}
+		ok, err = l.TryLockContext(ctx, 100*time.Millisecond)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", d.Path(name), err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("lock %s: %w", d.Path(name), ctx.Err())
+	}
+	return func() { _ = l.Unlock() }, nil
+}
+
+// LockActivation takes activate.lock, which allows one reconcile or activation per host at a
+// time. It waits until ctx ends, and calls waiting, which may be nil, when it has to.
+func (d Dir) LockActivation(ctx context.Context, waiting func()) (unlock func(), err error) {
+	return d.lock(ctx, "activate.lock", waiting)
+}
+
+const followLock = "follow.lock"
+
+// LockFollow takes follow.lock, which keeps a second long-running agent away from the data
+// directory. It waits no longer than a look of [Dir.Following] may take: where the lock is taken the
+// error wraps ErrRunning.
+func (d Dir) LockFollow() (unlock func(), err error) {
+	if err := d.Create(); err != nil {
+		return nil, err
+	}
+	path := d.Path(followLock)
+	l := flock.New(path)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	ok, err := l.TryLockContext(ctx, 10*time.Millisecond)
+	if err != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if !ok {
+		holder, _ := os.ReadFile(path)
+		return nil, fmt.Errorf("%w (pid %s): stop it, or give this one its own --data-dir; `npcnix follow --once` works beside it",
+			ErrRunning, strings.TrimSpace(string(holder)))
+	}
+	if err := os.WriteFile(path, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644); err != nil {
+		_ = l.Unlock()
+		return nil, fmt.Errorf("write %s: %w", path, err)
+	}
+	return func() { _ = l.Unlock() }, nil
+}
+
+// Following reports whether an agent follows on the data directory, without getting in its way: the
+// lock is held shared, and for a moment.
+func (d Dir) Following() (bool, error) {
+	if _, err := os.Stat(d.Path(followLock)); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	l := flock.New(d.Path(followLock))
+	free, err := l.TryRLock()
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", d.Path(followLock), err)
+	}
+	if free {
+		_ = l.Unlock()
+	}
+	return !free, nil
+}

@@ -1,0 +1,132 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/store"
+)
+
+// Settings has every setting, in the order in which they are shown.
+var Settings = []Setting{
+	{
+		Name: "remote", Kind: Text, Flag: "remote", check: store.CheckURL,
+		Text: "URL of the packed flake to follow.",
+	},
+	{
+		Name: "remote_region", Kind: Text, Flag: "remote-region",
+		Text: "Region of the remote's bucket; by default, the AWS SDK's own settings decide.",
+	},
+	{
+		Name: "configuration", Kind: Text, Flag: "configuration", check: checkConfiguration,
+		Text: "Name of the NixOS configuration in the flake.",
+	},
+	{
+		Name: "queue_url", Kind: Text, Flag: "queue-url", check: events.CheckQueueURL,
+		Text: "URL of the SQS queue that announces publishes.",
+		More: "Without a queue, the host polls.",
+	},
+	{
+		Name: "host", Kind: Text, Flag: "host", check: store.CheckHost,
+		Text: "Name of this host in its record; by default, the machine's host name.",
+	},
+	{
+		Name: "poll_interval_secs", Kind: Integer, Default: int64(600), Min: 1, Max: aYear, Flag: "poll-interval",
+		Text: "Seconds between polls of the store while the queue works, ± 20 %.",
+	},
+	{
+		Name: "min_sleep_secs", Kind: Integer, Default: int64(5), Min: 0, Max: aYear,
+		Text: "Seconds between polls if there is no queue, just after a reconfiguration, ± 50 %.",
+		More: "The agent never polls more than once a second.",
+	},
+	{
+		Name: "max_sleep_secs", Kind: Integer, Default: int64(120), Min: 0, Max: aYear,
+		Text: "Seconds between polls if there is no queue, long after a reconfiguration, ± 50 %.",
+	},
+	{
+		Name: "max_sleep_after_hours", Kind: Integer, Default: int64(24), Min: 0, Max: aYear / 3600,
+		Text: "Hours after a reconfiguration until polls are `max_sleep_secs` apart.",
+	},
+	{
+		Name: "lease_secs", Kind: Integer, Default: int64(120), Min: 1, Max: 12 * 3600, // Amazon SQS API reference, ReceiveMessage
+		Text: "Visibility timeout of a message in seconds.",
+		More: "The agent extends it while it works. SQS allows at most 12 hours.",
+	},
+	{
+		Name: "retry_delays_secs", Kind: List, Default: []int64{30, 120, 480}, Min: 0, Max: aYear, Example: "[30, 120, 480]",
+		Text: "Seconds before each new attempt at a version that failed.",
+		More: "After the last attempt, the version is rejected.",
+	},
+	{
+		Name: "correct_drift", Kind: Boolean, Default: false, Flag: "correct-drift",
+		Text: "Whether to switch back a host that an operator has switched.",
+		More: "Otherwise it is reported as drifted, and left alone until the next publish.",
+	},
+	{
+		Name: "switch_timeout_secs", Kind: Integer, Default: int64(900), Min: 1, Max: aYear, Old: []string{"activation_timeout_secs"},
+		Text: "Seconds that a switch can take.",
+		More: "A longer switch is killed and rolled back.",
+	},
+	{
+		Name: "verify_timeout_secs", Kind: Integer, Default: int64(300), Min: 1, Max: aYear, Old: []string{"confirm_timeout_secs"},
+		Text: "Seconds that a new system has to pass verification.",
+		More: "Otherwise it is rolled back.",
+	},
+	{
+		Name: "settle_secs", Kind: Integer, Default: int64(5), Min: 0, Max: aYear,
+		Text: "Seconds that units are watched after a switch, because some fail a little later.",
+		More: "It must be less than `verify_timeout_secs`.",
+	},
+	{
+		Name: "exempt_units", Kind: List, Default: []string{}, Example: `["backup.service", "mount-*.service"]`,
+		Text: "Names and patterns of units whose failure does not cause a rollback.",
+	},
+	{
+		Name: "checks", Kind: List, Default: []Check{}, Example: `[{"name": "web", "http": "http://127.0.0.1:8080/health"}]`,
+		Text: "Checks that a new system must pass before it is committed.",
+		More: "Each has exactly one of `command`, `http` and `tcp`.",
+	},
+	{
+		Name: "reboot", Kind: Text, Default: string(RebootNever), OneOf: []string{string(RebootNever), string(RebootWhenNeeded)},
+		Text: "Whether the host reboots when a reboot is due.",
+		More: "One is due if the kernel, the initrd or the kernel modules differ from those that were booted, or if the new " +
+			"system can be activated only by a reboot. If such a system fails verification after the reboot, the host " +
+			"reboots into the previous one whatever this setting says. Status and record show in any case that a reboot is due.",
+	},
+	{
+		Name: "reboot_window", Kind: Text, check: checkWindow,
+		Text: "Time of day, in the host's time zone, at which the host can reboot, such as 03:00-05:00; by default, any.",
+		More: "It can span midnight.",
+	},
+	{
+		Name: "hooks", Kind: Object, Example: `{"pre_activate": ["/bin/sh", "-c", "..."]}`,
+		Text: "Commands that run around an activation: `pre_activate`, `post_activate` and `on_failure`.",
+	},
+	{
+		Name: "hook_timeout_secs", Kind: Integer, Default: int64(300), Min: 1, Max: aYear,
+		Text: "Seconds that a hook can take.",
+	},
+	{
+		Name: "keep_generations", Kind: Integer, Default: int64(0), Min: 0, Max: many,
+		Text: "Number of generations of the system profile to keep; 0 keeps all.",
+		More: "The running, the previous and the booted one are kept besides.",
+	},
+	{
+		Name: "record_refresh_secs", Kind: Integer, Default: int64(3600), Min: 0, Max: aYear,
+		Text: "Seconds after which a host without news writes its record again; 0 means never.",
+		More: "So a silent host can be told from a quiet one.",
+	},
+}
+
+func checkConfiguration(name string) error {
+	if strings.ContainsRune(name, '"') {
+		return fmt.Errorf("configuration is %q: nix cannot take a name with a quote in it", name)
+	}
+	return nil
+}
+
+func checkWindow(window string) error {
+	_, err := ParseWindow(window)
+	return err
+}

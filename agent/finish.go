@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/inbox"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/store"
+)
+
+// finishGrace is how long records and messages may take after the agent was told to end.
+const finishGrace = 2 * time.Second
+
+// finish ends a round, whatever came of it: it saves the memory, writes the record, logs, runs the hook
+// that is due, and disposes of the messages, in this order. A step that fails is reported, and keeps none
+// of the others from being made.
+func (a *Agent) finish(ctx context.Context, r *round, res result) result {
+	rule := endings[res.ending]
+
+	_ = a.save(r) // reported
+	if rule.record {
+		a.record.Put(a.recordOf(r, record.Status(res.ending)))
+	}
+	a.log(r, res, rule)
+	a.runHook(ctx, r)
+	a.dispose(ctx, res, rule)
+	a.observe(r, res)
+
+	return res
+}
+
+// save makes the round's state durable, if it has changed. If it cannot be written, the next round finds
+// out what is left to do.
+func (a *Agent) save(r *round) error {
+	if !r.changed {
+		return nil
+	}
+	if err := saveState(a.Dir, r.state); err != nil {
+		a.monitor.Failing(health.State, err)
+		return transientError{health.State, err}
+	}
+	r.changed = false
+	a.monitor.Working(health.State)
+
+	return nil
+}
+
+// recordOf is what the host says about the round's target.
+func (a *Agent) recordOf(r *round, s record.Status) record.Record {
+	rec := record.Record{
+		Remote: store.Redact(r.target.Remote), Configuration: r.target.Configuration,
+		Version: record.Version{ETag: r.target.ETag, ID: r.target.VersionID},
+		Status:  s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
+		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
+	}
+	rec.Times.Acknowledged = time.Now()
+	if r.state.NeedsRepair {
+		rec.Warning = "the rollback of an activation failed: what runs or boots may not be what it should"
+	}
+
+	switch f, applied := r.state.Failure, r.state.Applied; {
+	case s == record.Applied && applied != nil:
+		rec.System, rec.PreviousSystem = applied.System, applied.Previous
+		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
+	case s == record.RebootPending && r.state.Intent != nil:
+		in := r.state.Intent
+		rec.Trigger, rec.Attempt, rec.Times = in.Trigger, in.Attempt, in.Times
+	case f != nil && s == f.Status():
+		rec.Attempt, rec.Error, rec.LogTail = f.Attempts, record.Bounded(f.Error, record.MaxError), record.BoundedTail(f.Tail, record.MaxTail)
+	}
+
+	return rec
+}
+
+// log says how the round ended, in the log and to the service manager.
+func (a *Agent) log(r *round, res result, rule rule) {
+	if res.ending == transient {
+		a.monitor.Failing(codeOf(res.err), res.err)
+	}
+	switch res.ending {
+	case drifted:
+		a.monitor.Failing(health.Drift, res.err)
+	case reached:
+		a.monitor.Working(health.Drift)
+		if !res.left {
+			a.monitor.Working(health.Fetch, health.Machine)
+		}
+	}
+	a.tell(r, res)
+
+	level := rule.level
+	if res.left {
+		level = slog.LevelDebug // it was logged when it came about
+	}
+	if rule.says == "" {
+		return
+	}
+	args := []any{"configuration", r.target.Configuration, "etag", r.target.ETag, "trigger", r.trigger}
+	if res.system != "" {
+		args = append(args, "system", res.system, "activated", res.fresh, "after", res.after.Round(time.Millisecond))
+	}
+	if r.attempt > 0 {
+		args = append(args, "attempt", r.attempt)
+	}
+	if res.ending == failed {
+		args = append(args, "next", res.next.Format(time.RFC3339))
+	}
+	if res.err != nil {
+		args = append(args, "error", res.err)
+	}
+	a.Log.Log(context.Background(), level, rule.says, args...)
+}
+
+// runHook runs the hook that is due, if there is one. That it failed is logged and changes nothing. A hook
+// that is interrupted stays due.
+func (a *Agent) runHook(ctx context.Context, r *round) {
+	h := r.state.Hook
+	if h == nil {
+		return
+	}
+
+	if len(h.Command(r.config.Hooks)) > 0 {
+		if _, err := h.Do(ctx, r.config, a.Log); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			a.Log.Error("the hook failed", "hook", h.Name, "error", err)
+		}
+	}
+
+	r.move(r.state.hookDone())
+	_ = a.save(r) // reported; the hook runs once more then
+}
+
+// dispose does with the round's messages what its ending says. The record comes first: whoever sees that a
+// message is gone may read it.
+func (a *Agent) dispose(ctx context.Context, res result, rule rule) {
+	if ctx.Err() != nil { // what is done is acknowledged all the same
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishGrace)
+		defer cancel()
+		ctx = bounded
+	}
+
+	if rule.messages == inbox.Acknowledge {
+		a.flush(ctx)
+		a.pause.Reset()
+	}
+	by := time.Until(res.next)
+	if res.ending == paused {
+		by = startedLook // not at once: a poll that is still in the air would have them again
+	}
+	a.inbox.Finish(ctx, rule.messages, by)
+}
+
+// flush gives the record a moment to be written. One that takes longer holds up nothing, and is written
+// later.
+func (a *Agent) flush(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, finishGrace)
+	defer cancel()
+	a.record.Flush(ctx)
+}
+
+// observe takes note of the round for agent.json.
+func (a *Agent) observe(r *round, res result) {
+	if res.ending == terminated || res.ending == overtaken {
+		return
+	}
+
+	a.monitor.Update(func(now *health.Health) {
+		now.RebootDue, now.RebootAt, now.TransientError = r.rebootDue, a.reboot.At, ""
+		if res.ending == transient {
+			now.TransientError = res.err.Error()
+		}
+		var t transientError
+		if r.target.ETag == "" && !(errors.As(res.err, &t) && t.code == health.Store) {
+			return // the store was not asked
+		}
+		now.LastLook, now.Trigger, now.ETag = r.times.Noticed.UTC(), r.trigger, r.target.ETag
+		if r.trigger != record.Event {
+			now.LastPoll = now.LastLook
+		}
+	})
+}

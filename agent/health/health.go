@@ -1,0 +1,75 @@
+// Package health tells how an agent is doing: to whoever reads its log, and to the commands that read
+// DATA_DIR/agent.json.
+//
+// It promises that a condition which lasts is logged once: when it begins, when its cause changes and
+// when it is over. One that comes and goes is logged once in a while.
+package health
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
+)
+
+// Health is what a running agent knows and nothing else on disk tells: DATA_DIR/agent.json. Nothing
+// depends on it, so it is not synced to disk.
+type Health struct {
+	Schema    int            `json:"schema"`
+	PID       int            `json:"pid"`
+	Started   time.Time      `json:"started"`
+	Version   string         `json:"agent_version,omitempty"`
+	LastEvent time.Time      `json:"last_event,omitzero"` // about this host's remote
+	LastPoll  time.Time      `json:"last_poll,omitzero"`  // look at the store that no event asked for
+	LastLook  time.Time      `json:"last_look,omitzero"`  // at the store, by whatever trigger
+	Trigger   record.Trigger `json:"trigger,omitempty"`   // of the last look
+	ETag      string         `json:"etag,omitempty"`      // that the store held then; "" if it did not say
+	Next      time.Time      `json:"next,omitzero"`       // look or attempt, unless something happens before; zero: at work
+	RebootDue string         `json:"reboot_due,omitempty"`
+	RebootAt  time.Time      `json:"reboot_at,omitzero"` // when the agent will reboot the machine; zero: it will not
+	// TransientError is why the last round came to nothing, if the version was not to blame.
+	TransientError string `json:"transient_error,omitempty"`
+	// Parts tells what works and what does not, by [Code]. What was not tried yet is not in it.
+	Parts map[Code]Part `json:"parts,omitempty"`
+}
+
+// Part says since when a part of an agent works, or does not.
+type Part struct {
+	Works bool      `json:"works"`
+	Since time.Time `json:"since"`
+	Error string    `json:"error,omitempty"`
+
+	kind string // of the error: those of AWS differ each time, by their request ids
+}
+
+const (
+	schema   = 2
+	fileName = "agent.json"
+)
+
+// Read returns what the agent wrote last, and whether that agent still runs. Without a file the health
+// is zero. If the file cannot be read, running is right all the same.
+func Read(d config.Dir) (h Health, running bool, err error) {
+	running, err = d.Following()
+	if err != nil {
+		return Health{}, false, err
+	}
+
+	data, err := os.ReadFile(d.Path(fileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Health{}, running, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &h)
+	}
+	if err != nil {
+		return Health{}, running, fmt.Errorf("read %s: %w", fileName, err)
+	}
+
+	return h, running, nil
+}

@@ -1,0 +1,272 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
+)
+
+// A round is one reconcile and what it finds out on its way.
+type round struct {
+	trigger record.Trigger
+	held    []events.Delivery // the messages that it is to dispose of
+	force   bool              // apply the target in any case
+	last    bool              // a newer version does not cancel this one's build
+
+	config  config.Config
+	state   State
+	changed bool       // since state was saved
+	running nix.System // what runs
+	before  nix.System // what ran when the round began
+
+	rebootDue   string // why the machine is to be rebooted; "" if not
+	pending     string // the system that becomes active with the next boot; "" if none
+	pendingFrom string // what ran when that was made so
+
+	target  Target
+	attempt int
+	times   record.Times
+}
+
+// move makes s the round's state.
+func (r *round) move(s State) { r.state, r.changed = s, true }
+
+// reconcile makes the host run what the store holds. It is the only way anything is done.
+func (a *Agent) reconcile(ctx context.Context, r *round) result {
+	unlock, err := a.Dir.LockActivation(ctx, func() { a.Log.Info("waiting for another npcnix to end its activation") })
+	if err != nil {
+		return a.finish(ctx, r, a.ended(ctx, r, transientError{health.Machine, err}))
+	}
+	defer unlock()
+
+	if err := a.load(ctx, r); err != nil {
+		return a.finish(ctx, r, a.ended(ctx, r, err))
+	}
+
+	a.runHook(ctx, r) // one that was interrupted
+
+	decision, err := a.decide(ctx, r)
+	if err != nil {
+		return a.finish(ctx, r, a.ended(ctx, r, err))
+	}
+	if !decision.Apply {
+		return a.finish(ctx, r, left(decision))
+	}
+
+	if err := a.begin(ctx, r, decision.Why); err != nil {
+		return a.finish(ctx, r, a.ended(ctx, r, err))
+	}
+
+	system, err := a.unlessOvertaken(ctx, r, func(ctx context.Context) (nix.System, error) {
+		flake, remove, err := a.fetch(ctx, r)
+		if err != nil {
+			return nix.System{}, err
+		}
+		defer remove()
+		return a.build(ctx, r, flake)
+	})
+	if err != nil {
+		return a.finish(ctx, r, a.ended(ctx, r, err))
+	}
+
+	if err := a.activate(ctx, r, system); err != nil {
+		return a.finish(ctx, r, a.ended(ctx, r, err))
+	}
+
+	return a.finish(ctx, r, a.reached(ctx, r, system))
+}
+
+// load reads what the round must know: settings, memory, and what runs. It ends what an earlier agent has
+// begun.
+func (a *Agent) load(ctx context.Context, r *round) error {
+	if c, err := a.loadConfig(); err != nil {
+		a.monitor.Failing(health.Config, err)
+	} else {
+		a.monitor.Working(health.Config)
+		a.config = c
+	}
+	if !connects(a.config, a.Options.Config) {
+		return ErrReconnect
+	}
+	r.config = a.config
+	a.inbox.SetOpen(!r.config.Paused.Active(time.Now()))
+	a.record.SetRefresh(r.config.RecordRefresh())
+
+	running, err := a.Host.Current(ctx)
+	if err != nil {
+		return transientError{health.Machine, err}
+	}
+	r.before, r.running = running, running
+	if r.state, err = loadState(a.Dir, a.Log); err != nil {
+		return transientError{health.Machine, err}
+	}
+	if adopted := r.state.adopt(r.config, running); adopted.Applied != r.state.Applied {
+		r.move(adopted)
+	}
+	if r.state.Applied != nil {
+		a.since = r.state.Applied.At
+	}
+	a.sweep()
+
+	if err := a.resume(ctx, r); err != nil {
+		return err
+	}
+	a.planReboot(ctx, r)
+
+	return nil
+}
+
+// decide looks at the store and decides about what it holds. A paused host does not ask.
+func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
+	r.target = Target{Remote: r.config.Remote, Configuration: r.config.Configuration}
+	known := Known{r.state, r.config.Paused, r.config.RetryToken, r.before, r.config.CorrectDrift, r.force}
+	if r.config.Paused.Active(time.Now()) {
+		return Decide(known, r.target, time.Now()), nil
+	}
+
+	latest, err := a.Store.Latest(ctx, r.known())
+	if err != nil {
+		return Decision{}, transientError{health.Store, err}
+	}
+	a.monitor.Working(health.Store)
+	r.target.ETag, r.target.VersionID = latest.ETag, latest.ID
+	r.times.Published = r.published(latest)
+
+	return Decide(known, r.target, time.Now()), nil
+}
+
+// known is the version that a conditional look at the store may answer with.
+func (r *round) known() store.Version {
+	if a := r.state.Applied; a != nil && a.Remote == r.config.Remote {
+		return a.version()
+	}
+
+	return store.Version{}
+}
+
+// published tells when v was published: to the millisecond if one of the messages is about it, else as
+// exactly as the store knows.
+func (r *round) published(v store.Version) time.Time {
+	for _, d := range slices.Backward(r.held) {
+		i := slices.IndexFunc(d.Notices, func(n events.Notice) bool { return n.ETag == v.ETag && !n.At.IsZero() })
+		if i >= 0 {
+			return d.Notices[i].At
+		}
+	}
+
+	return v.Modified
+}
+
+// begin makes the intent durable. What is only to become active with the next boot is abandoned before:
+// it would boot even if nothing came of this attempt.
+func (a *Agent) begin(ctx context.Context, r *round, why string) error {
+	if r.pending != "" {
+		a.Log.Info("abandoning the system that was to become active with the next boot", "system", r.pending)
+		if err := a.Host.Abandon(ctx); err != nil {
+			return transientError{health.Machine, err}
+		}
+		r.pending = ""
+		a.planReboot(ctx, r)
+	}
+
+	r.attempt = r.state.attempt(r.target, r.config.RetryToken)
+	r.move(r.state.intend(Intent{
+		Target: r.target, Status: record.Building, Attempt: r.attempt, Activation: strings.ToLower(rand.Text()),
+		Trigger: r.trigger, Since: time.Now().UTC(),
+	}))
+	if err := a.save(r); err != nil {
+		return err
+	}
+
+	a.record.Put(a.recordOf(r, record.Building))
+	a.status("building " + r.target.ETag)
+	a.Log.Info("applying", "configuration", r.target.Configuration, "etag", r.target.ETag, "trigger", r.trigger, "attempt", r.attempt, "why", why)
+
+	return nil
+}
+
+// fetch downloads and unpacks the target.
+func (a *Agent) fetch(ctx context.Context, r *round) (flake string, remove func(), err error) {
+	dir, err := os.MkdirTemp(string(a.Dir), flakePrefix)
+	if err != nil {
+		return "", nil, transientError{health.Machine, fmt.Errorf("make a directory for the flake: %w", err)}
+	}
+	remove = func() { _ = os.RemoveAll(dir) } // what stays is swept at the next start
+
+	flake = filepath.Join(dir, "flake")
+	if err := a.Store.Fetch(ctx, r.target.version(), flake); err != nil {
+		remove()
+		if errors.Is(err, store.ErrUnsafe) {
+			return "", nil, err
+		}
+		return "", nil, transientError{health.Fetch, err}
+	}
+	r.times.Fetched = time.Now()
+
+	return flake, remove, nil
+}
+
+// build builds the target's configuration.
+func (a *Agent) build(ctx context.Context, r *round, flake string) (nix.System, error) {
+	system, err := a.Host.Build(ctx, flake, r.target.Configuration)
+	if err != nil {
+		return nix.System{}, err
+	}
+	r.times.Built = time.Now()
+
+	return system, nil
+}
+
+// unlessOvertaken does the work, and cancels it when a newer version is seen meanwhile.
+func (a *Agent) unlessOvertaken(ctx context.Context, r *round, work func(context.Context) (nix.System, error)) (nix.System, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if !r.last {
+			a.watchForNewer(ctx, r.target, cancel)
+		}
+	}()
+	defer func() { cancel(nil); <-watched }()
+
+	system, err := work(ctx)
+	if err != nil && context.Cause(ctx) != nil {
+		return nix.System{}, context.Cause(ctx)
+	}
+
+	return system, err
+}
+
+// watchForNewer looks at the store whenever a message about the remote arrives, and cancels when it holds
+// another version than the target's.
+func (a *Agent) watchForNewer(ctx context.Context, t Target, cancel context.CancelCauseFunc) {
+	for {
+		v := a.inbox.View()
+		if v.Fresh {
+			latest, err := a.Store.Latest(ctx, t.version())
+			if err == nil && latest.ETag != t.ETag {
+				cancel(errNewer)
+				return
+			}
+		}
+
+		select {
+		case <-v.Changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,176 @@
+package record
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/npcnix/npcnix/agent/wait"
+)
+
+const (
+	putTimeout = 10 * time.Second // for one attempt
+
+	firstPause = 5 * time.Second // after a failed attempt; later ones are longer
+	mostPause  = 10 * time.Minute
+)
+
+// Store takes a host's record.
+type Store interface {
+	PutRecord(ctx context.Context, host string, body []byte) error
+}
+
+// Writer writes a host's records, one at a time, the latest always last, and never holds up the work.
+type Writer struct {
+	store  Store
+	host   string
+	report func(error) // after each attempt; nil if it succeeded
+
+	mu      sync.Mutex
+	wanted  Record        // the latest
+	seq     int           // its number
+	tried   int           // number of the latest that was attempted
+	refresh time.Duration // after which an unchanged record is written again; 0: never
+	changed chan struct{} // closed, and replaced, when any of the above changes
+}
+
+// NewWriter returns the writer of host's records. It calls report after each attempt, with nil if the
+// record was written.
+func NewWriter(s Store, host string, report func(error)) *Writer {
+	return &Writer{store: s, host: host, report: report, changed: make(chan struct{})}
+}
+
+// Put asks for a record to be written, in place of any that waits. A record that would tell what the last
+// one tells is omitted.
+func (w *Writer) Put(r Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if w.seq > 0 && r.tells(w.wanted) {
+		return
+	}
+	w.wanted = r
+	w.seq++
+	w.signal()
+}
+
+// SetRefresh says after what time an unchanged record is written again. 0: never.
+func (w *Writer) SetRefresh(after time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if w.refresh != after {
+		w.refresh = after
+		w.signal()
+	}
+}
+
+// signal wakes whoever waits for a change. The caller holds the lock.
+func (w *Writer) signal() {
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// Flush waits until the latest record was attempted, or ctx ends.
+func (w *Writer) Flush(ctx context.Context) {
+	for {
+		w.mu.Lock()
+		done, changed := w.tried >= w.seq, w.changed
+		w.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Run writes until ctx ends.
+func (w *Writer) Run(ctx context.Context) {
+	written := 0
+	var at time.Time // of the last success
+	pause := wait.NewBackOff(firstPause, mostPause)
+
+	for ctx.Err() == nil {
+		w.mu.Lock()
+		next, seq, refresh := w.wanted, w.seq, w.refresh
+		var changed <-chan struct{} = w.changed
+		w.mu.Unlock()
+		if seq == written && !stale(ctx, at, seq, refresh, changed) {
+			continue
+		}
+
+		err := w.write(ctx, next)
+		newer, changed := w.attempted(seq)
+		if err == nil {
+			written, at = seq, time.Now()
+			pause.Reset()
+			w.report(nil)
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		w.report(err)
+		if !newer {
+			either(ctx, changed, pause.NextBackOff())
+		}
+	}
+}
+
+// attempted takes note of an attempt and reports whether a newer record waits.
+func (w *Writer) attempted(seq int) (newer bool, changed <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.tried = seq
+	w.signal()
+
+	return w.seq > seq, w.changed
+}
+
+// stale waits until the record that was written at the given time is to be written again, and returns
+// false when something else is to be done before.
+func stale(ctx context.Context, at time.Time, seq int, refresh time.Duration, changed <-chan struct{}) bool {
+	if refresh <= 0 || seq == 0 {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+		return false
+	}
+
+	return either(ctx, changed, wait.Jitter(refresh, 0.1)-time.Since(at))
+}
+
+// either waits for a change, the end of ctx, or the given time, and reports whether the time was first.
+func either(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+
+	select {
+	case <-timer.C:
+		return true
+	case <-changed:
+	case <-ctx.Done():
+	}
+
+	return false
+}
+
+func (w *Writer) write(ctx context.Context, r Record) error {
+	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+
+	r.Schema, r.Host = Schema, w.host
+	body, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+
+	return w.store.PutRecord(ctx, w.host, append(body, '\n'))
+}

@@ -1,0 +1,40 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/npcnix/npcnix/agent/config"
+)
+
+// flakePrefix begins the names of directories that hold an unpacked flake while it is built.
+const flakePrefix = "flake-"
+
+// loadConfig reads config.json, overrides included.
+func (a *Agent) loadConfig() (config.Config, error) {
+	c, err := a.Dir.LoadConfig()
+	if err != nil {
+		return config.Config{}, err
+	}
+
+	return a.Override(c)
+}
+
+// connects reports whether an agent made with the settings o reaches what c names.
+func connects(c, o config.Config) bool {
+	return c.Remote == o.Remote && c.RemoteRegion == o.RemoteRegion && c.QueueURL == o.QueueURL &&
+		c.Host == o.Host && c.LeaseSecs == o.LeaseSecs
+}
+
+// sweep removes, once, what an agent that was killed left in the data directory.
+func (a *Agent) sweep() {
+	if a.swept {
+		return
+	}
+	a.swept = true
+
+	left, _ := filepath.Glob(a.Dir.Path(flakePrefix + "*"))
+	for _, dir := range left {
+		_ = os.RemoveAll(dir)
+	}
+}

@@ -1,0 +1,189 @@
+package agent
+
+import (
+	"errors"
+	"time"
+
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/hook"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/wait"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/store"
+)
+
+// The transitions of the agent's memory. They are pure but for the spread of pauses: each returns the
+// state that follows. Nothing else changes a State.
+
+// adopt takes over the memory of the Rust npcnix, so that taking a host over builds nothing again.
+func (s State) adopt(c config.Config, running nix.System) State {
+	if s.Applied == nil && s.Intent == nil && s.Failure == nil && c.LastETag != "" {
+		s.Applied = fromRust(c, running)
+	}
+
+	return s
+}
+
+// intend begins an attempt at the intent's target.
+func (s State) intend(in Intent) State {
+	s.Intent = &in
+
+	return s
+}
+
+// attempt is the number of the next attempt at t.
+func (s State) attempt(t Target, retryToken string) int {
+	if f := s.Failure; f != nil && f.Same(t) && f.RetryToken == retryToken && !f.Rejected {
+		return f.Attempts + 1
+	}
+
+	return 1
+}
+
+// built takes note of the system that an attempt has built, before it is activated.
+func (s State) built(system nix.System, times record.Times, queueReached bool) State {
+	in := *s.Intent
+	in.System, in.Times, in.Queue = system.Path, times, queueReached
+	s.Intent = &in
+
+	return s
+}
+
+// activate begins the activation of what was built.
+func (s State) activate() State {
+	in := *s.Intent
+	in.Status = record.Activating
+	s.Intent = &in
+
+	return s
+}
+
+// waitForReboot takes note that the system of the intent becomes active with the next boot.
+func (s State) waitForReboot() State {
+	in := *s.Intent
+	in.Status = record.RebootPending
+	s.Intent, s.Failure = &in, nil
+
+	return s
+}
+
+// forget ends an attempt that has come to nothing, and that counts as none.
+func (s State) forget() State {
+	s.Intent = nil
+
+	return s
+}
+
+// interrupt is forget, unless an activation may be in progress, which the next round takes up.
+func (s State) interrupt() State {
+	if s.Intent != nil && s.Intent.Status == record.Building {
+		return s.forget()
+	}
+
+	return s
+}
+
+// reach takes note that a target is reached. Previous is what ran before; "" if that cannot be told.
+func (s State) reach(a Applied) State {
+	if before := s.Applied; before != nil && (a.Previous == "" || a.Previous == a.System) {
+		a.Previous = before.System
+	}
+	s.Applied, s.Intent, s.Failure, s.NeedsRepair = &a, nil, nil, false
+
+	return s
+}
+
+// An attempt is one try at a target.
+type attempt struct {
+	target Target
+	number int // from 1
+}
+
+// fail takes note of an attempt that failed before its activation, and plans the next or rejects the
+// target. Only a publisher's fault rejects at once.
+func (s State) fail(at attempt, err error, c config.Config, now time.Time) State {
+	delay, again := c.RetryDelay(at.number)
+	s.Intent = nil
+	s.Failure = &Failure{
+		Target: at.target, Attempts: at.number, At: now.UTC(), DelaySecs: wait.Jitter(delay, 0.1).Seconds(),
+		Error: err.Error(), Tail: tailOf(err), RetryToken: c.RetryToken,
+		Rejected: !again || errors.Is(err, store.ErrUnsafe),
+	}
+
+	return s
+}
+
+// rollBack takes note of an activation that was rolled back. Its version is rejected, unless it was not to
+// blame.
+func (s State) rollBack(at attempt, e *activation.Error, running nix.System, c config.Config, now time.Time) State {
+	s = s.fail(at, e, c, now)
+	f := s.Failure
+	f.Tail = e.Tail
+	switch {
+	case e.RollbackFailed():
+		f.Rejected = true
+	case e.Cause.Transient():
+		f.Rejected, f.DelaySecs = false, blamelessDelay(at.number, e.Cause, c).Seconds()
+	default:
+		f.Rejected, f.RolledBack = true, true
+	}
+
+	// If the applied system runs, only what boots may need repair, and that only if it was not installed again.
+	runsOther := s.Applied == nil || running.Path != s.Applied.System
+	s.NeedsRepair = e.RollbackFailed() || s.NeedsRepair && (runsOther || !e.Installed)
+
+	return s
+}
+
+// blamelessDelay is the time until the next attempt at a version that was not to blame. It is never
+// rejected: after the last of the retry delays it goes on with that.
+func blamelessDelay(attempts int, cause activation.Cause, c config.Config) time.Duration {
+	delay, more := c.RetryDelay(attempts)
+	switch {
+	case !more:
+		delay = c.LastRetryDelay()
+	case cause != activation.CauseMachine:
+		return 0 // what interrupted it is over
+	}
+
+	return wait.Jitter(delay, 0.1)
+}
+
+// hookDue takes note of a hook that is to run, if the operator has set one.
+func (s State) hookDue(h *hook.Run, c config.Config) State {
+	s.Hook = nil
+	if len(h.Command(c.Hooks)) > 0 {
+		s.Hook = h
+	}
+
+	return s
+}
+
+// hookDone takes note that the hook has run.
+func (s State) hookDone() State {
+	s.Hook = nil
+
+	return s
+}
+
+// requestReboot takes note of a reboot that is about to be requested. It counts only once it has come.
+func (s State) requestReboot(system, boot string) State {
+	s.RebootedFor, s.RebootedIn = system, boot
+
+	return s
+}
+
+// tailOf returns the last lines of the log that an error carries.
+func tailOf(err error) []string {
+	var build *nix.BuildError
+	var veto *hook.Veto
+	switch {
+	case errors.As(err, &build):
+		return build.Tail
+	case errors.As(err, &veto):
+		return veto.Tail
+	}
+
+	return nil
+}

@@ -1,0 +1,114 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/npcnix/npcnix/nix/activation"
+)
+
+// unitLook is the time between two looks at the units.
+const unitLook = time.Second
+
+// unitsSettle watches the units for the settling time: at its end no unit that ran before may have failed.
+// A unit that is restarted again and again has until ctx ends to stay up for as long.
+func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
+	if v.Units == nil || len(j.Ran) == 0 {
+		return nil // there is no systemd, or the units were those of another boot
+	}
+	settled := time.NewTimer(v.Config.Settle())
+	defer settled.Stop()
+	tick := time.NewTicker(unitLook)
+	defer tick.Stop()
+
+	var seen looks
+	over := false
+	for {
+		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
+		if seen.add(ctx, now, err) {
+			over = false
+			settled.Reset(v.Config.Settle())
+		}
+		if err == nil && over {
+			return v.verdict(now)
+		}
+
+		select {
+		case <-settled.C:
+			over = true
+		case <-tick.C:
+		case <-ctx.Done():
+			return seen.timeUp()
+		}
+	}
+}
+
+// verdict is what the units say at the end of the settling time.
+func (v Verifier) verdict(now activation.Failing) error {
+	if len(now.Failed) > 0 {
+		return fmt.Errorf("units failed that ran before: %s", strings.Join(now.Failed, " "))
+	}
+	if len(now.New) > 0 {
+		v.Log.Warn("units fail that did not run before; the system is committed all the same", "units", strings.Join(now.New, " "))
+	}
+
+	return nil
+}
+
+// looks is what was seen of the units so far.
+type looks struct {
+	last     activation.Failing
+	restless []string // restarted when last looked at
+	err      error    // of the last look
+}
+
+// add takes note of a look, and reports whether units were restarted since the one before.
+func (l *looks) add(ctx context.Context, now activation.Failing, err error) bool {
+	if err == nil || ctx.Err() == nil {
+		l.err = err // not that of the end of ctx
+	}
+	if err != nil {
+		return false
+	}
+
+	again := restarted(l.last, now)
+	l.last = now
+	if len(again) == 0 {
+		return false
+	}
+	l.restless = again
+
+	return true
+}
+
+// timeUp is why the system is not verified when its time is up.
+func (l *looks) timeUp() error {
+	switch {
+	case l.err != nil:
+		return fmt.Errorf("units could not be looked at: %w", l.err)
+	case len(l.restless) > 0:
+		return fmt.Errorf("units that ran before are restarted again and again: %s", strings.Join(l.restless, " "))
+	case len(l.last.Failed) > 0:
+		return fmt.Errorf("units did not settle in the time for verification; failed that ran before: %s", strings.Join(l.last.Failed, " "))
+	}
+
+	return errors.New("units did not settle in the time for verification: make verify_timeout_secs larger, or settle_secs smaller")
+}
+
+// restarted returns the units that ran before the switch and wait to be restarted, or were restarted
+// between two looks.
+func restarted(before, now activation.Failing) []string {
+	again := slices.Clone(now.Restarting)
+	for name, times := range now.Restarts {
+		if was, seen := before.Restarts[name]; seen && was != times && !slices.Contains(again, name) {
+			again = append(again, name)
+		}
+	}
+	slices.Sort(again)
+
+	return again
+}

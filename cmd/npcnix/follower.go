@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/store"
+)
+
+// follower runs agents: for follow and for install.
+type follower struct {
+	*common
+	host  hostFlags
+	once  agent.Once
+	force bool
+	// unrecorded: the applied configuration is an intermediate step, which nobody must take for the final one.
+	unrecorded bool
+	over       []config.Layer // settings of flags and environment
+	said       map[unknownSetting]bool
+}
+
+// override puts declared settings over those of config.json, and flags and environment over both. It
+// says once of each unknown member that it is one.
+func (f *follower) override(file config.Config) (config.Config, error) {
+	s, err := f.sourcesOver(file)
+	if err != nil {
+		return config.Config{}, err
+	}
+	unknown, err := s.unknown()
+	if err != nil {
+		return config.Config{}, err
+	}
+	for _, u := range unknown {
+		if !f.said[u] {
+			f.said[u] = true
+			f.log.Warn("unknown setting; it is kept and has no effect", "file", u.File, "setting", u.Name, "did_you_mean", u.Nearest)
+		}
+	}
+	resolved, err := s.resolve(f.over...)
+	return resolved.Config, err
+}
+
+// run runs agents until one is done: a change of remote or queue in config.json takes a new one.
+func (f *follower) run(ctx context.Context) error {
+	f.said = map[unknownSetting]bool{}
+	if f.once != agent.OnceAny {
+		unlock, err := f.dir().LockFollow()
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	poke, stop, err := f.watchConfig(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	stopSigns, err := f.supervise()
+	if err != nil {
+		return err
+	}
+	defer stopSigns()
+	unusable := ""
+	for first := true; ; first = false {
+		a, closeWatch, err := f.agent(ctx, poke, f.force && first)
+		if err == nil {
+			err = a.Run(ctx)
+			closeWatch()
+		} else if !first {
+			// The operator changed config.json to something unusable. Stay, so that
+			// mending it is enough.
+			if said := err.Error(); said != unusable {
+				unusable = said
+				f.log.Error("config.json cannot be used; waiting for it to change", "error", err)
+			}
+			again := time.NewTimer(30 * time.Second) // the fault may also be a passing one
+			select {
+			case <-poke:
+				continue
+			case <-again.C:
+				continue
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		if !errors.Is(err, agent.ErrReconnect) {
+			return err
+		}
+		f.log.Info("remote or queue changed; connecting anew")
+	}
+}
+
+// agent wires one agent from config.json and the flags. What it returns beside the agent is to
+// be called when that has run.
+func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) (*agent.Agent, func(), error) {
+	conf, err := f.dir().LoadConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	if conf, err = f.override(conf); err != nil {
+		return nil, nil, err
+	}
+	if conf.Remote == "" || conf.Configuration == "" {
+		return nil, nil, usageError{errors.New("remote and configuration must both be set: `npcnix config set remote URL` and `npcnix config set configuration NAME`")}
+	}
+	name := conf.Host
+	if name == "" {
+		if name, err = os.Hostname(); err != nil {
+			return nil, nil, fmt.Errorf("find out the host name: %w; give --host", err)
+		}
+	}
+	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, Warn: func(msg string) { f.log.Warn(msg) }})
+	if err != nil {
+		return nil, nil, err
+	}
+	host, err := f.host.host(f.common)
+	if err != nil {
+		return nil, nil, err
+	}
+	var st agent.Store = remote
+	if f.unrecorded {
+		st = unrecorded{remote}
+	}
+	o := agent.Options{
+		Dir: f.dir(), Name: name, Store: st, Host: host, Machine: host,
+		Reach: reach,
+		Ours: func(n events.Notice) bool {
+			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
+		},
+		Config: conf, Override: f.override, Poke: poke, Once: f.once, Force: force,
+		Status:  func(line string) { f.tell("STATUS=" + line) },
+		Version: versionString(), Log: f.log,
+	}
+	closeWatch := func() {}
+	switch {
+	case f.once == agent.OnceAny: // one look at the store
+	case conf.QueueURL != "":
+		if o.Queue, err = events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()}); err != nil {
+			return nil, nil, err
+		}
+	case remote.Bucket() == "" && remote.Key() != "":
+		if watch, err := events.WatchFile(remote.Key(), f.log); err != nil {
+			f.log.Warn("the file cannot be watched; polling it instead", "error", err)
+		} else {
+			o.Queue, closeWatch = watch, func() { _ = watch.Close() }
+		}
+	}
+	a, err := agent.New(o)
+	if err != nil {
+		closeWatch()
+		return nil, nil, err
+	}
+	f.log.Info("following", "remote", remote.URL(), "configuration", conf.Configuration, "host", name, "events", o.Queue != nil, "version", versionString())
+	return a, closeWatch, nil
+}
+
+// unrecorded is a store that takes no records.
+type unrecorded struct{ *store.Remote }
+
+func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil }
+
+// reach connects anew to the store and, if asked to, to the queue: with new credentials, names and
+// connections, as one that was made before proves nothing about the system that runs now.
+func reach(ctx context.Context, conf config.Config, queue bool) error {
+	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion})
+	if err == nil {
+		_, err = remote.Latest(ctx, store.Version{})
+	}
+	if err != nil {
+		return fmt.Errorf("the store cannot be reached: %w", err)
+	}
+	if !queue || conf.QueueURL == "" {
+		return nil
+	}
+	q, err := events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()})
+	if err == nil {
+		err = q.Reach(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("the queue cannot be reached: %w", err)
+	}
+	return nil
+}
+
+// watchConfig returns a channel that says when config.json changed, so that pause, unpause,
+// retry and config set take effect at once.
+func (f *follower) watchConfig(ctx context.Context) (<-chan struct{}, func(), error) {
+	if err := f.dir().Check(); err != nil {
+		return nil, nil, err
+	}
+	path, err := filepath.Abs(f.dir().ConfigPath())
+	if err != nil {
+		return nil, nil, err
+	}
+	watch, err := events.WatchFile(path, f.log)
+	if err != nil {
+		f.log.Warn("config.json cannot be watched; changes take effect at the next poll", "error", err)
+		return nil, func() {}, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	poke, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer watch.Close()
+		for ctx.Err() == nil {
+			ds, err := watch.Receive(ctx)
+			if err != nil && ctx.Err() == nil {
+				f.log.Warn("config.json cannot be watched; changes take effect at the next poll", "error", err)
+				return
+			}
+			if len(ds) == 0 {
+				continue
+			}
+			select {
+			case poke <- struct{}{}:
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return poke, func() { cancel(); <-ended }, nil
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/npcnix/npcnix/store"
+)
+
+type pullOptions struct {
+	remote remoteFlags
+	dst    string
+}
+
+func newPullCommand(c *common) *cobra.Command {
+	var o pullOptions
+	cmd := &cobra.Command{
+		Use:     "pull [--remote URL] --dst DIR",
+		Short:   "Fetch the flake of a remote and unpack it",
+		Long:    "Fetch the flake of a remote and unpack it into a directory, which must be empty or not exist. Prints its ETag.",
+		Example: "  npcnix pull --remote s3://BUCKET/npcnix/remotes/dev.npcnix --dst ./dev",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runPull(cmd.Context(), c, o) },
+	}
+	o.remote.addFlags(cmd.Flags(), "remote to fetch from (default: this host's)")
+	cmd.Flags().StringVar(&o.dst, "dst", "", "directory to unpack into")
+	_ = cmd.MarkFlagRequired("dst")
+	return cmd
+}
+
+func runPull(ctx context.Context, c *common, o pullOptions) error {
+	from, err := o.remote.fromSettings(c)
+	if err != nil {
+		return err
+	}
+	remote, err := from.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	v, err := remote.Latest(ctx, store.Version{})
+	if err != nil {
+		return err
+	}
+	made, err := absent(o.dst)
+	if err != nil {
+		return err
+	}
+	if err := remote.Fetch(ctx, v, o.dst); err != nil {
+		if made {
+			_ = os.RemoveAll(o.dst)
+		}
+		return err
+	}
+	_, err = fmt.Fprintln(c.stdout, v.ETag)
+	return err
+}
+
+// absent reports whether there is no dir yet, so that one that is made can be removed again.
+func absent(dir string) (bool, error) {
+	_, err := os.Lstat(filepath.Clean(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
+}

@@ -1,0 +1,305 @@
+package nixos
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	_ "embed"
+
+	"github.com/npcnix/npcnix/integration/machine"
+)
+
+var (
+	//go:embed frame.nix
+	frameNix string
+	//go:embed stage-2.sh
+	stage2 string
+	//go:embed bootctl.sh
+	bootctl string
+)
+
+const (
+	configuration = "web"
+	remoteFile    = "/var/lib/remote/dev.npcnix"
+	remote        = "file://" + remoteFile
+	recordFile    = remoteFile + ".acks/" + configuration + ".json"
+	dataDir       = "/var/lib/npcnix"
+)
+
+// Options describe a host.
+type Options struct {
+	Suite   string // of package machine
+	Flavour string // of switch-to-configuration, of all of its systems
+	Agent   string // the agent's binary
+	Base    string // the text of a NixOS module that all of its systems have
+}
+
+// Host is a NixOS host, with an agent that follows a file.
+type Host struct {
+	*machine.Machine
+	t       testing.TB
+	options Options
+	parts   string
+	flakes  string // on this machine; /srv/flakes in the other
+	n       int    // of flakes
+	Applied string // the version that was applied last
+	current string // and its module
+}
+
+// base is what each system of a host has.
+const base = `{ lib, ... }: {
+  networking.hostName = "web";
+  services.npcnix = {
+    enable = lib.mkDefault true;
+    remote = "` + remote + `";
+    configuration = "` + configuration + `";
+    host = "` + configuration + `";
+    minSleepSecs = 1;
+    maxSleepSecs = 2;
+    retryDelaysSecs = [ 1 1 1 ];
+    confirmTimeoutSecs = lib.mkDefault 60;
+    settleSecs = lib.mkDefault 1;
+    logLevel = "debug";
+    nixOptions = { substituters = ""; };
+  };
+  systemd.services.web = {
+    wantedBy = [ "multi-user.target" ];
+    serviceConfig.ExecStart = lib.mkDefault "/bin/sleep inf";
+  };
+}
+`
+
+// New boots a host whose system has the version "zero", and whose agent has applied that.
+func New(t testing.TB, o Options) *Host {
+	t.Helper()
+	parts := Parts(t)
+	h := &Host{t: t, options: o, parts: parts, flakes: t.TempDir()}
+	binds := map[string]string{"/opt/npcnix": o.Agent, "/srv/flakes": h.flakes}
+	built, err := program(parts, o.Flavour)
+	if err != nil {
+		lacks(t, err.Error())
+	}
+	if built != "" {
+		binds["/opt/"+map[string]string{Rust2024: "switch-2024", RustNow: "switch-now"}[o.Flavour]] = built
+	}
+	h.Machine = machine.Boot(t, machine.Options{
+		Suite: o.Suite,
+		Binds: binds,
+		Files: map[string]string{"/usr/lib/npcnix/stage2": stage2, "/opt/bootctl": bootctl},
+	})
+	h.install("zero")
+	return h
+}
+
+// install does what nixos-install does, and boots what it has installed.
+func (h *Host) install(version string) {
+	h.t.Helper()
+	h.Must("mkdir", "-p", filepath.Dir(remoteFile), "/boot/loader")
+	etag := h.push(version, "{ }")
+	toplevel := h.Build("first-"+version, "{ test.version = lib.mkForce \""+version+"\"; }")
+	h.Must("nix-env", "--profile", machine.Profile, "--set", toplevel)
+	h.Must("rm", "-rf", "/etc/systemd/system", "/etc/systemd/user")
+	h.Must(toplevel + "/activate")
+	h.Must(toplevel+"/bin/switch-to-configuration", "boot")
+	h.Kill()
+	h.Boot()
+	if got := h.Final(etag); got.Status != "applied" {
+		h.t.Fatalf("the first version is %s: %s", got.Status, got.Error)
+	}
+	h.Applied, h.current = version, "{ }"
+}
+
+// use has another test, of the same machine, be told of failures.
+func (h *Host) use(t testing.TB) {
+	h.t = t
+	h.Machine.Use(t)
+}
+
+// Build builds the system that a module makes, in the machine, and returns its toplevel.
+func (h *Host) Build(version, change string) string {
+	h.t.Helper()
+	if err := h.flake(filepath.Join(h.flakes, version), version, change); err != nil {
+		h.t.Fatal(err)
+	}
+	root := "/nix/var/nix/gcroots/" + version
+	h.Must("nix", "build", "--out-link", root, "path:/srv/flakes/"+version+"#nixosConfigurations."+configuration+".config.system.build.toplevel")
+	return strings.TrimSpace(h.Must("readlink", "-f", root))
+}
+
+// push publishes the version whose module is change, and returns its ETag.
+func (h *Host) push(version, change string) string {
+	h.t.Helper()
+	if err := h.flake(filepath.Join(h.flakes, version), version, change); err != nil {
+		h.t.Fatal(err)
+	}
+	return strings.TrimSpace(h.Must("/opt/npcnix", "push", "--src", "/srv/flakes/"+version, "--remote", remote))
+}
+
+// flake writes a flake of one configuration.
+func (h *Host) flake(dir, version, change string) error {
+	parts := filepath.Join(dir, "parts")
+	if err := os.CopyFS(filepath.Join(parts, "lib"), os.DirFS(filepath.Join(h.parts, "lib"))); err != nil {
+		return err
+	}
+	files := map[string]string{
+		"frame.nix":  frameNix,
+		"base.nix":   base,
+		"host.nix":   "{ lib, pkgs, ... }: " + h.module() + "\n",
+		"change.nix": "{ lib, pkgs, ... }: " + change + "\n",
+		"flake.nix": fmt.Sprintf(`{
+  outputs = { self }: {
+    nixosConfigurations.%s = import ./frame.nix { parts = ./parts; } {
+      modules = [ ./npcnix/module.nix ./base.nix ./host.nix ./change.nix { test.version = %q; test.flavour = %q; } ];
+    };
+  };
+}
+`, configuration, version, h.options.Flavour),
+	}
+	copies, err := filepath.Glob(filepath.Join(h.parts, "*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range copies {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			if err := read(files, "parts/"+filepath.Base(path), path); err != nil {
+				return err
+			}
+		}
+	}
+	modules, err := filepath.Glob(filepath.Join(Root(h.t), "nix", "*.nix"))
+	if err != nil {
+		return err
+	}
+	for _, path := range modules {
+		if err := read(files, "npcnix/"+filepath.Base(path), path); err != nil {
+			return err
+		}
+	}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Host) module() string {
+	if h.options.Base == "" {
+		return "{ }"
+	}
+	return h.options.Base
+}
+
+func read(into map[string]string, name, path string) error {
+	text, err := os.ReadFile(path)
+	into[name] = string(text)
+	return err
+}
+
+// Publish publishes the system that a module makes, under the next version, and returns the version and
+// its ETag.
+func (h *Host) Publish(name, change string) (version, etag string) {
+	h.t.Helper()
+	h.n++
+	version = fmt.Sprintf("%d-%s", h.n, strings.NewReplacer(" ", "-", "'", "", ",", "", "/", "").Replace(name))
+	return version, h.push(version, change)
+}
+
+// Record is what a host says of a version, as much of it as tests look at.
+type Record struct {
+	Status    string   `json:"status"`
+	State     string   `json:"state"` // of schema 1
+	Error     string   `json:"error"`
+	LogTail   []string `json:"log_tail"`
+	Warning   string   `json:"warning"`
+	System    string   `json:"system"`
+	RebootDue bool     `json:"reboot_due"`
+}
+
+// Text is all that a record says for people.
+func (r Record) Text() string {
+	return strings.Join(append([]string{r.Error, r.Warning}, r.LogTail...), "\n")
+}
+
+// Record returns the host's record where it is of a version; the zero one else.
+func (h *Host) Record(etag string) Record {
+	text := h.Read(recordFile)
+	var r Record
+	if !strings.Contains(text, etag) || json.Unmarshal([]byte(text), &r) != nil {
+		return Record{}
+	}
+	if r.Status == "" {
+		r.Status = r.State
+		if r.State == "activating" && r.RebootDue {
+			r.Status = "reboot_pending"
+		}
+	}
+	return r
+}
+
+// Final returns the record of a version once nothing more becomes of it by itself.
+func (h *Host) Final(etag string) Record {
+	h.t.Helper()
+	var r Record
+	h.Await("the end of a version", func() bool {
+		r = h.Record(etag)
+		switch r.Status {
+		case "applied", "rolled_back", "rejected", "reboot_pending", "drifted":
+			return true
+		}
+		return false
+	})
+	return r
+}
+
+// Settled reports whether the phase of the last activation is an end.
+func (h *Host) Settled() bool {
+	switch h.Phase() {
+	case "", "committed", "rolled_back", "rollback_failed", "reboot_pending":
+		return true
+	}
+	return false
+}
+
+// Phase returns the phase of the last activation, under whichever name it has.
+func (h *Host) Phase() string {
+	var journal struct{ Phase, Stage string }
+	_ = json.Unmarshal([]byte(h.Read(filepath.Join(dataDir, "activation.json"))), &journal)
+	if journal.Phase != "" {
+		return journal.Phase
+	}
+	return map[string]string{
+		"ordered": "pending", "switched": "verifying", "confirming": "committing", "confirmed": "committed",
+		"booting": "reboot_pending", "rolling-back": "rolling_back", "rolled-back": "rolled_back",
+		"stranded": "rollback_failed", "switching": "switching",
+	}[journal.Stage]
+}
+
+// Runs returns the version that runs.
+func (h *Host) Runs() string { return h.versionOf(machine.CurrentSystem) }
+
+// Profiled returns the version that the profile points to.
+func (h *Host) Profiled() string { return h.versionOf(machine.Profile) }
+
+func (h *Host) versionOf(path string) string {
+	return strings.TrimPrefix(strings.TrimSpace(h.Read(h.Link(path)+"/nixos-version")), "26.05.")
+}
+
+// Boots returns the version that the boot loader would start, by its own configuration.
+func (h *Host) Boots() string {
+	h.t.Helper()
+	init := strings.TrimSpace(h.Must("bash", "-c", `source <(sed '/^init=$/,$d' /usr/lib/npcnix/stage2)
+if [ -e /boot/extlinux/extlinux.conf ]; then extlinux; else systemd_boot; fi`))
+	return strings.TrimPrefix(strings.TrimSpace(h.Read(filepath.Dir(init)+"/nixos-version")), "26.05.")
+}
+
+// State returns a unit's ActiveState.
+func (h *Host) State(unit string) string { return h.Unit(unit, "ActiveState") }

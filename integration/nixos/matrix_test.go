@@ -1,0 +1,189 @@
+package nixos
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var suites = []string{"bookworm", "trixie"} // systemd 252 and 257
+
+// TestWhatBecomesOfAVersion runs the scenarios on each flavour of switch-to-configuration and each systemd, and
+// prints how they ended as the table of docs/design. It runs a slice of them, but all of them where
+// NPCNIX_TEST_MATRIX is set, as `make matrix` does. NPCNIX_TEST_CELL, such as rust-now/trixie, runs one column.
+func TestWhatBecomesOfAVersion(t *testing.T) {
+	whole := os.Getenv("NPCNIX_TEST_MATRIX") != ""
+	only := os.Getenv("NPCNIX_TEST_CELL")
+	var ends table
+	t.Run("columns", func(t *testing.T) {
+		for _, flavour := range Flavours {
+			for _, suite := range suites {
+				column := flavour + "/" + suite
+				// The slice is of the newest and the oldest there are.
+				if only != "" && only != column || only == "" && !whole && column != RustNow+"/trixie" && column != Perl2022+"/bookworm" {
+					continue
+				}
+				t.Run(column, func(t *testing.T) {
+					if _, err := program(Parts(t), flavour); err != nil && flavour == Rust2024 {
+						t.Skip(err) // it has to be built
+					}
+					t.Parallel()
+					h := New(t, Options{Suite: suite, Flavour: flavour, Agent: agentBinary})
+					for _, s := range scenarios {
+						if (s.slice || whole || only != "") && !slices.Contains(s.unknown, flavour) {
+							h.meets(s, column, &ends)
+						}
+					}
+				})
+			}
+		}
+	})
+	report := ends.String()
+	t.Log("\n" + report)
+	if whole {
+		if err := os.WriteFile("../../.cache/matrix.md", []byte(report), 0o644); err != nil { // for make matrix, as go test shows no log of what passes
+			t.Error(err)
+		}
+	}
+}
+
+// meets has the host meet one scenario.
+func (h *Host) meets(s scenario, column string, ends *table) {
+	outer := h.t.(*testing.T)
+	outer.Run(s.name, func(t *testing.T) {
+		h.use(t)
+		defer h.use(outer)
+		ended := "?"
+		defer func() {
+			if t.Failed() {
+				ended += " (!)"
+			}
+			ends.add(s.name, column, ended)
+		}()
+		h.stand(s.before)
+		if s.prepare != nil {
+			s.prepare(h)
+		}
+		version, etag := h.Publish(s.name, s.change)
+		if s.meanwhile != nil {
+			s.meanwhile(h, version, etag)
+		}
+		r := h.Final(etag)
+		if s.want == "applied" && r.Status == "reboot_pending" { // it was restarted, and its agent is yet to say so
+			h.Await("the end of "+version, func() bool { r = h.Record(etag); return r.Status != "reboot_pending" })
+		}
+		ended = r.Status
+		if r.Status != s.want {
+			t.Errorf("%s is %s, want %s: %s", version, r.Status, s.want, r.Text())
+		}
+		for _, text := range s.says {
+			if !strings.Contains(r.Text(), text) {
+				t.Errorf("the record lacks %q: %s", text, r.Text())
+			}
+		}
+		runs := h.Applied
+		if r.Status == "applied" {
+			h.Applied, h.current, runs = version, s.change, version
+		}
+		if s.stays != "" {
+			h.current, runs = "?", s.stays
+		} else {
+			h.stands(runs)
+		}
+		if got := h.Runs(); got != runs {
+			t.Errorf("%s runs, want %s", got, runs)
+		}
+		if !s.fails {
+			if out := h.Must("systemctl", "list-units", "--failed", "--plain", "--no-legend"); strings.TrimSpace(out) != "" {
+				t.Errorf("units have failed: %s", out)
+			}
+		}
+		if s.after != nil {
+			s.after(h)
+		}
+		if t.Failed() {
+			t.Logf("journal:\n%s", h.Journal())
+		}
+	})
+}
+
+// stand sees to it that the host runs the system of a module.
+func (h *Host) stand(module string) {
+	h.t.Helper()
+	if module == "" {
+		module = "{ }"
+	}
+	if h.current == module {
+		return
+	}
+	version, etag := h.Publish("before", module)
+	if r := h.Final(etag); r.Status != "applied" {
+		h.t.Fatalf("what runs before is %s: %s\n%s", r.Status, r.Text(), h.Journal())
+	}
+	h.Applied, h.current = version, module
+	_, _ = h.Run("systemctl", "reset-failed")
+}
+
+// stands checks that the host runs a version and boots it, and that nothing is under way or left of it.
+func (h *Host) stands(version string) {
+	h.t.Helper()
+	h.Await("the end of the activation", h.Settled)
+	if got := h.Profiled(); got != version {
+		h.t.Errorf("the profile has %s, want %s", got, version)
+	}
+	if got := h.Boots(); got != version {
+		h.t.Errorf("the boot loader starts %s, want %s", got, version)
+	}
+	h.Await("no unit of npcnix's to be left", func() bool {
+		left, _ := h.Run("systemctl", "list-units", "--all", "--plain", "--no-legend", "npcnix-activate*", "npcnix-rollback*")
+		return strings.TrimSpace(left) == ""
+	})
+	h.Await("the agent to run", func() bool { return h.State("npcnix") == "active" })
+}
+
+// table is what became of the scenarios.
+type table struct {
+	mu      sync.Mutex
+	rows    []string
+	columns []string
+	ended   map[string]string
+}
+
+func (t *table) add(row, column, ended string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended == nil {
+		t.ended = map[string]string{}
+	}
+	if !slices.Contains(t.columns, column) {
+		t.columns = append(t.columns, column)
+		slices.Sort(t.columns)
+	}
+	if !slices.Contains(t.rows, row) {
+		t.rows = append(t.rows, row)
+	}
+	t.ended[row+"\n"+column] = ended
+}
+
+func (t *table) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| what happens | %s |\n|---|%s\n", strings.Join(t.columns, " | "), strings.Repeat("---|", len(t.columns)))
+	for _, s := range scenarios {
+		if !slices.Contains(t.rows, s.name) {
+			continue
+		}
+		fmt.Fprintf(&b, "| %s |", s.name)
+		for _, column := range t.columns {
+			ended := t.ended[s.name+"\n"+column]
+			if ended == "" {
+				ended = "–"
+			}
+			fmt.Fprintf(&b, " %s |", strings.ReplaceAll(ended, "_", " "))
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,195 @@
+package nixos
+
+import (
+	"strings"
+)
+
+// scenario is a version that is published to a host, and what is to become of it. The modules are texts of
+// the Nix language.
+type scenario struct {
+	name    string
+	slice   bool     // one of the few that `make test` runs
+	unknown []string // flavours that do not know what it is about
+
+	before    string // the module of the system that runs before
+	prepare   func(*Host)
+	change    string // the module of the version
+	meanwhile func(h *Host, version, etag string)
+
+	want  string   // the record's status
+	says  []string // in the record, each
+	after func(*Host)
+	fails bool   // a unit may be failed afterwards
+	stays string // what else than the version, or the one before, is to run
+}
+
+func web(command string) string {
+	return `{ systemd.services.web.serviceConfig.ExecStart = "` + command + `"; }`
+}
+
+// impatient is a system whose agent gives a version little time.
+const impatient = `{ services.npcnix = { confirmTimeoutSecs = 8; activationTimeoutSecs = 10; }; }`
+
+var scenarios = []scenario{
+	{name: "a service is changed", slice: true, change: web("/bin/sleep 1000000"), want: "applied",
+		after: func(h *Host) { h.wants("web", "active") }},
+	{name: "nothing but the version", change: "{ }", want: "applied"},
+	{name: "systemd re-executes itself", change: `{ test.systemd = "/opt/systemd"; }`, want: "applied",
+		prepare: func(h *Host) {
+			h.Must("sh", "-c", "mkdir -p /opt/systemd/lib/systemd; ln -sfn /usr/bin /opt/systemd/bin; cp /usr/lib/systemd/systemd /opt/systemd/lib/systemd/")
+		}},
+
+	// Units that ran before.
+	{name: "a service fails", slice: true, change: web("/bin/false"), want: "rolled_back", says: []string{"web.service"},
+		after: func(h *Host) { h.wants("web", "active") }},
+	{name: "what a service requires fails", slice: true, want: "rolled_back", says: []string{"web.service"},
+		change: `{
+			systemd.services.setup.serviceConfig = { Type = "oneshot"; ExecStart = "/bin/false"; };
+			systemd.services.web = { requires = [ "setup.service" ]; after = [ "setup.service" ]; };
+		}`,
+		after: func(h *Host) { h.wants("web", "active") }},
+	{name: "what a service requires is not there", want: "rolled_back", says: []string{"web.service"},
+		change: `{ systemd.services.web.requires = [ "nosuch.service" ]; }`,
+		after:  func(h *Host) { h.wants("web", "active") }},
+	{name: "a service's file has an error", want: "rolled_back", says: []string{"web.service"},
+		change: web("bin/sleep 3"),
+		after:  func(h *Host) { h.wants("web", "active") }},
+	{name: "a service never gets ready", before: impatient, want: "rolled_back", says: []string{"web.service"},
+		change: `{ systemd.services.web.serviceConfig = { Type = "notify"; Restart = "always"; TimeoutStartSec = 4; }; }`,
+		after:  func(h *Host) { h.wants("web", "active") }},
+	{name: "a service ends at once, and well", want: "rolled_back", says: []string{"web.service"}, change: web("/bin/true"),
+		after: func(h *Host) { h.wants("web", "active") }},
+	{name: "a service is removed", want: "applied", before: extra("other", "/bin/sleep inf"), change: "{ }",
+		after: func(h *Host) { h.wants("other", "inactive") }},
+	{name: "a service is masked", want: "applied", before: extra("other", "/bin/sleep inf"),
+		change: `{ systemd.services.other = { enable = false; serviceConfig.ExecStart = "/bin/sleep inf"; }; }`,
+		after:  func(h *Host) { h.wants("other", "inactive") }},
+	{name: "a service is renamed", want: "applied", before: extra("other", "/bin/sleep inf"), change: extra("another", "/bin/sleep inf"),
+		after: func(h *Host) { h.wants("another", "active"); h.wants("other", "inactive") }},
+	{name: "a service gets another primary name", want: "applied", before: extra("other", "/bin/sleep inf"),
+		change: `{ systemd.services.another = { aliases = [ "other.service" ]; wantedBy = [ "multi-user.target" ]; serviceConfig.ExecStart = "/bin/sleep inf"; }; }`,
+		after:  func(h *Host) { h.wants("another", "active") }},
+	{name: "a new service fails", want: "applied", says: []string{"other.service"}, change: extra("other", "/bin/false"), fails: true},
+	{name: "a service fails as it did before", want: "applied", before: extra("sick", "/bin/false"), fails: true,
+		change: extra("sick", "/bin/false again")},
+	{name: "a service restarts by itself, cleanly", want: "applied",
+		before: `{ systemd.services.beat = { wantedBy = [ "multi-user.target" ]; serviceConfig = { ExecStart = "/bin/sleep 2"; Restart = "always"; RestartSec = 2; }; }; }`,
+		change: `{ systemd.services.beat = { wantedBy = [ "multi-user.target" ]; serviceConfig = { ExecStart = "/bin/sleep 2"; Restart = "always"; RestartSec = 2; }; }; test.kernel = "6.1"; }`},
+	{name: "a job fails as it did the night before", want: "applied", fails: true,
+		before: nightly, change: nightly,
+		prepare: func(h *Host) {
+			_, _ = h.Run("systemctl", "start", "nightly") // as the night before: it fails
+			h.Must("systemctl", "start", "--no-block", "nightly")
+			h.Await("the job to run", func() bool { return h.State("nightly") == "activating" })
+		}},
+	{name: "an instance of a template", slice: true, want: "applied", before: template("/bin/sleep inf"), change: template("/bin/sleep 1000000"),
+		prepare: func(h *Host) { h.Must("systemctl", "start", "worker@a") },
+		after:   func(h *Host) { h.wants("worker@a", "active") }},
+	{name: "an instance of a template fails", want: "rolled_back", says: []string{"worker@a.service"},
+		before: template("/bin/sleep inf"), change: template("/bin/false"),
+		prepare: func(h *Host) { h.Must("systemctl", "start", "worker@a") },
+		after:   func(h *Host) { h.wants("worker@a", "active") }},
+	{name: "a service behind a socket", want: "applied", before: behindSocket("1"), change: behindSocket("2"),
+		prepare: func(h *Host) { h.Must("systemctl", "start", "echo.service") },
+		after:   func(h *Host) { h.wants("echo.socket", "active") }},
+	{name: "a timer's service", want: "applied", before: timed("/bin/true"), change: timed("/bin/echo"),
+		after: func(h *Host) { h.wants("job.timer", "active") }},
+	{name: "a user's unit", want: "applied", before: userUnit("1"), change: userUnit("2"),
+		prepare: func(h *Host) {
+			h.Must("sh", "-c", "id guest || useradd --uid 1000 --create-home guest; loginctl enable-linger guest")
+			h.Await("the user's manager", func() bool { return strings.HasPrefix(h.State("user@1000"), "active") })
+		}},
+
+	// The switch itself.
+	{name: "a part of the activation fails", slice: true, want: "rolled_back", says: []string{"snippet 'test' failed"},
+		change: `{ test.activation = "(exit 7)"; }`},
+	{name: "the switch ends with 1", unknown: []string{Perl2022}, want: "rolled_back", says: []string{"exit status 1", "no such luck"},
+		change: `{ test.before = "if [ $1 = test ]; then echo no such luck; exit 1; fi"; }`},
+	{name: "the switch ends with 3 after all", unknown: []string{Perl2022}, want: "rolled_back", says: []string{"exit status 3", "bad luck"},
+		change: `{ test.after = "if [ $1 = test ]; then echo bad luck; exit 3; fi"; }`},
+	{name: "the activation hangs", before: impatient, want: "rolled_back", says: []string{"hung"},
+		change: `{ test.activation = "echo going nowhere; sleep 1000000"; }`},
+	{name: "a sysinit reactivation hangs", before: impatient, unknown: []string{Perl2022}, want: "rolled_back", says: []string{"hung"},
+		change: `{ systemd.services.slow = { wantedBy = [ "sysinit-reactivation.target" ]; before = [ "sysinit-reactivation.target" ]; serviceConfig = { Type = "oneshot"; ExecStart = "/bin/sleep inf"; TimeoutStartSec = "infinity"; }; }; }`},
+	{name: "/etc is broken half way", want: "rolled_back",
+		change: `{ test.activation = "rm -f /etc/static /etc/systemd/system; (exit 9)"; }`},
+	{name: "somebody else switches for a while", unknown: []string{Perl2022}, want: "applied", change: web("/bin/sleep 1000001"),
+		prepare: func(h *Host) {
+			h.Must("mkdir", "-p", "/run/nixos")
+			h.Must("systemd-run", "--quiet", "--unit=holder", "flock", "/run/nixos/switch-to-configuration.lock", "sleep", "6")
+		}},
+	{name: "an operator switches meanwhile", want: "rejected", stays: "theirs",
+		before: `{ services.npcnix.checks = [ { name = "go"; command = [ "/bin/test" "-e" "/run/go" ]; } ]; }`,
+		change: `{ services.npcnix.checks = [ { name = "go"; command = [ "/bin/test" "-e" "/run/go" ]; } ]; systemd.services.web.serviceConfig.ExecStart = "/bin/sleep 1000002"; }`,
+		meanwhile: func(h *Host, _, _ string) {
+			h.Await("the verification", func() bool { return h.Phase() == "verifying" })
+			theirs := h.Build("theirs", web("/bin/sleep 1000003"))
+			h.Must(theirs+"/bin/switch-to-configuration", "test")
+			h.Must("touch", "/run/go")
+		},
+		after: func(h *Host) { h.Must("rm", "/run/go") }},
+
+	// What boots.
+	{name: "the boot loader fails", slice: true, want: "rolled_back", says: []string{"disk is full"},
+		change: `{ test.bootloader = "echo disk is full; exit 1"; }`},
+	{name: "switching is inhibited", slice: true, want: "applied",
+		before: `{ system.switch.inhibitors.dbus = "dbus"; }`, change: `{ system.switch.inhibitors.dbus = "broker"; }`, meanwhile: reboots},
+	{name: "another init", want: "applied", change: `{ test.init = "systemd 3"; }`, meanwhile: reboots},
+	{name: "a boot loader lies, and the old system boots", want: "rolled_back",
+		before: `{ system.switch.inhibitors.dbus = "dbus"; }`, change: `{ system.switch.inhibitors.dbus = "broker"; test.bootloader = "exit 0"; }`, meanwhile: reboots},
+
+	// The agent.
+	{name: "the agent is replaced", slice: true, want: "applied",
+		change: `{ services.npcnix.package = pkgs.callPackage ./npcnix/package.nix { version = "another"; }; }`},
+	{name: "the agent is removed", before: impatient, want: "rolled_back", change: `{ services.npcnix.enable = false; }`},
+	{name: "the agent cannot run", before: impatient, want: "rolled_back", change: `{ services.npcnix.package = pkgs.coreutils; }`},
+}
+
+// reboots waits until the version boots next, and loses power.
+func reboots(h *Host, version, etag string) {
+	h.t.Helper()
+	h.Await("a pending reboot into "+version, func() bool { return h.Record(etag).Status == "reboot_pending" })
+	h.Kill()
+	h.Boot()
+}
+
+func extra(name, command string) string {
+	return `{ systemd.services.` + name + ` = { wantedBy = [ "multi-user.target" ]; serviceConfig.ExecStart = "` + command + `"; }; }`
+}
+
+const nightly = `{
+	systemd.services.nightly.serviceConfig = { Type = "oneshot"; ExecStart = "/bin/sh -c 'sleep 4; exit 1'"; };
+}`
+
+func template(command string) string {
+	return `{ test.units."worker@.service".text = "[Service]\nExecStart=` + command + `\n"; }`
+}
+
+func behindSocket(n string) string {
+	return `{
+		test.units."echo.socket" = { text = "[Socket]\nListenStream=/run/echo\n"; wantedBy = [ "sockets.target" ]; };
+		systemd.services.echo.serviceConfig.ExecStart = "/bin/sleep 100000` + n + `";
+	}`
+}
+
+func timed(command string) string {
+	return `{
+		test.units."job.timer" = { text = "[Timer]\nOnCalendar=daily\n"; wantedBy = [ "timers.target" ]; };
+		systemd.services.job.serviceConfig = { Type = "oneshot"; ExecStart = "` + command + `"; };
+	}`
+}
+
+func userUnit(n string) string {
+	return `{
+		test.userUnits."nixos-activation.service".text = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
+		test.userUnits."mine.service" = { text = "[Service]\nExecStart=/bin/sleep 100000` + n + `\n"; wantedBy = [ "default.target" ]; };
+	}`
+}
+
+// wants checks a unit's ActiveState.
+func (h *Host) wants(unit, state string) {
+	h.t.Helper()
+	if got := h.State(unit); got != state {
+		h.t.Errorf("%s is %s, want %s", unit, got, state)
+	}
+}

@@ -1,0 +1,71 @@
+package rules
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// longest is how many lines a function may have, from its name to its closing brace.
+const longest = 60
+
+// tooLong are the functions that are still to be made shorter.
+var tooLong = []string{
+	"probe", "newDoctorCommand", "tableOf", "agent", "hostStatus", "undo",
+}
+
+// A function of the program fits on a screen.
+func TestLengths(t *testing.T) {
+	seen := 0
+	for _, room := range []string{"agent", "cmd", "events", "nix", "store"} {
+		err := filepath.WalkDir(filepath.Join("..", "..", room), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			seen++
+			for name, lines := range longFunctions(t, path, nil) {
+				if slices.Contains(tooLong, name) {
+					continue
+				}
+				t.Errorf("%s: %s has %d lines, %d are the most", path, name, lines, longest)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen < 50 {
+		t.Errorf("saw %d files", seen)
+	}
+	for name, lines := range map[string]int{"func f() {": longest, "func (t T) f() {": longest, "func g() { _ = func() {": longest + 1} {
+		source := "package p\n\n" + name + strings.Repeat("\n", lines-1) + strings.Repeat("}", strings.Count(name, "{"))
+		if long := longFunctions(t, "p.go", source); (len(long) > 0) != (lines > longest) {
+			t.Errorf("%q with %d lines: too long is %v", name, lines, long)
+		}
+	}
+}
+
+// longFunctions returns the functions of a file, or of a source, that are too long, with their lines.
+func longFunctions(t *testing.T, path string, source any) map[string]int {
+	t.Helper()
+	set := token.NewFileSet()
+	file, err := parser.ParseFile(set, path, source, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := map[string]int{}
+	for _, d := range file.Decls {
+		if f, ok := d.(*ast.FuncDecl); ok {
+			if lines := set.Position(f.End()).Line - set.Position(f.Pos()).Line + 1; lines > longest {
+				long[f.Name.Name] = lines
+			}
+		}
+	}
+	return long
+}

@@ -1,0 +1,340 @@
+package activation_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/nix/nixtest"
+)
+
+func TestActivateSwitchesAndMakesAGeneration(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
+
+		h.wantProfile(t, nix.System{}, 0)
+		h.wantRuns(t, nix.System{}, false)
+		one := h.built(t, dir, "one")
+		h.wantRuns(t, one, false)
+		h.activated(t, one)
+		h.wantRuns(t, one, true)
+		h.wantProfile(t, one, 1)
+		h.wantMarker(t, "v1")
+		h.log.Await(t, "activating v1")
+
+		two := h.built(t, dir, "two")
+		h.wantRuns(t, two, false)
+		h.activated(t, two)
+		h.wantRuns(t, two, true)
+		h.wantRuns(t, one, false)
+		h.wantProfile(t, two, 2)
+		h.wantMarker(t, "v2")
+
+		h.activated(t, two)
+		h.wantProfile(t, two, 2)
+		h.wantSwitches(t, "v1 test, v1 boot, v2 test, v2 boot, v2 test, v2 boot")
+	})
+}
+
+// wantRuns checks Runs, and Current with it.
+func (h *host) wantRuns(t *testing.T, s nix.System, want bool) {
+	t.Helper()
+	if got, err := h.Runs(t.Context(), s); err != nil || got != want {
+		t.Errorf("Runs(%v) = %v, %v; want %v", s, got, err, want)
+	}
+	if current, err := h.Current(t.Context()); err != nil || want && current != s {
+		t.Errorf("Current() = %v, %v; want %v", current, err, s)
+	}
+}
+
+func TestRunsWantsTheSystemInTheProfileToo(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
+		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
+		h.activated(t, one)
+		nixtest.Link(t, h.opts.CurrentSystem, two.Path) // switched to by hand, by "test"
+		h.wantRuns(t, one, false)
+		if runs, err := h.Runs(t.Context(), two); err != nil || runs {
+			t.Errorf("Runs = %v, %v for a system that does not boot", runs, err)
+		}
+	})
+}
+
+func TestAFailedActivationIsTakenBack(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		system   nixtest.System
+		verify   error
+		before   bool // there is a good system before
+		sentence string
+		last     string // of the output
+		switches string
+	}{
+		{"a check fails before anything was changed", nixtest.System{SwitchExit: 1}, nil, true, ": exit status 1: pre-switch checks failed; rolled back to ",
+			"pre-switch checks failed", "v2 test, v1 test"},
+		{"the activation script fails midway", nixtest.System{SwitchExit: 2}, nil, true, ": exit status 2: warning: the following units failed: demo.service; rolled back to ",
+			"warning: the following units failed: demo.service", "v2 test, v1 test"},
+		{"it does not prove itself", nixtest.System{}, errors.New("the store cannot be reached"), true, "verify: the store cannot be reached; rolled back to ",
+			"activating v2", "v2 test, v1 test"},
+		{"units fail, and it does not prove itself", nixtest.System{SwitchExit: 4}, errors.New("units failed"), true, "verify: units failed; rolled back to ",
+			"warning: the following units failed: demo.service", "v2 test, v1 test"},
+		{"the boot loader fails", nixtest.System{BootExit: 1}, nil, true, "make it what boots: switch to ",
+			"installing the boot loader failed", "v2 test, v2 boot, v1 test, v1 boot"},
+		{"the first system of a new host fails", nixtest.System{SwitchExit: 1}, nil, false, "; there was no system before it",
+			"pre-switch checks failed", "v2 test"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			nixtest.Each(t, func(t *testing.T) {
+				h := newHost(t)
+				c.system.Version = "v2"
+				dir := nixtest.TestFlake(t, map[string]nixtest.System{"good": {Version: "v1"}, "bad": c.system, "next": {Version: "v3"}})
+				good, generation := nix.System{}, 0
+				if c.before {
+					good, generation = h.built(t, dir, "good"), 1
+					h.activated(t, good)
+					h.forgetSwitches(t)
+				}
+				bad := h.built(t, dir, "bad")
+				a, err := h.Activate(t.Context(), bad, activation.Request{Verify: func(context.Context, activation.Journal) error { return c.verify }})
+
+				var failed *activation.Error
+				if !errors.As(err, &failed) {
+					t.Fatalf("error is %T: %v\n%s", err, err, h.workerLog())
+				}
+				if failed.System != bad.Path || a.Phase != activation.RolledBack || a.Cause != activation.CauseVersion || len(a.Tail) == 0 || a.Tail[len(a.Tail)-1] != c.last {
+					t.Errorf("%+v", failed)
+				}
+				nixtest.WantError(t, err, nil, c.sentence)
+				h.wantProfile(t, good, generation)
+				h.wantSwitches(t, c.switches)
+				if running, err := h.Current(t.Context()); err != nil || running != good {
+					t.Errorf("%v runs, %v; want %v", running, err, good)
+				}
+				if c.before {
+					h.wantMarker(t, "v1")
+					h.wantBoots(t, "v1")
+				}
+				h.activated(t, h.built(t, dir, "next"))
+				h.wantBoots(t, "v3")
+			})
+		})
+	}
+}
+
+// forgetSwitches has switches and wantSwitches begin anew.
+func (h *host) forgetSwitches(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(h.root, nixtest.Switches)); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+}
+
+// wantBoots checks what a boot loader would boot.
+func (h *host) wantBoots(t *testing.T, version string) {
+	t.Helper()
+	got, err := os.ReadFile(filepath.Join(h.root, nixtest.Boot))
+	if err != nil || strings.TrimSpace(string(got)) != version {
+		t.Errorf("boots %q, %v; want %q", got, err, version)
+	}
+}
+
+// NixOS ends a switch with 4 when some unit is failing, whose fault that may be or not. The system is
+// activated then, and has to prove itself as any other.
+func TestUnitsThatFailAreJudgedByTheProof(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		s := h.built(t, nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1", SwitchExit: 4}}), "web")
+		a, err := h.Activate(t.Context(), s, activation.Request{})
+		if err != nil || a.Phase != activation.Committed {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		h.wantRuns(t, s, true)
+	})
+}
+
+func TestNothingBootsThatWasNotConfirmed(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
+		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
+		h.activated(t, one)
+		looked := false
+		_, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) error {
+			looked = true
+			h.wantProfile(t, one, 1)
+			h.wantBoots(t, "v1")
+			h.wantMarker(t, "v2")
+			return nil
+		}})
+		if err != nil || !looked {
+			t.Fatalf("%v, looked %v", err, looked)
+		}
+		h.wantProfile(t, two, 2)
+		h.wantBoots(t, "v2")
+		h.wantSwitches(t, "v1 test, v1 boot, v2 test, v2 boot")
+	})
+}
+
+func TestASwitchThatHangsIsEndedAndTakenBack(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2", SwitchRuns: "sleep 1000 &", SwitchWaits: "/nowhere"}})
+		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
+		h.activated(t, one)
+		_, err := h.Activate(t.Context(), two, activation.Request{SwitchTimeout: 2 * time.Second})
+		nixtest.WantError(t, err, nil, "it hung, and was ended after 2s")
+		if left := h.marked(t, "sleep"); len(left) != 0 {
+			t.Errorf("of the switch there is left: %v", left)
+		}
+		h.wantRuns(t, one, true)
+	})
+}
+
+func TestASystemThatMayNotBeSwitchedToBootsNext(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{
+			"one":   {Version: "v1", Inhibitors: `{"dbus":"daemon","old":"1"}`},
+			"two":   {Version: "v2", Inhibitors: `{"dbus":"broker","new":"1"}`},
+			"three": {Version: "v3", Inhibitors: `{"dbus":"daemon"}`},
+			"four":  {Version: "v4", SwitchExit: 100},
+		})
+		one, two, three, four := h.built(t, dir, "one"), h.built(t, dir, "two"), h.built(t, dir, "three"), h.built(t, dir, "four")
+		h.activated(t, one)
+		h.forgetSwitches(t)
+
+		a, err := h.Activate(t.Context(), two, activation.Request{})
+		if err != nil || a.Phase != activation.RebootPending || !strings.Contains(a.BootOnlyWhy, "dbus (daemon to broker)") {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		h.wantSwitches(t, "v2 boot")
+		h.wantMarker(t, "v1")
+		h.wantProfile(t, two, 2)
+		if a, found, err := h.Resume(t.Context(), activation.Request{}); err != nil || !found || a.Phase != activation.RebootPending {
+			t.Errorf("resumed before the restart: %+v, %v, %v", a, found, err)
+		}
+
+		h.activated(t, three) // what runs is still one
+		h.wantRuns(t, three, true)
+		h.wantBoots(t, "v3")
+
+		h.forgetSwitches(t)
+		a, err = h.Activate(t.Context(), four, activation.Request{})
+		if err != nil || a.Phase != activation.RebootPending || !strings.Contains(a.BootOnlyWhy, "init") {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		h.wantSwitches(t, "v4 test, v4 boot")
+	})
+}
+
+// wantSwitches checks which versions were switched to, and how.
+func (h *host) wantSwitches(t *testing.T, want string) {
+	t.Helper()
+	var got []string
+	for _, run := range h.switches(t) {
+		got = append(got, strings.Join(run[:2], " "))
+	}
+	if s := strings.Join(got, ", "); s != want {
+		t.Errorf("switches %q, want %q", s, want)
+	}
+}
+
+func TestActivateRefusesWhatIsNoNixOSSystem(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		text := `{ outputs = { self }: { nixosConfigurations.web.config.system.build.toplevel = derivation {
+			name = "no-system"; system = "` + nixtest.Platform() + `"; builder = "/bin/sh"; args = [ "-c" "echo >$out" ]; }; }; }`
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file := h.built(t, dir, "web")
+		for _, c := range []struct {
+			path string
+			is   error
+			text string
+		}{
+			{file.Path, nix.ErrNotNixOS, "has no executable bin/switch-to-configuration"},
+			{"", nix.ErrNotNixOS, `"" is not a store path`},
+			{t.TempDir(), nix.ErrNotNixOS, "is not a store path"},
+			{file.Path + "/bin", nix.ErrNotNixOS, "is not a store path"},
+			{"/nix/store/00000000000000000000000000000000-gone", nix.ErrMachine, "is gone from the store: build it again"},
+		} {
+			_, err := h.Activate(t.Context(), nix.System{Path: c.path}, activation.Request{})
+			nixtest.WantError(t, err, c.is, c.text)
+		}
+		h.wantProfile(t, nix.System{}, 0)
+	})
+}
+
+func TestBuildNeedsNothingButNixOnPath(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		bin := t.TempDir()
+		for _, tool := range []string{"nix", "nix-store", "nix-env"} {
+			path, err := exec.LookPath(tool)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(path, filepath.Join(bin, tool)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Setenv("PATH", bin)
+		h := newHost(t)
+		h.activated(t, h.built(t, nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1"}}), "web"))
+		h.wantMarker(t, "v1")
+	})
+}
+
+func TestBuiltSystemIsRootedUntilItIsInTheProfile(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"old": {Version: "v1"}, "new": {Version: "v2"}})
+
+		stale := h.built(t, dir, "old")
+		if links := roots(t, h); len(links) != 1 || !rooted(t, stale, links[0]) {
+			t.Fatalf("%v is not held by %v", stale, links)
+		}
+		s := h.built(t, dir, "new")
+		links := roots(t, h)
+		if len(links) != 1 || !rooted(t, s, links[0]) {
+			t.Errorf("%v is not held by %v", s, links)
+		}
+		h.activated(t, s)
+		if links := roots(t, h); len(links) != 0 {
+			t.Errorf("roots %v are left after activation", links)
+		}
+		if !rooted(t, s, h.opts.Profile) {
+			t.Errorf("%v is not held by the profile", s)
+		}
+	})
+}
+
+// roots lists the links in the folder of roots.
+func roots(t *testing.T, h *host) []string {
+	t.Helper()
+	links, err := filepath.Glob(filepath.Join(h.opts.Dir, "roots", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return links
+}
+
+// rooted tells whether nix counts a link, or a generation of a profile, among the roots of s.
+func rooted(t *testing.T, s nix.System, link string) bool {
+	t.Helper()
+	out, err := exec.Command("nix-store", "--query", "--roots", s.Path).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(out), link)
+}

@@ -1,0 +1,153 @@
+package activation
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/systemd"
+)
+
+// timerGrace is how long the rollback timer leaves the agent beyond its time: the agent should be the first
+// to act, as it knows why.
+const timerGrace = 2 * time.Second
+
+// rollbackTimer is a dead man's switch: whatever happens to the agent and to the worker, an activation that
+// is not committed in its time is rolled back. Under systemd it is a timer, which fires when the switch
+// has had its time; the worker starts what it fires as soon as there is something to be verified. Without
+// systemd it is a process that sleeps.
+type rollbackTimer struct {
+	dir     string
+	log     *slog.Logger
+	command func(args ...string) []string // not needed to start or disarm it
+}
+
+func (c *Coordinator) timer() rollbackTimer { return rollbackTimer{c.dir, c.log, c.commandLine} }
+
+func (t rollbackTimer) unit() string { return unitName(t.dir, timerUnit) }
+
+func (t rollbackTimer) arm(ctx context.Context, j *Journal) error {
+	patience := seconds(j.SwitchSecs) + startGrace
+	if !systemd.Running() {
+		return detach(t.dir, t.command("timer", j.ID, patience.String()), os.O_TRUNC)
+	}
+	_ = systemd.Systemctl(ctx, "stop", t.unit()+".timer", t.unit()+".service") // of an earlier activation
+	options := []string{"--description=npcnix rolls back from " + filepath.Base(j.System) + ", unless it is committed"}
+	if j.Phase == Pending {
+		options = append(options, fmt.Sprintf("--on-active=%.0fs", patience.Seconds()), "--timer-property=AccuracySec=1s")
+	}
+	options = append(options, "--property=Restart=on-failure", "--property=RestartSec=1s", "--property=StartLimitIntervalSec=0")
+	if err := systemd.Run(ctx, t.unit(), t.command("timer", j.ID, "0s"), options...); err != nil {
+		return nix.Blame(ctx, fmt.Errorf("arm the rollback timer: %w", err))
+	}
+	return nil
+}
+
+// keepArmed arms the timer if it is not there, as when it was lost with a reboot.
+func (t rollbackTimer) keepArmed(ctx context.Context, j *Journal) error {
+	if systemd.Running() && systemd.Active(ctx, t.unit()+".timer", t.unit()+".service") {
+		return nil
+	}
+	return t.arm(ctx, j)
+}
+
+// start starts what the timer would start later. Without systemd it runs already.
+func (t rollbackTimer) start() {
+	if systemd.Running() {
+		if err := systemd.Systemctl(context.Background(), "start", "--no-block", t.unit()+".service"); err != nil {
+			t.log.Warn("the rollback timer acts later than it should", "error", err)
+		}
+	}
+}
+
+// disarm takes the timer away, and if fired also what it has fired, which may be what calls this. A timer
+// that cannot be taken away finds out by itself that nothing is to be done.
+func (t rollbackTimer) disarm(ctx context.Context, fired bool) {
+	if !systemd.Running() {
+		return
+	}
+	units := []string{t.unit() + ".timer"}
+	if fired {
+		units = append(units, t.unit()+".service")
+	}
+	if err := systemd.Systemctl(context.WithoutCancel(ctx), append([]string{"stop", "--no-block"}, units...)...); err != nil {
+		t.log.Debug("the rollback timer cannot be disarmed; it will see that nothing is to be done", "error", err)
+	}
+}
+
+// RunTimer is the rollback timer: it waits until the activation id has ended. It rolls back one that was
+// not begun within patience, that was not verified in its time, or whose worker died in the switch. It
+// brings one to its end whose system is verified.
+func RunTimer(ctx context.Context, dir, id string, patience time.Duration, log *slog.Logger) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var phase Phase
+	var since time.Time // phase was seen, and nobody was at work
+	for {
+		j, err := Read(dir)
+		if err != nil {
+			return err
+		}
+		if j == nil || j.ID != id || j.Phase.Ended() || j.Phase == RebootPending {
+			return nil
+		}
+		working, err := beingWorkedOn(dir)
+		if err != nil {
+			return err
+		}
+		if working || j.Phase != phase {
+			phase, since = j.Phase, time.Now()
+		}
+		limit := startGrace // for a worker that was asked for
+		switch phase {
+		case Pending:
+			limit = max(limit, patience)
+		case Switching:
+			limit = 0 // its worker has died
+		case Verifying:
+			limit = seconds(1.1*j.VerifySecs) + timerGrace
+		}
+		if !working && time.Since(since) >= limit {
+			if err := overdue(ctx, dir, id, phase, log); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// overdue rolls back an activation that is still in a phase, or goes on with what a worker that died has
+// left.
+func overdue(ctx context.Context, dir, id string, phase Phase, log *slog.Logger) error {
+	unlock, free, err := lock(ctx, dir)
+	if err != nil || !free {
+		return err
+	}
+	defer unlock()
+	j, err := Read(dir)
+	if err != nil || j == nil || j.ID != id || j.Phase != phase {
+		return err
+	}
+	cause, reason := CauseVersion, ""
+	switch phase {
+	case Pending:
+		cause, reason = CauseInterrupted, "its worker was not started in time"
+	case Verifying:
+		reason = fmt.Sprintf("not verified within %s of the switch: has the agent ended, or does it hang?", seconds(j.VerifySecs))
+	}
+	if reason != "" {
+		log.Error("the activation was not committed in its time; rolling back", "system", j.System, "why", reason)
+		if err := j.toRollback(dir, cause, reason); err != nil {
+			return err
+		}
+	}
+	return work(ctx, dir, log)
+}

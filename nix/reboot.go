@@ -1,0 +1,57 @@
+package nix
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/npcnix/npcnix/nix/systemd"
+)
+
+// booted is the link to the system that the machine was booted into.
+func (h *Host) booted() string {
+	return filepath.Join(filepath.Dir(h.opts.CurrentSystem), "booted-system")
+}
+
+// RebootDue says why the machine is to be restarted for the system that runs to run wholly: its
+// kernel, initial RAM disk or kernel modules are not those that were booted (as NixOS's
+// system.autoUpgrade tells). "" if not, and where that cannot be told.
+func (h *Host) RebootDue(context.Context) (string, error) {
+	for _, part := range []string{"kernel", "initrd", "kernel-modules"} {
+		booted, err := filepath.EvalSymlinks(filepath.Join(h.booted(), part))
+		if err != nil {
+			continue
+		}
+		current, err := filepath.EvalSymlinks(filepath.Join(h.opts.CurrentSystem, part))
+		if err == nil && booted != current {
+			return part + " is not the one that was booted", nil
+		}
+	}
+	return "", nil
+}
+
+// Reboot restarts the machine, in an orderly way.
+func (h *Host) Reboot(ctx context.Context) error {
+	if !systemd.Running() {
+		return fmt.Errorf("%w: restart the machine: systemd does not run it", ErrMachine)
+	}
+	return Blame(ctx, systemd.Systemctl(ctx, "reboot"))
+}
+
+// BootID tells one boot of the machine from another: by the kernel's (random(4)), and by when process
+// 1 was started (proc_pid_stat(5)), as a container's kernel is not booted with it.
+func BootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // as of a machine that is never restarted
+	}
+	stat, _ := os.ReadFile("/proc/1/stat")
+	begun := ""
+	if fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(fields) > 19 {
+		begun = "-" + fields[19]
+	}
+	return strings.TrimSpace(string(id)) + begun
+}

@@ -1,0 +1,42 @@
+// Package systemd asks the machine's service manager for units, and has it start some. It runs systemctl
+// and systemd-run, which must be on PATH where [Running] is true.
+//
+// Errors name the command that failed and carry what it said.
+package systemd
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+// Running reports whether units can be started: systemd runs the machine (sd_booted(3)), and this
+// process is allowed to ask it to.
+func Running() bool {
+	info, err := os.Lstat("/run/systemd/system")
+	return err == nil && info.IsDir() && os.Geteuid() == 0
+}
+
+// Systemctl runs systemctl.
+func Systemctl(ctx context.Context, args ...string) error {
+	_, err := systemctl(ctx, args...)
+	return err
+}
+
+// Active reports whether at least one of the units is active.
+func Active(ctx context.Context, units ...string) bool {
+	return Systemctl(ctx, append([]string{"is-active", "--quiet"}, units...)...) == nil
+}
+
+// systemctl returns what systemctl printed.
+func systemctl(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"--no-pager", "--no-ask-password"}, args...)...)
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("systemctl %s: %w: %s", args[0], err, bytes.TrimSpace(said.Bytes()))
+	}
+	return out.String(), nil
+}

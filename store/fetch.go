@@ -1,0 +1,136 @@
+package store
+
+import (
+	"context"
+	"crypto/md5"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// fetchPauses are made before an archive is fetched again that is unusable but
+// that nothing confirms to be what was published.
+var fetchPauses = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second}
+
+// Fetch downloads version v and unpacks it into dir, which is created and must
+// be empty or absent. ErrChanged means that the object is another one by now.
+//
+// ErrUnsafe means that this version can never be unpacked. Only bytes that are
+// surely the publisher's are judged so: a checksum or an ETag of the content
+// confirms them, or a second download that is the same. An archive that ends too
+// early is ErrUnsafe only when the store delivered all it has, since a download cut
+// short may heal. On error dir may hold a part: the caller removes it.
+func (r *Remote) Fetch(ctx context.Context, v Version, dir string) error {
+	if err := r.fetch(ctx, v, dir); err != nil {
+		return fmt.Errorf("fetch %s: %w", r.url, err)
+	}
+	return nil
+}
+
+func (r *Remote) fetch(ctx context.Context, v Version, dir string) error {
+	if v.ETag == "" {
+		return errors.New("no version to fetch: it has no ETag")
+	}
+	if last := r.last(); v.Size == 0 && last.Same(v) {
+		v.Size = last.Size
+	}
+	if v.Size > r.limits.Bytes {
+		return fmt.Errorf("%w: too large: %d bytes packed, more than the %d allowed unpacked", ErrUnsafe, v.Size, r.limits.Bytes)
+	}
+	var seen []string // digests of what was unusable
+	for try := 0; ; try++ {
+		got, err := r.download(ctx, v, dir)
+		switch {
+		case !errors.Is(err, ErrUnsafe), got.confirmed(v), slices.Contains(seen, got.digest()):
+			return err
+		case try == len(fetchPauses):
+			// Not ErrUnsafe: what was published is not known.
+			return fmt.Errorf("%d downloads of one version differ, so the network or the store damages them: %v", try+1, err)
+		}
+		seen = append(seen, got.digest())
+		if err := removeAllIn(dir); err != nil {
+			return err
+		}
+		if err := sleep(ctx, fetchPauses[try]); err != nil {
+			return err
+		}
+	}
+}
+
+// download makes one attempt, and returns what is known about the bytes it was given.
+func (r *Remote) download(ctx context.Context, v Version, dir string) (*receipt, error) {
+	ctx, watch := watchTransfer(ctx, v.Size)
+	defer watch.stop()
+	got := newReceipt()
+	body, length, err := r.backend.get(ctx, "", v)
+	if err != nil {
+		return got, watch.explain(err)
+	}
+	defer body.Close()
+	if length >= 0 && v.Size > 0 && length != v.Size {
+		return got, fmt.Errorf("the store announced %d bytes and sends %d: %w", v.Size, length, io.ErrUnexpectedEOF)
+	}
+	if length < 0 && v.Size > 0 {
+		length = v.Size
+	}
+	bar := newBar(r.progress, "pull", length)
+	defer bar.finish()
+	in := &download{r: io.TeeReader(body, got), watch: watch, bar: bar, want: length}
+
+	err = Unpack(ctx, in, dir, r.limits)
+	if err == nil || errors.Is(err, ErrUnsafe) || errors.Is(err, io.ErrUnexpectedEOF) {
+		// Only a body that arrived whole says something about the archive.
+		if rest := in.drain(r.limits.Bytes); rest != nil {
+			return got, watch.explain(rest)
+		}
+	}
+	if checked, ok := body.(interface{ verified() bool }); ok {
+		got.verified = checked.verified()
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrUnsafe) && in.whole() {
+		return got, fmt.Errorf("%w: it was cut short before it was published; publish it again", ErrUnsafe)
+	}
+	return got, watch.explain(err)
+}
+
+// receipt is what is known of the bytes of one download.
+type receipt struct {
+	md5, sha256 hash.Hash
+	verified    bool // by the backend
+}
+
+func newReceipt() *receipt { return &receipt{md5: md5.New(), sha256: sha256.New()} }
+
+func (g *receipt) Write(p []byte) (int, error) {
+	g.md5.Write(p)
+	return g.sha256.Write(p)
+}
+
+func (g *receipt) digest() string { return hex.EncodeToString(g.sha256.Sum(nil)) }
+
+// confirmed reports whether the bytes are surely those of the version: most stores
+// make their ETags of content so.
+func (g *receipt) confirmed(v Version) bool {
+	return g.verified || v.ETag == hex.EncodeToString(g.md5.Sum(nil)) || v.ETag == g.digest()
+}
+
+// removeAllIn empties a directory.
+func removeAllIn(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}

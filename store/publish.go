@@ -1,0 +1,220 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"time"
+)
+
+// ErrUnconfirmed means that the archive was published, but that the store does not
+// tell as which version: nobody can wait for it.
+var ErrUnconfirmed = errors.New("published, but not confirmed")
+
+// noAnswer marks the error of a request to which no answer came: it may have been
+// carried out.
+type noAnswer struct{ error }
+
+func (e noAnswer) Unwrap() error { return e.error }
+
+// confirmPauses are made between looks at what was published: a cache may answer
+// with what was there before.
+var confirmPauses = []time.Duration{0, 200 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second}
+
+// Publish replaces the object by archive, which is read from its start and holds
+// size bytes, and returns the version that hosts will see. Readers see the old
+// object or the new one.
+//
+// What the store then holds decides, and not its answer to the upload. Doubts that
+// remain go to Options.Warn where hosts can take the version, and are ErrUnconfirmed
+// where the store names none. An error without ErrUnconfirmed means that hosts will
+// not run the archive.
+func (r *Remote) Publish(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
+	v, err := r.publish(ctx, archive, size)
+	if err != nil {
+		return Version{}, fmt.Errorf("publish %s: %w", r.url, err)
+	}
+	return v, nil
+}
+
+func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
+	p := publication{Remote: r, archive: archive, size: size}
+	_, local := r.backend.(*fileBackend)
+	if !local {
+		p.before = r.before(ctx)
+	}
+	put, err := r.put(ctx, archive, size)
+	lost := errors.As(err, new(noAnswer))
+	switch {
+	case err != nil && !lost, err != nil && ctx.Err() != nil:
+		return Version{}, err
+	case local:
+		return put, nil
+	}
+	held, doubt := p.confirm(ctx, put)
+	switch {
+	case doubt == nil:
+		return held, nil
+	case errors.Is(doubt, errMangled):
+		return Version{}, doubt
+	case lost:
+		return Version{}, fmt.Errorf("%w; the store may hold it all the same: push again, which changes nothing if it does", err)
+	case put.ETag == "":
+		return Version{}, fmt.Errorf("%w: the store names no version: %w", ErrUnconfirmed, doubt)
+	}
+	r.warn("published, but the store was not seen to hold it: " + doubt.Error())
+	return put, nil
+}
+
+func (r *Remote) put(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
+	ctx, watch := watchTransfer(ctx, size)
+	defer watch.stop()
+	bar := newBar(r.progress, "push", size)
+	defer bar.finish()
+	v, err := r.backend.put(ctx, "", &upload{rs: archive, watch: watch, bar: bar, size: size}, size)
+	return v, watch.explain(err)
+}
+
+// before is what the store holds before an upload, as far as it tells.
+func (r *Remote) before(ctx context.Context) Version {
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout/3)
+	defer cancel()
+	v, err := r.backend.head(ctx, "", Version{})
+	if err != nil {
+		return Version{}
+	}
+	return v
+}
+
+// publication is one upload and what is known about it.
+type publication struct {
+	*Remote
+	before  Version // zero: unknown or none
+	archive io.ReadSeeker
+	size    int64
+}
+
+// errMangled means that the store holds something else than was sent.
+var errMangled = errors.New("the store does not hold what was sent")
+
+// confirm finds out as which version the store holds what was put. On an error
+// that is not errMangled the store holds it perhaps.
+func (p publication) confirm(ctx context.Context, put Version) (Version, error) {
+	doubt := errors.New("it shows what was there before")
+	for i, pause := range confirmPauses {
+		if err := sleep(ctx, pause); err != nil {
+			return Version{}, err
+		}
+		now, err := p.look(ctx)
+		switch {
+		case errors.Is(err, ErrForbidden), errors.Is(err, errNoVersion):
+			return Version{}, err
+		case err != nil:
+			doubt = err
+			continue
+		case put.ETag != "" && now.ETag == put.ETag && now.Size != p.size:
+			return Version{}, p.mangled(ctx, now)
+		case put.ETag != "" && now.ETag == put.ETag:
+			return now, nil
+		case p.unchanged(now) && i < len(confirmPauses)-1: // a cache
+			continue
+		}
+		held, err := p.identify(ctx, now, put)
+		if err == nil || errors.Is(err, errMangled) {
+			return held, err
+		}
+		doubt = err
+	}
+	return Version{}, doubt
+}
+
+func (p publication) look(ctx context.Context) (Version, error) {
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
+	return p.backend.head(ctx, "", Version{})
+}
+
+// unchanged reports whether now is what was there before the upload.
+func (p publication) unchanged(now Version) bool {
+	return now.Same(p.before) && now.Modified.Equal(p.before.Modified)
+}
+
+// identify finds out by its content whether now, which the store calls otherwise
+// than its answer to the upload did, is what was put.
+func (p publication) identify(ctx context.Context, now, put Version) (Version, error) {
+	if now.Size != p.size {
+		if err := p.mangled(ctx, now); errors.Is(err, errFramed) {
+			return Version{}, err
+		}
+	} else if ours, err := p.holds(ctx, now); err != nil {
+		return Version{}, err
+	} else if ours {
+		return now, nil
+	}
+	if put.ETag != "" && !p.unchanged(now) {
+		return put, nil // somebody has published something else since
+	}
+	return Version{}, fmt.Errorf("it holds %s, which is something else", now.ETag)
+}
+
+// holds compares the content of the object with the archive.
+func (p publication) holds(ctx context.Context, v Version) (bool, error) {
+	ctx, watch := watchTransfer(ctx, p.size)
+	defer watch.stop()
+	body, length, err := p.backend.get(ctx, "", v)
+	if err != nil {
+		return false, watch.explain(err)
+	}
+	defer body.Close()
+	theirs, ours := sha256.New(), sha256.New()
+	in := &download{r: body, watch: watch, want: length}
+	if _, err := io.Copy(theirs, io.LimitReader(in, p.size+1)); err != nil {
+		return false, watch.explain(err)
+	}
+	if _, err := p.archive.Seek(0, io.SeekStart); err != nil {
+		return false, err
+	}
+	if _, err := io.Copy(ours, p.archive); err != nil {
+		return false, err
+	}
+	return string(theirs.Sum(nil)) == string(ours.Sum(nil)), nil
+}
+
+// errFramed is the errMangled of a store that takes the SDK's framing for content.
+var errFramed = fmt.Errorf("%w: it keeps the SDK's framing of checksums as content; publish again with checksum=when-required in the remote's URL", errMangled)
+
+// framing is how a body in the SDK's chunks begins.
+var framing = regexp.MustCompile(`^[0-9a-fA-F]{1,16}(;chunk-signature=[0-9a-f]+)?\r\n`)
+
+// mangled explains that the store holds something else than was sent.
+func (p publication) mangled(ctx context.Context, v Version) error {
+	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
+	defer cancel()
+	sizes := fmt.Sprintf("it holds %d bytes, %d were sent", v.Size, p.size)
+	if body, _, err := p.backend.get(ctx, "", v); err == nil {
+		defer body.Close()
+		head, _ := io.ReadAll(io.LimitReader(body, 128))
+		if framing.Match(head) {
+			return fmt.Errorf("%w (%s)", errFramed, sizes)
+		}
+	}
+	return fmt.Errorf("%w: %s: every host will reject it; publish again, or use another store", errMangled, sizes)
+}
+
+// sleep waits, or returns the error of ctx when that ends before.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
