@@ -48,14 +48,15 @@ func (h *Host) Realise(ctx context.Context, s System, caches []Cache) error {
 		return fmt.Errorf("%w: %w", ErrMachine, err)
 	}
 	link := filepath.Join(h.roots(), "build-"+rand.Text())
-	log := &lines{emit: h.logged("nix-store --realise")}
+	log := &Output{Emit: h.logged("nix-store --realise")}
 
 	args := append([]string{"--realise", s.Path, "--add-root", link, "--indirect"}, realiseOptions(caches)...)
 	if err := run(ctx, nil, log, "nix-store", args...); err != nil {
 		if ctx.Err() != nil || errors.Is(err, ErrNoNix) {
 			return fmt.Errorf("realise %s: %w", s.Path, err)
 		}
-		return &RealiseError{s, log.tail, whyNotRealised(log.tail, caches, err)}
+		tail := log.Lines()
+		return &RealiseError{s, tail, whyNotRealised(tail, caches, err)}
 	}
 
 	h.dropRoots(func(l, _ string) bool { return l != link })
