@@ -122,13 +122,13 @@ func (f *fleet) wakeInTurn(reached map[string]func() time.Time) []waking {
 	return all
 }
 
-// woken waits until all of the hosts have settled their message and poll again, and returns how
+// woken waits until all of the hosts have deleted their message and poll again, and returns how
 // they heard of it; a host that did not build, or built before, is left out.
 func (f *fleet) woken(begun time.Time, hosts []string, reached map[string]func() time.Time) []waking {
 	f.t.Helper()
 	var published time.Time
 	handedOut, deleted, polling := map[string]time.Time{}, map[string]bool{}, map[string]bool{}
-	f.await("every host has settled its message", func(e awsfake.Entry) bool {
+	f.await("every host has deleted its message", func(e awsfake.Entry) bool {
 		if e.At.Before(begun) || e.Queue != "" && !slices.Contains(hosts, e.Queue) {
 			return false
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 // The block of the README with which a stranger tries npcnix works, also after a change of the flake.
-func TestTheReadmesFirstTryWorks(t *testing.T) {
+func TestDocsTry(t *testing.T) {
 	t.Parallel()
 	need(t, "nix")
 	readme, err := os.ReadFile(filepath.Join("..", "README.md"))
@@ -53,7 +53,7 @@ func TestTheReadmesFirstTryWorks(t *testing.T) {
 
 // The commands of the quick start and of the pages for operators work as they stand, one page after the
 // other, on one bucket and one host. Where NixOS or an agent's unit is needed, they are passed over.
-func TestTheCommandsOfThePagesWork(t *testing.T) {
+func TestDocsCommands(t *testing.T) {
 	t.Parallel()
 	cloud := newCloud(t)
 	w := worldAt(t, cloud.URL())

@@ -154,8 +154,8 @@ func endToEnd(t *testing.T, endpoint string) {
 		if h.marker() != "six" || h.generation() != generation || h.switches() != switches {
 			t.Errorf("the host does not stay as it was: %s, generation %d", h.marker(), h.generation())
 		}
-		h.publish(nixtest.System{Version: "mended"})
-		h.await("the mended system", func() bool { return h.marker() == "mended" })
+		h.publish(nixtest.System{Version: "fixed"})
+		h.await("the fixed system", func() bool { return h.marker() == "fixed" })
 		h.await("the message deleted", empty)
 	})
 

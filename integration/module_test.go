@@ -69,7 +69,7 @@ func TestModuleUnits(t *testing.T) {
 			m.Must("sh", "-c", "getent group nixbld || groupadd -r nixbld; useradd -r -g nixbld -G nixbld -d /var/empty nixbld1")
 
 			m.Install(nspawn.System{Version: "one", Units: units})
-			m.Await("agent and dead man's switch to have been started", func() bool {
+			m.Await("the agent and the unit that arms the rollback timer to have been started", func() bool {
 				return m.Unit("npcnix", "ActiveState") == "active" && m.Unit("npcnix-rearm", "ActiveState") == "active"
 			})
 			agent := m.Unit("npcnix", "MainPID")

@@ -50,9 +50,9 @@ func brokenAgent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, nil)
-			g.set(map[string]any{"confirm_timeout_secs": 3})
+			g.set(map[string]any{"verify_timeout_secs": 3})
 			p := g.publish(withAgent("broken", unit))
-			p.want(record.RolledBack, "not confirmed within 3s of the switch")
+			p.want(record.RolledBack, "not verified within 3s of the switch")
 			p.activated(1)
 			p.buried()
 			g.set(nil)
@@ -69,13 +69,13 @@ func newAgent(t *testing.T) {
 		first := g.record().Agent
 		two := agentUnit("/usr/local/bin/npcnix-two follow --log-level debug")
 
-		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []config.Check{{Name: "pulse", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
+		g.set(map[string]any{"verify_timeout_secs": 3, "checks": []config.Check{{Name: "sign of life", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
 		p := g.publish(withAgent("in-vain", two))
-		r := p.want(record.RolledBack, "check pulse")
+		r := p.want(record.RolledBack, "check sign of life")
 		p.activated(1)
 		p.hooksRan("pre_activate", "on_failure")
 		if r.Agent != first {
-			t.Errorf("the agent that tells of the way back is %q", r.Agent)
+			t.Errorf("the agent that tells of the rollback is %q", r.Agent)
 		}
 
 		g.set(map[string]any{"hooks": hooks("")})
@@ -94,7 +94,7 @@ func newAgent(t *testing.T) {
 		}
 		is("/usr/local/bin/npcnix-two")
 
-		// A switch by hand leaves the agent alone, and so the next activation has to see to it.
+		// A switch by an operator leaves the agent alone, so the next activation has to restart it.
 		g.m.Install(g.system(nspawn.System{Version: "by-hand"}))
 		is("/usr/local/bin/npcnix-two")
 		p = g.publish(nspawn.System{Version: "and-back"})

@@ -47,7 +47,7 @@ func downInTheMiddle(t *testing.T) {
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			g := newGuarded(t, nspawn.Options{}, map[string]any{"confirm_timeout_secs": 900})
+			g := newGuarded(t, nspawn.Options{}, map[string]any{"verify_timeout_secs": 900})
 			for _, c := range []struct {
 				at       activation.Phase
 				system   nspawn.System
@@ -151,13 +151,13 @@ func bootedSystemFails(t *testing.T) {
 		says  string
 	}{
 		"no network":     {map[string]string{"firewall.service": nspawn.NetworkCut}, "the store cannot be reached"},
-		"a broken agent": {map[string]string{"npcnix.service": agentUnit("/bin/false")}, "not confirmed within"},
+		"a broken agent": {map[string]string{"npcnix.service": agentUnit("/bin/false")}, "not verified within"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			g := newGuarded(t, nspawn.Options{}, nil)
 			g.publish(dbus("daemon", "dbus")).want(record.Applied)
-			g.set(map[string]any{"confirm_timeout_secs": 4})
+			g.set(map[string]any{"verify_timeout_secs": 4})
 			next := dbus("broker", "broker")
 			next.Units = c.units
 			p := g.publish(next)
@@ -176,7 +176,7 @@ func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.publish(dbus("daemon", "dbus")).want(record.Applied)
-	g.set(map[string]any{"checks": []config.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "confirm_timeout_secs": 10})
+	g.set(map[string]any{"checks": []config.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "verify_timeout_secs": 10})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback.timer npcnix-rollback.service\n[Install]", 1)}
 	p := g.publish(next)
@@ -192,7 +192,7 @@ func notForEver(t *testing.T) {
 	old := dbus("daemon", "dbus")
 	old.Bootloader = "[ ! -e /var/lib/machine/stuck ] || mkdir -p /boot/default.new\n" // so that /boot/default stays
 	g.publish(old).want(record.Applied)
-	g.set(map[string]any{"confirm_timeout_secs": 4})
+	g.set(map[string]any{"verify_timeout_secs": 4})
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"firewall.service": nspawn.NetworkCut}
 	p := g.publish(next)

@@ -84,7 +84,7 @@ func switchFails(t *testing.T) {
 
 func switchHangs(t *testing.T) {
 	t.Parallel()
-	g := newGuarded(t, nspawn.Options{}, map[string]any{"activation_timeout_secs": 10})
+	g := newGuarded(t, nspawn.Options{}, map[string]any{"switch_timeout_secs": 10})
 	g.meet(t, []fate{
 		{name: "hangs", system: nspawn.System{After: "echo going nowhere; sleep 1000000"},
 			state: record.RolledBack, says: []string{"it hung", "going nowhere"}},
@@ -96,7 +96,7 @@ func switchHangs(t *testing.T) {
 	}
 }
 
-// Exit code 4 says that a unit is failing. Whether that is the version's doing is for the proof to see.
+// Exit code 4 says that a unit is failing. Whether that is the version's fault is for the verification to find out.
 func unitsFail(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
@@ -112,8 +112,8 @@ func unitsFail(t *testing.T) {
 		{name: "a unit fails a moment after", system: nspawn.System{Units: map[string]string{"web.service": fragile}}, settings: map[string]any{"settle_secs": 2},
 			state: record.RolledBack, says: []string{"units failed that ran before: web.service"}},
 		{name: "a unit is started again and again", system: nspawn.System{Units: map[string]string{"web.service": daemonUnit("/bin/sh -c 'sleep 1; exit 7'", "Restart=always", "RestartSec=50ms",
-			"[Unit]", "StartLimitIntervalSec=0")}}, // else systemd gives it up, sooner or later than the proof ends
-			settings: map[string]any{"confirm_timeout_secs": 8, "settle_secs": 2},
+			"[Unit]", "StartLimitIntervalSec=0")}}, // else systemd gives it up, sooner or later than the verification ends
+			settings: map[string]any{"verify_timeout_secs": 8, "settle_secs": 2},
 			state:    record.RolledBack, says: []string{"units are restarted again and again that ran before: web.service"}},
 	})
 	four := 0
@@ -150,14 +150,14 @@ func checksFail(t *testing.T) {
 	nobody := closed.Addr().String()
 	_ = closed.Close()
 	checks := func(all ...config.Check) map[string]any {
-		return map[string]any{"checks": all, "confirm_timeout_secs": 3}
+		return map[string]any{"checks": all, "verify_timeout_secs": 3}
 	}
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{
 		{name: "http", settings: checks(config.Check{Name: "shop", HTTP: ill.URL}), state: record.RolledBack, says: []string{"check shop", "404"}},
 		{name: "tcp", settings: checks(config.Check{Name: "door", TCP: nobody}), state: record.RolledBack, says: []string{"check door", "refused"}},
-		{name: "command", settings: checks(config.Check{Name: "pulse", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
-			state: record.RolledBack, says: []string{"check pulse", "exit status 3", "none"}},
+		{name: "command", settings: checks(config.Check{Name: "sign of life", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
+			state: record.RolledBack, says: []string{"check sign of life", "exit status 3", "none"}},
 		{name: "one that hangs", settings: checks(config.Check{Name: "sloth", Command: []string{"/bin/sleep", "infinity"}, TimeoutSecs: 1}),
 			state: record.RolledBack, says: []string{"check sloth", "not done in its time"}},
 		{name: "all pass", state: record.Applied, settings: map[string]any{"checks": []config.Check{
@@ -171,7 +171,7 @@ func cutOff(t *testing.T) {
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{{
 		name: "no network", system: nspawn.System{Units: map[string]string{"firewall.service": nspawn.NetworkCut}},
-		settings: map[string]any{"confirm_timeout_secs": 4},
+		settings: map[string]any{"verify_timeout_secs": 4},
 		state:    record.RolledBack, says: []string{"the store cannot be reached"},
 	}})
 	if a := g.activation(); a.Phase != activation.Committed {

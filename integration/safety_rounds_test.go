@@ -137,7 +137,7 @@ func (g *guarded) round(n int, victim string, random *rand.Rand, counts *tally) 
 	case badSwitch:
 		s.After = "exit 1"
 	case badCheck:
-		g.set(map[string]any{"confirm_timeout_secs": 3, "checks": []config.Check{{Command: []string{"/bin/false"}}}})
+		g.set(map[string]any{"verify_timeout_secs": 3, "checks": []config.Check{{Command: []string{"/bin/false"}}}})
 	}
 	p := g.publish(s)
 	stage := g.killAt(p, victim, moment, random)

@@ -100,7 +100,7 @@ func newGuarded(t testing.TB, o nspawn.Options, settings map[string]any) *guarde
 		},
 		settings: map[string]any{
 			"configuration": "web1", "host": "web1", "lease_secs": 2, "poll_interval_secs": 3600,
-			"confirm_timeout_secs": 60, "settle_secs": 0, "retry_delays_secs": []int{1, 1, 1},
+			"verify_timeout_secs": 60, "settle_secs": 0, "retry_delays_secs": []int{1, 1, 1},
 		},
 	}
 	maps.Copy(g.settings, settings)

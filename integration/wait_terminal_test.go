@@ -170,7 +170,7 @@ func newScreen(t testing.TB, width, height int) *screen {
 	}
 	s := &screen{t: t, socket: filepath.Join(dir, "s"), width: width}
 	t.Cleanup(func() {
-		_ = exec.Command("tmux", "-S", s.socket, "kill-server").Run() // it may not have started
+		_ = exec.Command("tmux", "-S", s.socket, "kill-server").Run() // there may be none
 		os.RemoveAll(dir)
 	})
 	s.tmux("-f", "/dev/null", "new-session", "-d", "-x", fmt.Sprint(width), "-y", fmt.Sprint(height), "-s", "s", "env PS1='$ ' bash --norc --noprofile")

@@ -69,7 +69,7 @@ func Start(t testing.TB, env ...string) (endpoint string) {
 	case <-ctx.Done():
 	}
 	if endpoint == "" {
-		t.Fatalf("%s did not say where it listens; does it start by hand?", program)
+		t.Fatalf("%s did not say where it listens: run it yourself to see why", program)
 	}
 	if err := answers(ctx, endpoint); err != nil {
 		t.Fatalf("start moto_server: %v", err)
