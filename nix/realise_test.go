@@ -94,7 +94,7 @@ func output(t *testing.T, name string, args ...string) string {
 }
 
 func TestRealise(t *testing.T) {
-	eachNix(t, func(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
 		p := newPrebuilt(t, h)
 
@@ -142,7 +142,7 @@ func TestRealise(t *testing.T) {
 }
 
 func TestRealiseEndsWithItsContext(t *testing.T) {
-	installedNix(t)
+	nixtest.Installed(t)
 	h := newHost(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	hangs := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {

@@ -28,13 +28,24 @@ var fetchPauses = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second
 // early is ErrUnsafe only when the store delivered all it has, since a download cut
 // short may heal. On error dir may hold a part: the caller removes it.
 func (r *Remote) Fetch(ctx context.Context, v Version, dir string) error {
-	if err := r.fetch(ctx, v, dir); err != nil {
+	return r.FetchSigned(ctx, v, Archive{}, dir)
+}
+
+// Archive names the packed flake at the beginning of an object, before the frame of a release.
+type Archive struct {
+	SHA256 string // lower-case hex; "" for any
+	Size   int64  // bytes
+}
+
+// FetchSigned is Fetch of a packed flake that must be the given one. Another one is ErrUnsafe.
+func (r *Remote) FetchSigned(ctx context.Context, v Version, want Archive, dir string) error {
+	if err := r.fetch(ctx, v, want, dir); err != nil {
 		return fmt.Errorf("fetch %s: %w", r.url, err)
 	}
 	return nil
 }
 
-func (r *Remote) fetch(ctx context.Context, v Version, dir string) error {
+func (r *Remote) fetch(ctx context.Context, v Version, want Archive, dir string) error {
 	if v.ETag == "" {
 		return errors.New("no version to fetch: it has no ETag")
 	}
@@ -46,7 +57,7 @@ func (r *Remote) fetch(ctx context.Context, v Version, dir string) error {
 	}
 	var seen []string // digests of what was unusable
 	for try := 0; ; try++ {
-		got, err := r.download(ctx, v, dir)
+		got, err := r.download(ctx, v, want, dir)
 		switch {
 		case !errors.Is(err, ErrUnsafe), got.confirmed(v), slices.Contains(seen, got.digest()):
 			return err
@@ -65,10 +76,10 @@ func (r *Remote) fetch(ctx context.Context, v Version, dir string) error {
 }
 
 // download makes one attempt, and returns what is known about the bytes it was given.
-func (r *Remote) download(ctx context.Context, v Version, dir string) (*receipt, error) {
+func (r *Remote) download(ctx context.Context, v Version, want Archive, dir string) (*receipt, error) {
 	ctx, watch := watchTransfer(ctx, v.Size)
 	defer watch.stop()
-	got := newReceipt()
+	got := newReceipt(want.Size)
 	body, length, err := r.backend.get(ctx, "", v)
 	if err != nil {
 		return got, watch.explain(err)
@@ -97,6 +108,9 @@ func (r *Remote) download(ctx context.Context, v Version, dir string) (*receipt,
 	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrUnsafe) && in.whole() {
 		return got, fmt.Errorf("%w: it was cut short before it was published; publish it again", ErrUnsafe)
 	}
+	if err == nil && want.SHA256 != "" && got.archiveDigest() != want.SHA256 {
+		return got, fmt.Errorf("%w: the packed flake is not the one that was signed", ErrUnsafe)
+	}
 	return got, watch.explain(err)
 }
 
@@ -104,13 +118,29 @@ func (r *Remote) download(ctx context.Context, v Version, dir string) (*receipt,
 type receipt struct {
 	md5, sha256 hash.Hash
 	verified    bool // by the backend
+
+	archive hash.Hash // of the first bytes,
+	left    int64     // of which so many are to come
 }
 
-func newReceipt() *receipt { return &receipt{md5: md5.New(), sha256: sha256.New()} }
+func newReceipt(archive int64) *receipt {
+	return &receipt{md5: md5.New(), sha256: sha256.New(), archive: sha256.New(), left: archive}
+}
 
 func (g *receipt) Write(p []byte) (int, error) {
 	g.md5.Write(p)
+	first := p[:min(int64(len(p)), g.left)]
+	g.archive.Write(first)
+	g.left -= int64(len(first))
 	return g.sha256.Write(p)
+}
+
+// archiveDigest is that of the packed flake; "" if it did not arrive whole.
+func (g *receipt) archiveDigest() string {
+	if g.left > 0 {
+		return ""
+	}
+	return hex.EncodeToString(g.archive.Sum(nil))
 }
 
 func (g *receipt) digest() string { return hex.EncodeToString(g.sha256.Sum(nil)) }
