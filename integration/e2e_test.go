@@ -61,7 +61,7 @@ func endToEnd(t *testing.T, endpoint string) {
 
 	step("a publish reconfigures the host and is acknowledged", func() {
 		h.start()
-		h.await("the agent polls and finds nothing published", func() bool { return h.log.count("store cannot be read") > 0 })
+		h.await("the agent polls and finds nothing published", func() bool { return h.log.count("cannot read the store") > 0 })
 		etag := h.publish(nixtest.System{Version: "one"})
 		h.await("the marker of the new system's switch-to-configuration", func() bool { return h.marker() == "one" })
 		h.await("the profile's new generation", func() bool { return h.generation() == 1 })
@@ -122,14 +122,14 @@ func endToEnd(t *testing.T, endpoint string) {
 		h.configure(map[string]any{"min_sleep_secs": 1, "max_sleep_secs": 2})
 		_, err := w.sqs.DeleteQueue(t.Context(), &sqs.DeleteQueueInput{QueueUrl: &queue})
 		w.must(err)
-		h.await("degraded", func() bool { return h.log.count("the queue cannot be received from") > 0 })
+		h.await("degraded", func() bool { return h.log.count("cannot receive from the queue") > 0 })
 		h.publish(nixtest.System{Version: "five"})
 		h.await("the new system, by polling", func() bool { return h.marker() == "five" })
 		again, _ := w.queue("npcnix-web1", 6)
 		if again != queue {
 			t.Fatalf("the queue has another URL now: %s", again)
 		}
-		h.await("healed", func() bool { return h.log.count("received from again") == 1 })
+		h.await("healed", func() bool { return h.log.count("receiving from the queue again") == 1 })
 		seen := h.log.count("trigger=event")
 		h.publish(nixtest.System{Version: "six"})
 		h.await("the new system, by its event", func() bool {
@@ -183,7 +183,7 @@ func endToEnd(t *testing.T, endpoint string) {
 	})
 
 	// Through all of this, each fault was said once.
-	for _, sentence := range []string{`WARN msg="the queue cannot be received from`, `ERROR msg="rejected; waiting`} {
+	for _, sentence := range []string{`WARN msg="cannot receive from the queue`, `ERROR msg="rejected; waiting`} {
 		if n := h.log.count(sentence); n != 1 {
 			t.Errorf("%q was logged %d times", sentence, n)
 		}

@@ -84,7 +84,7 @@ func downInARollback(t *testing.T) {
 			g.publish(old).want(record.Applied)
 			g.m.Must("rm", "-f", onceMark)
 			p := g.publish(nspawn.System{Version: "bad", After: "echo bad luck; exit 1"})
-			g.m.Await("the way back", func() bool { return g.m.Exists(onceMark) })
+			g.m.Await("the rollback", func() bool { return g.m.Exists(onceMark) })
 			l.down(g)
 			p.want(record.RolledBack, "bad luck")
 			p.activated(1)
@@ -199,7 +199,7 @@ func notForEver(t *testing.T) {
 	p.booting()
 	g.m.Must("touch", "/var/lib/machine/stuck")
 	g.m.Reboot()
-	g.m.Await("the end of the way back", func() bool { return g.activation().Phase == activation.RollbackFailed })
+	g.m.Await("the end of the rollback", func() bool { return g.activation().Phase == activation.RollbackFailed })
 	if a := g.activation(); !strings.Contains(a.RollbackError, "after all attempts") || a.RollbackTries < 3 {
 		t.Errorf("%+v", a)
 	}
@@ -207,7 +207,7 @@ func notForEver(t *testing.T) {
 		t.Errorf("booted %d times, want 5: at first, into the new system, and three times to go back", boots)
 	}
 	g.m.Must("rm", "-rf", "/var/lib/machine/stuck", "/boot/default.new", nspawn.NetworkDown)
-	if r := p.final(); r.Status != record.Rejected || !strings.Contains(r.Error, "the way back to the previous system failed") {
+	if r := p.final(); r.Status != record.Rejected || !strings.Contains(r.Error, "the rollback to the previous system failed") {
 		t.Errorf("record: %+v", r)
 	}
 }

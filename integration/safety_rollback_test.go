@@ -39,7 +39,7 @@ func (g *guarded) meet(t *testing.T, fates []fate) {
 			p.want(f.state, f.says...)
 			p.activated(1)
 			if back := len(p.runsOf(g.before, "test")); f.state == record.RolledBack && back != 1 {
-				t.Errorf("%d ways back: %v", back, g.m.Switches()[p.switched:])
+				t.Errorf("%d rollbacks: %v", back, g.m.Switches()[p.switched:])
 			}
 			rejected = published{} // whose message the next good version acknowledges
 			if f.state != record.Applied {
@@ -114,7 +114,7 @@ func unitsFail(t *testing.T) {
 		{name: "a unit is started again and again", system: nspawn.System{Units: map[string]string{"web.service": daemonUnit("/bin/sh -c 'sleep 1; exit 7'", "Restart=always", "RestartSec=50ms",
 			"[Unit]", "StartLimitIntervalSec=0")}}, // else systemd gives it up, sooner or later than the verification ends
 			settings: map[string]any{"verify_timeout_secs": 8, "settle_secs": 2},
-			state:    record.RolledBack, says: []string{"units are restarted again and again that ran before: web.service"}},
+			state:    record.RolledBack, says: []string{"units that ran before are restarted again and again: web.service"}},
 	})
 	four := 0
 	for _, s := range g.m.Switches() {
@@ -159,7 +159,7 @@ func checksFail(t *testing.T) {
 		{name: "command", settings: checks(config.Check{Name: "sign of life", Command: []string{"/bin/sh", "-c", "echo none; exit 3"}}),
 			state: record.RolledBack, says: []string{"check sign of life", "exit status 3", "none"}},
 		{name: "one that hangs", settings: checks(config.Check{Name: "sloth", Command: []string{"/bin/sleep", "infinity"}, TimeoutSecs: 1}),
-			state: record.RolledBack, says: []string{"check sloth", "not done in its time"}},
+			state: record.RolledBack, says: []string{"check sloth", "did not end in time"}},
 		{name: "all pass", state: record.Applied, settings: map[string]any{"checks": []config.Check{
 			{HTTP: well.URL}, {TCP: strings.TrimPrefix(well.URL, "http://")}, {Command: []string{"/usr/bin/grep", "-q", "all-pass", "/run/current-system/version"}},
 		}}},

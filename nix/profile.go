@@ -107,6 +107,22 @@ func (h *Host) Fallback(previous System) (string, error) {
 	return link, nil
 }
 
+// RestoresTo returns the system that the profile has after RestoreProfile; the zero System for no profile.
+func (h *Host) RestoresTo(link string, ran System) System {
+	if link == "" {
+		return System{}
+	}
+	path := filepath.Join(filepath.Dir(h.opts.Profile), link)
+	if _, err := os.Stat(path); err != nil && ran != (System{}) {
+		return ran
+	}
+	system, err := resolve(path)
+	if err != nil {
+		return ran
+	}
+	return System{Path: system}
+}
+
 // RestoreProfile points the profile back to what Fallback returned. A generation that is gone by now is
 // made again, of the system that ran.
 func (h *Host) RestoreProfile(ctx context.Context, link string, ran System) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -130,7 +131,7 @@ func wrapped(text, indent string, width int) string {
 	line := indent
 	for word := range strings.FieldsSeq(text) {
 		if len(line) > len(indent) {
-			if len(line)+1+len(word) > width {
+			if utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
 				b.WriteString(line + "\n")
 				line = indent
 			} else {

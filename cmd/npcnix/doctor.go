@@ -1,52 +1,66 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/cmd/npcnix/doctor"
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/events"
 )
 
-const doctorHelp = `Look at every link of the chain from a publish to a host and say what to change:
+const doctorHelp = `Check every link of the chain from a publish to a host, and say what to change:
 
   credentials → clock → remote → notification → topic → subscription → queue → dead letters → host
 
-On a host the remote and the queue are those of its settings, and the host itself is looked at too: the
-agent, what it may do, nix, disks, the system. What has become of a version on it (drifted, rejected, an
-activation that cannot end) is not looked at: see npcnix status. Elsewhere, give --remote and --queue-url.
+On a host, the remote and the queue are those of its settings, and the host itself is checked too: the agent,
+its permissions, nix, disks, the system. What has become of a version there (drifted, rejected, rolled back)
+is not checked: see npcnix status. Elsewhere, give --remote and --queue-url.
 
-What may not be looked at, or does not answer, is reported as unknown and never as ok, with the
-permission that is lacking. A host's own role may see its remote and its queue alone; for the rest, run
-the doctor with an operator's credentials:
+A link that cannot be read, or gets no answer, is unknown and never ok; the permission that is missing is
+named. A host's own role can read only its remote and its queue. For the rest, run the doctor with an
+operator's credentials:
 
   s3:GetObject on the remote, s3:GetBucketNotification on the bucket; sns:GetTopicAttributes,
   sns:ListSubscriptionsByTopic, sns:GetSubscriptionAttributes on the topic; sqs:GetQueueUrl and
   sqs:GetQueueAttributes on the queue and its dead-letter queue
 
-It only reads. --e2e alone does more: it makes a queue npcnix-probe-ID, subscribes it to the topic, puts
-the empty object KEY.probe-ID-N.npcnix, which the notification matches and hosts ignore (they delete its
-message), waits for the event, reports the time of each hop, and takes all of that away again. A queue of
-its own, as in a host's the agent would take the event, and as receiving there would bring other messages
-nearer to the dead letters. It needs besides: s3:PutObject, s3:DeleteObject and, where the bucket keeps
-versions, s3:DeleteObjectVersion on KEY.probe-*; sns:Subscribe and sns:Unsubscribe on the topic;
-sqs:CreateQueue, sqs:SetQueueAttributes, sqs:ReceiveMessage, sqs:GetQueueUrl and sqs:DeleteQueue on
-npcnix-probe-*. The Terraform module gate gives none of these.
+The doctor only reads, unless --e2e is given. --e2e makes a queue npcnix-probe-ID, subscribes it to the topic,
+and puts the empty object KEY.probe-ID-N.npcnix. The notification matches it, and hosts ignore it: they delete
+its message. The doctor waits for the event, reports the time of each hop, and removes all of that. It uses a
+queue of its own because in a host's queue the agent would take the event, and because each receive there
+would bring other messages nearer to the dead-letter queue. --e2e needs besides: s3:PutObject, s3:DeleteObject
+and, if the bucket keeps versions, s3:DeleteObjectVersion on KEY.probe-*; sns:Subscribe and sns:Unsubscribe on
+the topic; sqs:CreateQueue, sqs:SetQueueAttributes, sqs:ReceiveMessage, sqs:GetQueueUrl and sqs:DeleteQueue on
+npcnix-probe-*. The Terraform module gate grants none of these.
 
-Exit codes: 0 nothing is wrong (there may be unknowns; they are counted), 1 something is wrong, 2 wrong
-usage.`
+Exit codes: 0 nothing is wrong (there can be unknowns; they are counted), 1 something is wrong, 2 wrong usage.`
+
+type doctorOptions struct {
+	doctor.Options
+	json          bool
+	currentSystem string
+}
+
+func (o *doctorOptions) addFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&o.Remote, "remote", "", "remote to check, from elsewhere than a host (default: this host's, and this host)")
+	flags.StringVar(&o.Region, "remote-region", "", "region of the remote's bucket")
+	flags.StringVar(&o.QueueURL, "queue-url", "", "queue to check (default: this host's)")
+	flags.StringVar(&o.TopicARN, "topic-arn", "", "topic of the remote (default: the one in the bucket's notification)")
+	flags.BoolVar(&o.Probe, "e2e", false, "also send a probe through the chain, and report the time of each hop")
+	flags.DurationVar(&o.ProbeTimeout, "e2e-timeout", 2*time.Minute, "how long to wait for the probe")
+	flags.BoolVar(&o.json, "json", false, "print one JSON object")
+	flags.StringVar(&o.currentSystem, "current-system", "/run/current-system", "link to the running system (for containers and tests)")
+}
 
 func newDoctorCommand(c *common) *cobra.Command {
-	var o doctor.Options
-	var asJSON bool
-	var current string
+	var o doctorOptions
 	cmd := &cobra.Command{
 		Use:     "doctor [--remote URL [--queue-url URL]]",
 		Short:   "Check every link from a publish to this host, and say what to change",
@@ -54,77 +68,71 @@ func newDoctorCommand(c *common) *cobra.Command {
 		Example: "  npcnix doctor\n  npcnix doctor --remote s3://BUCKET/npcnix/remotes/dev.npcnix --queue-url https://sqs.REGION.amazonaws.com/ACCOUNT/NAME --e2e",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.QueueURL != "" {
-				if err := events.CheckQueueURL(o.QueueURL); err != nil {
-					return usageError{err}
-				}
-			}
-			if o.TopicARN != "" {
-				if err := fleet.CheckTopicARN(o.TopicARN); err != nil {
-					return usageError{fmt.Errorf("--topic-arn %w", err)}
-				}
-			}
 			if cmd.Flags().Changed("e2e-timeout") && (o.ProbeTimeout <= 0 || !o.Probe) {
 				return usageError{errors.New("--e2e-timeout goes with --e2e, and must be more than 0")}
 			}
-			if o.Remote == "" {
-				conf, err := c.conf()
-				if err != nil {
-					return err
-				}
-				if conf.Remote == "" {
-					return usageError{errors.New("no remote: give --remote, or on a host set it with `npcnix config set remote URL`")}
-				}
-				o.Host = &doctor.Host{Dir: c.dir(), Config: conf, CurrentSystem: current}
-				fromConfig(&o, conf)
-			}
-			report := &findings{}
-			err := doctor.Run(cmd.Context(), o, func(f doctor.Finding) {
-				report.Findings = append(report.Findings, f)
-				if !asJSON {
-					fmt.Fprint(c.stdout, findingText(f))
-				}
-			})
-			if err != nil {
-				return err
-			}
-			report.count()
-			if asJSON {
-				out, err := json.MarshalIndent(report, "", "  ")
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(c.stdout, "%s\n", out)
-			} else {
-				fmt.Fprintln(c.stdout, report.summary())
-			}
-			if report.Wrong > 0 {
-				return fmt.Errorf("wrong: %d of %d links", report.Wrong, len(report.Findings))
-			}
-			return nil
+			return runDoctor(cmd.Context(), c, o)
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&o.Remote, "remote", "", "remote to look at, from elsewhere than a host (default: this host's, and this host)")
-	flags.StringVar(&o.Region, "remote-region", "", "region of the remote's bucket")
-	flags.StringVar(&o.QueueURL, "queue-url", "", "queue to look at (default: this host's)")
-	flags.StringVar(&o.TopicARN, "topic-arn", "", "topic of the remote (default: the one that the bucket's notification names)")
-	flags.BoolVar(&o.Probe, "e2e", false, "send a probe through the chain too, and report the time of each hop")
-	flags.DurationVar(&o.ProbeTimeout, "e2e-timeout", 2*time.Minute, "how long to wait for the probe")
-	flags.BoolVar(&asJSON, "json", false, "print one JSON object")
-	flags.StringVar(&current, "current-system", "/run/current-system", "the link to the system that runs (for containers and tests)")
+	o.addFlags(cmd.Flags())
 	return cmd
 }
 
-// fromConfig puts a host's settings where no flag was given.
-func fromConfig(o *doctor.Options, conf config.Config) {
-	o.Remote = conf.Remote
-	if o.Region == "" {
-		o.Region = conf.RemoteRegion
+func runDoctor(ctx context.Context, c *common, o doctorOptions) error {
+	if err := o.complete(c); err != nil {
+		return err
 	}
+	report := &findings{}
+	err := doctor.Run(ctx, o.Options, func(f doctor.Finding) {
+		report.Findings = append(report.Findings, f)
+		if !o.json {
+			fmt.Fprint(c.stdout, findingText(f))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	report.count()
+	if o.json {
+		err = c.printJSON(report)
+	} else {
+		_, err = fmt.Fprintln(c.stdout, report.summary())
+	}
+	if err == nil && report.Wrong > 0 {
+		err = fmt.Errorf("wrong: %d of %d links", report.Wrong, len(report.Findings))
+	}
+	return err
+}
+
+// complete checks the options and takes the rest from this host's settings if no remote is given.
+func (o *doctorOptions) complete(c *common) error {
+	if o.QueueURL != "" {
+		if err := events.CheckQueueURL(o.QueueURL); err != nil {
+			return usageError{err}
+		}
+	}
+	if o.TopicARN != "" {
+		if err := fleet.CheckTopicARN(o.TopicARN); err != nil {
+			return usageError{fmt.Errorf("--topic-arn %w", err)}
+		}
+	}
+	if o.Remote != "" {
+		return nil
+	}
+	remote, err := remoteFlags{region: o.Region}.fromSettings(c)
+	if err != nil {
+		return err
+	}
+	conf, err := c.conf()
+	if err != nil {
+		return err
+	}
+	o.Remote, o.Region = remote.url, remote.region
 	if o.QueueURL == "" {
 		o.QueueURL = conf.QueueURL
 	}
+	o.Host = &doctor.Host{Dir: c.dir(), Config: conf, CurrentSystem: o.currentSystem}
+	return nil
 }
 
 // findings is what `doctor --json` prints.
@@ -149,18 +157,21 @@ func (r *findings) count() {
 }
 
 func (r *findings) summary() string {
-	return fmt.Sprintf("\nlinks looked at: %d; %d ok, %d wrong, %d unknown", len(r.Findings), r.OK, r.Wrong, r.Unknown)
+	return fmt.Sprintf("\nlinks checked: %d; %d ok, %d wrong, %d unknown", len(r.Findings), r.OK, r.Wrong, r.Unknown)
 }
 
-// findingText renders a finding for a person.
+// findingText renders a finding for a person, within 100 columns where words allow it.
 func findingText(f doctor.Finding) string {
+	const width = 100
+	indent := strings.Repeat(" ", 23)
+	head := fmt.Sprintf("%-8s %-13s ", f.Verdict, f.Link)
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-8s %-13s %s\n", f.Verdict, f.Link, f.Found)
+	b.WriteString(head + strings.TrimPrefix(wrapped(f.Found, indent, width), indent))
 	for _, h := range f.Hops {
-		fmt.Fprintf(&b, "%-8s %-13s %8.1f ms  %s\n", "", "", h.Millis, h.Name)
+		fmt.Fprintf(&b, "%s%8.1f ms  %s\n", indent, h.Millis, h.Name)
 	}
 	if f.Fix != "" {
-		fmt.Fprintf(&b, "%-8s %-13s → %s\n", "", "", f.Fix)
+		b.WriteString(indent + "→ " + strings.TrimPrefix(wrapped(f.Fix, indent+"  ", width), indent+"  "))
 	}
 	return b.String()
 }

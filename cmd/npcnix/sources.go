@@ -73,12 +73,11 @@ func (s sources) unknown() ([]unknownSetting, error) {
 
 // conf returns the settings that the files say.
 func (c *common) conf() (config.Config, error) {
-	s, err := c.readSources()
+	file, err := c.dir().LoadConfig()
 	if err != nil {
 		return config.Config{}, err
 	}
-	resolved, err := s.resolve()
-	return resolved.Config, err
+	return c.over(file)
 }
 
 // over puts the declared settings over those of config.json.

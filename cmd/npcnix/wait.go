@@ -26,7 +26,7 @@ type waitFlags struct {
 	timeout   time.Duration
 	interval  time.Duration
 	byQueue   bool
-	settle    time.Duration
+	emptyFor  time.Duration
 	json      bool
 }
 
@@ -39,14 +39,14 @@ func (w *waitFlags) addFlags(flags *pflag.FlagSet) {
 	flags.DurationVar(&w.timeout, "timeout", fleet.DefaultTimeout, "how long to wait; to determine the hosts can take as long before")
 	flags.DurationVar(&w.interval, "interval", fleet.DefaultInterval, "time between two looks")
 	flags.BoolVar(&w.byQueue, "by-queue", false, "judge by the queues alone, for hosts that cannot write records (with --topic-arn)")
-	flags.DurationVar(&w.settle, "settle", fleet.DefaultSettle, "with --by-queue: how long a queue must stay empty")
+	flags.DurationVar(&w.emptyFor, "empty-for", fleet.DefaultEmptyFor, "with --by-queue: how long a queue must stay empty")
 	flags.BoolVar(&w.json, "json", false, "print an object for each change and a summary, one per line")
 }
 
 func (w *waitFlags) validate() error {
 	switch {
-	case w.timeout <= 0 || w.interval <= 0 || w.settle <= 0:
-		return usageError{errors.New("--timeout, --interval and --settle must be more than 0")}
+	case w.timeout <= 0 || w.interval <= 0 || w.emptyFor <= 0:
+		return usageError{errors.New("--timeout, --interval and --empty-for must be more than 0")}
 	case w.byQueue && w.topicARN == "":
 		return usageError{errors.New("--by-queue needs --topic-arn: the queues are those subscribed to it")}
 	}
@@ -100,7 +100,7 @@ Each interval costs one HEAD, and one LIST per 1,000 records. A record is read w
 --topic-arn the queues of hosts that are not done are shown too: one to two requests per queue every 10 s.
 
 --by-queue is for hosts that cannot write records. It looks at the queues' counters alone. A host is done if
-its queue received the event, then was empty for --settle, and its dead-letter queue gained nothing. If the
+its queue received the event, then was empty for --empty-for, and its dead-letter queue gained nothing. If the
 host takes the event between two looks, the event is never seen and the host stays missing. A dead-letter
 queue that several hosts share counts against all of them. Queues cannot tell which version a host runs, nor
 that it waits for a reboot.
@@ -178,7 +178,7 @@ func (w *waitFlags) prepare(ctx context.Context, c *common, flags *pflag.FlagSet
 func (w *waitFlags) makeGate(ctx context.Context, c *common, flags *pflag.FlagSet, r *store.Remote) (*fleet.Gate, error) {
 	o := fleet.Options{
 		Store: r, Hosts: w.hosts, KeepGoing: w.keepGoing, Timeout: w.timeout, Interval: w.interval,
-		ByQueue: w.byQueue, Settle: w.settle, Views: w.views(c),
+		ByQueue: w.byQueue, EmptyFor: w.emptyFor, Views: w.views(c),
 		Resume: func(etag string) string { return resume(flags, r, etag) },
 	}
 	if w.minOK != "" {
@@ -283,7 +283,7 @@ func resume(flags *pflag.FlagSet, remote *store.Remote, etag string) string {
 			for _, host := range hosts {
 				words = append(words, "--host "+quote(host))
 			}
-		case "remote-region", "hosts-file", "topic-arn", "min-ok", "timeout", "interval", "settle":
+		case "remote-region", "hosts-file", "topic-arn", "min-ok", "timeout", "interval", "empty-for":
 			words = append(words, "--"+f.Name+" "+quote(f.Value.String()))
 		case "keep-going", "by-queue", "json":
 			if f.Value.String() == "true" {

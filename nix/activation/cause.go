@@ -1,5 +1,11 @@
 package activation
 
+import (
+	"errors"
+
+	"github.com/npcnix/npcnix/nix"
+)
+
 // Cause is why an activation is rolled back.
 type Cause string
 
@@ -17,6 +23,14 @@ const (
 	// CauseMachine blames the machine: for example, its disk is full.
 	CauseMachine Cause = "machine"
 )
+
+// causeOf tells whose fault an error of the host is.
+func causeOf(err error) Cause {
+	if errors.Is(err, nix.ErrMachine) {
+		return CauseMachine
+	}
+	return CauseVersion
+}
 
 // Transient reports whether the same system may well be activated at another attempt.
 func (c Cause) Transient() bool {

@@ -99,13 +99,20 @@ func TestNothingElseChangesAPhase(t *testing.T) {
 						}
 					}
 				}
-				if kv, ok := n.(*ast.KeyValueExpr); ok {
-					if key, ok := kv.Key.(*ast.Ident); ok && key.Name == "Phase" {
-						t.Errorf("%s: %s makes a journal with a phase", name, f.Name.Name)
+				if l, ok := n.(*ast.CompositeLit); ok && isJournal(l.Type) {
+					for _, e := range l.Elts {
+						if kv, ok := e.(*ast.KeyValueExpr); ok && kv.Key.(*ast.Ident).Name == "Phase" {
+							t.Errorf("%s: %s makes a journal with a phase", name, f.Name.Name)
+						}
 					}
 				}
 				return true
 			})
 		}
 	}
+}
+
+func isJournal(e ast.Expr) bool {
+	name, ok := e.(*ast.Ident)
+	return ok && name.Name == "Journal"
 }

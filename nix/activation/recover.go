@@ -7,8 +7,65 @@ import (
 	"github.com/npcnix/npcnix/nix"
 )
 
-// afterRestart takes note of a restart of the machine since the activation was ordered: whatever
-// worked on it is gone, and what runs is what the boot loader chose.
+// maxBoots is how often the machine may boot a system that is not verified.
+const maxBoots = 3
+
+// recoverAfterBoot decides how an activation goes on after a restart of the machine: whatever worked on it
+// is gone, and what runs is what the boot loader chose. It returns the phase, which may be the present one;
+// for a rollback also its cause and its reason, in words.
+func recoverAfterBoot(f Facts) (to Phase, cause Cause, reason string) {
+	const interrupted = "the machine was restarted before the new system was committed"
+	switch {
+	case f.Phase.Ended():
+		return f.Phase, f.Cause, ""
+	case f.Running == f.System && f.Phase == RebootPending:
+		return Verifying, "", ""
+	case f.Running == f.System && f.Phase == Verifying && f.Restarts >= maxBoots:
+		return RollingBack, CauseVersion, fmt.Sprintf("the machine was restarted %d times before the new system was verified", f.Restarts)
+	case f.Running == f.System:
+		return f.Phase, f.Cause, ""
+	case f.Running == f.Previous && f.Phase != RebootPending && !f.Installed && f.ProfileError == "" && f.Profiled != f.System:
+		// Nothing of the new system is left: the machine has booted the previous one.
+		if f.Phase == RollingBack { // which has a cause of its own
+			return RolledBack, f.Cause, ""
+		}
+		return RolledBack, CauseInterrupted, interrupted
+	case f.Phase == RollingBack:
+		return RollingBack, f.Cause, ""
+	case f.Phase == RebootPending:
+		return RollingBack, CauseVersion, "the machine was restarted, and did not boot the new system"
+	}
+	return RollingBack, CauseInterrupted, interrupted
+}
+
+// afterBoot takes note of a restart of the machine since the activation was requested.
+func (j *Journal) afterBoot(ctx context.Context, dir string, m machine) error {
+	f := j.facts(ctx, m)
+	if f.RunningError != "" {
+		return fmt.Errorf("%w: %s", nix.ErrMachine, f.RunningError)
+	}
+	if f.Running == f.System && f.Phase == Verifying {
+		f.Restarts++
+	}
+	to, cause, reason := recoverAfterBoot(f)
+	j.BootID, j.Restarts = nix.BootID(), f.Restarts
+	if reason != "" {
+		j.Cause, j.Reason = cause, reason
+	}
+	switch to {
+	case j.Phase:
+		return j.save(dir)
+	case Verifying:
+		// Units of another boot say nothing about this one.
+		j.Ran, j.Failed = nil, nil
+	case RolledBack:
+		j.RollbackError = ""
+	}
+	return j.advance(dir, to)
+}
+
+// afterRestart is afterBoot, if the machine was restarted, for an activation that others may have changed
+// since it was read.
 func (c *Coordinator) afterRestart(ctx context.Context, j *Journal) error {
 	if j.Phase.Ended() || j.sameBoot() {
 		return nil
@@ -18,55 +75,20 @@ func (c *Coordinator) afterRestart(ctx context.Context, j *Journal) error {
 		return err
 	}
 	defer unlock()
-	switch now, err := Read(c.dir); { // which others may have changed before
-	case err != nil:
+	now, err := Read(c.dir)
+	if err != nil || now == nil || now.ID != j.ID {
 		return err
-	case now == nil || now.ID != j.ID:
-		return nil
-	default:
-		*j = *now
 	}
+	*j = *now
 	if j.Phase.Ended() || j.sameBoot() {
 		return nil
 	}
-	running, err := c.Current(ctx)
-	if err != nil {
+	booted := j.Phase == RebootPending
+	if err := j.afterBoot(ctx, c.dir, realMachine{c.Host, c.dir, c.log}); err != nil {
 		return err
 	}
-	j.BootID = nix.BootID()
-	switch {
-	case running.Path == j.System && j.Phase == RebootPending:
-		// Units of another boot say nothing about this one.
-		j.Ran, j.Failed = nil, nil
-		if err := j.advance(c.dir, Verifying); err != nil {
-			return err
-		}
+	if booted && j.Phase == Verifying {
 		return c.timer().arm(ctx, j)
-	case running.Path == j.System && j.Phase == Verifying:
-		if j.Restarts++; j.Restarts >= maxTries {
-			return j.toRollback(c.dir, CauseVersion, fmt.Sprintf("the machine was restarted %d times before the new system was verified", j.Restarts))
-		}
-		return j.save(c.dir)
-	case running.Path == j.System:
-		return j.save(c.dir)
-	case running.Path == j.Previous && j.Phase != RebootPending && !j.Installed && !c.profileHas(j.System):
-		// Nothing of it is left: the machine has booted the previous system.
-		if j.Phase != RollingBack { // which has a reason of its own
-			j.Cause = CauseInterrupted
-			j.Reason = "the machine was restarted before the new system was committed"
-		}
-		j.RollbackError = ""
-		return j.advance(c.dir, RolledBack)
-	case j.Phase == RollingBack:
-		return j.save(c.dir)
-	case j.Phase == RebootPending:
-		return j.toRollback(c.dir, CauseVersion, "the machine was restarted, and did not boot the new system")
 	}
-	return j.toRollback(c.dir, CauseInterrupted, "the machine was restarted before the new system was committed")
-}
-
-// profileHas reports whether the profile points to a system. One that cannot be read may.
-func (c *Coordinator) profileHas(system string) bool {
-	profiled, _, err := c.Profiled()
-	return err != nil || profiled.Path == system
+	return nil
 }

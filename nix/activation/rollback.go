@@ -3,52 +3,172 @@ package activation
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/nix"
-	"github.com/npcnix/npcnix/nix/systemd"
 )
 
 const (
-	maxTries   = 3 // at the way back, and boots of a system that has not proved itself
+	maxTries   = 3 // at a rollback
 	triesPause = time.Second
 	// rebootGrace is how long an orderly restart of the machine may take to end the worker.
 	rebootGrace = 10 * time.Minute
 )
 
-// rollBack brings back the previous system, as it runs and as it boots. It is tried a few times; a try
-// that was cut short does not count.
+// Step is one of a rollback. Steps are taken in their order, each whatever became of the others, unless its
+// action says otherwise.
+type Step struct {
+	Do     Action
+	System string // of SwitchTo and MakeBoot
+	Why    string // of Fail
+}
+
+// Action is what a step does.
+type Action string
+
+const (
+	// RestoreProfile points the profile to what it had before.
+	RestoreProfile Action = "restore profile"
+	// SwitchTo makes a system run. It need not run already, and is not refused.
+	SwitchTo Action = "switch to"
+	// MakeBoot makes a system what boots. It is the profile's, as boot loaders know of no other.
+	MakeBoot Action = "make boot"
+	// Reboot restarts the machine and ends the try, if all steps before it succeeded. The steps after it are
+	// for the case that one did not.
+	Reboot Action = "reboot"
+	// Fail stands for a step that cannot be taken, for the reason Why.
+	Fail Action = "fail"
+)
+
+// planRollback decides what a rollback has to do. What an operator has switched to, or made what boots, is
+// left alone.
+func planRollback(f Facts) []Step {
+	if f.Cause == CauseBusy {
+		return nil // nothing was changed
+	}
+	var steps []Step
+	if f.ProfileError != "" {
+		steps = append(steps, Step{Do: Fail, Why: fmt.Sprintf("the profile may still have %s: %s", f.System, f.ProfileError)})
+	} else if f.restored() {
+		steps = append(steps, Step{Do: RestoreProfile})
+	}
+	switch {
+	case f.Previous == "":
+		return steps
+	case f.RunningError != "":
+		return append(steps, Step{Do: Fail, Why: f.RunningError})
+	case f.PreviousError != "":
+		return append(steps, Step{Do: Fail, Why: f.PreviousError})
+	}
+	boot := bootSteps(f)
+	switchTo := Step{Do: SwitchTo, System: f.Previous}
+	switch {
+	case f.Running != "" && f.Running != f.System && f.Running != f.Previous:
+		return append(steps, boot...) // an operator's choice, or what has booted
+	case f.BootOnly && f.Running == f.Previous:
+		return append(steps, boot...)
+	case f.BootOnly:
+		// Neither system can switch to the other.
+		steps = append(steps, boot...)
+		if f.Reboots {
+			steps = append(steps, Step{Do: Reboot})
+		}
+		return append(steps, switchTo)
+	}
+	return append(append(steps, switchTo), boot...)
+}
+
+// bootSteps makes what boots what the profile has after the rollback, if the activation may have changed
+// it, and no operator since.
+func bootSteps(f Facts) []Step {
+	if !f.Installed && !f.restored() || f.operatorsProfile() {
+		return nil
+	}
+	system := f.Previous
+	if p := f.profiled(); p != "" && p != f.System {
+		system = p
+	}
+	return []Step{{Do: MakeBoot, System: system}}
+}
+
+// operatorSystem is the system that an operator has switched to meanwhile; "" if none has.
+func operatorSystem(f Facts) string {
+	other := f.Running != "" && f.Running != f.System && f.Running != f.Previous
+	if f.Previous == "" || !other || f.Cause == CauseBusy || f.PreviousError != "" {
+		return ""
+	}
+	if f.Running == f.profiled() && !f.operatorsProfile() {
+		return "" // it has booted
+	}
+	return f.Running
+}
+
+// rollbackEnd decides what a try has come to: the end of the activation, or RollingBack, for another try.
+// after are the facts after the steps, done tells whether each of them succeeded, and tries how often the
+// rollback has failed, this time included.
+func rollbackEnd(steps []Step, done bool, tries int, after Facts) Phase {
+	for _, s := range steps {
+		if s.Do == SwitchTo && after.Running != s.System {
+			done = false
+		}
+	}
+	switch {
+	case after.noWayBack():
+		return RollbackFailed
+	case after.RunningError == "" && done:
+		return RolledBack
+	case tries >= maxTries:
+		return RollbackFailed
+	}
+	return RollingBack
+}
+
+// noWayBack reports whether the new system runs, and there is none to roll back to.
+func (f Facts) noWayBack() bool {
+	return f.RunningError == "" && f.Previous == "" && f.Running == f.System && f.Cause != CauseBusy
+}
+
+// stillRuns says what is wrong after a rollback in which no step failed.
+func (f Facts) stillRuns() string {
+	if f.noWayBack() {
+		return "there is no earlier system to roll back to"
+	}
+	return fmt.Sprintf("%s runs after the rollback", f.Running)
+}
+
+// rollBack restores the previous system, as it runs and as it boots. It is tried a few times; a try that was
+// interrupted does not count.
 func (w *worker) rollBack(ctx context.Context) error {
-	killSwitch(w.ID)
+	w.machine.KillSwitch(w.ID)
 	if w.Cause != CauseBusy {
 		w.log.Warn("rolling back", "to", w.Previous, "activation", w.ID, "why", w.Reason)
 	}
-	tail := w.Tail // the failure's are the ones to tell
-	back, trouble := w.undo(ctx)
+	tail := w.Tail // that of the failure counts
+	before := w.facts(ctx, w.machine)
+	w.OperatorSystem = operatorSystem(before)
+	steps := planRollback(before)
+	done, errs := w.take(ctx, steps)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	w.Tail, w.RollbackError = tail, strings.Join(trouble, "; ")
-	running, err := w.host.Current(ctx)
-	if err == nil && w.Previous == "" && running.Path == w.System && w.Cause != CauseBusy {
-		w.RollbackError = "there is no earlier system to go back to"
-		return w.advance(w.dir, RollbackFailed)
-	}
-	if err == nil && back {
+	after := w.facts(ctx, w.machine)
+	to := rollbackEnd(steps, done, w.RollbackTries+1, after)
+	w.Tail, w.RollbackError = tail, strings.Join(errs, "; ")
+	if to == RolledBack {
 		if w.OperatorSystem != "" {
 			w.Cause = CauseOperator
 		}
 		w.restartAgent()
-		return w.advance(w.dir, RolledBack)
+		return w.advance(w.dir, to)
 	}
 	if w.RollbackError == "" {
-		w.RollbackError = fmt.Sprintf("%s runs after the way back", running.Path)
+		w.RollbackError = after.stillRuns()
 	}
-	if w.RollbackTries++; w.RollbackTries >= maxTries {
-		w.log.Error("stranded: the way back failed", "running", running.Path, "trouble", w.RollbackError)
-		return w.advance(w.dir, RollbackFailed)
+	w.RollbackTries++
+	if to == RollbackFailed {
+		w.log.Error("the rollback failed", "error", w.RollbackError)
+		return w.advance(w.dir, to)
 	}
 	if err := w.save(w.dir); err != nil {
 		return err
@@ -57,83 +177,57 @@ func (w *worker) rollBack(ctx context.Context) error {
 	return nil
 }
 
-// undo takes the steps of the way back, each whatever became of the others. It reports whether the
-// host is back, and what went wrong. What somebody has switched to by hand, or made what boots, is
-// left alone.
-func (w *worker) undo(ctx context.Context) (back bool, trouble []string) {
-	fails := func(err error) bool {
-		if err != nil {
-			trouble = append(trouble, err.Error())
+// take takes the steps. It reports whether all that matter succeeded, and what went wrong.
+func (w *worker) take(ctx context.Context, steps []Step) (done bool, errs []string) {
+	done = true
+	for _, s := range steps {
+		if s.Do == Reboot && !done {
+			continue
 		}
-		return err != nil
+		works, err := w.step(ctx, s)
+		if err != nil {
+			errs = append(errs, err.Error())
+		}
+		if done = done && works; s.Do == Reboot {
+			break
+		}
 	}
-	if w.Cause == CauseBusy { // nothing was changed
-		return true, nil
-	}
-	before := nix.System{Path: w.Previous}
-	profiled, _, err := w.host.Profiled()
-	if err == nil && profiled.Path == w.System && w.System != w.Previous {
+	return done, errs
+}
+
+// step takes one step. It may work in spite of an error that is worth telling.
+func (w *worker) step(ctx context.Context, s Step) (works bool, err error) {
+	switch s.Do {
+	case RestoreProfile:
 		w.Installed = true // which it may have been before, and so the boot loader's
 		if err = w.save(w.dir); err == nil {
-			err = w.host.RestoreProfile(ctx, w.ProfileLink, before)
+			err = w.machine.RestoreProfile(ctx, w.ProfileLink, nix.System{Path: w.Previous})
 		}
-		if err == nil {
-			profiled, _, err = w.host.Profiled()
+		if err != nil {
+			err = fmt.Errorf("the profile may still have %s: %w", w.System, err)
 		}
+	case SwitchTo:
+		err = w.tried(ctx, s.System, "test")
+		// As NixOS has it: with 2 a part of the activation failed, and with 4 a unit. The system runs.
+		return err == nil || w.ExitCode == exitActivation || w.ExitCode == exitUnits, err
+	case MakeBoot:
+		if err = w.machine.Switchable(nix.System{Path: s.System}); err == nil {
+			err = w.tried(ctx, s.System, "boot")
+		}
+	case Reboot:
+		return false, w.restartMachine(ctx)
+	case Fail:
+		err = fmt.Errorf("%s", s.Why)
 	}
-	if err != nil {
-		fails(fmt.Errorf("the profile may still have %s: %w", w.System, err))
-	}
-	boots := err == nil
-	if w.Previous == "" {
-		return boots, trouble
-	}
-	running, err := w.host.Current(ctx)
-	if fails(err) || fails(nix.Switchable(before)) {
-		return false, trouble
-	}
+	return err == nil, err
+}
 
-	// What boots is what the profile has again: boot loaders know nothing but its generations.
-	theirs := w.ProfileSystem != "" && !slices.Contains([]string{"", w.System, w.ProfileSystem, w.Previous}, profiled.Path)
-	boot := func() bool {
-		if !w.Installed || theirs {
-			return true
-		}
-		s := before
-		if profiled != (nix.System{}) && profiled.Path != w.System {
-			s = profiled
-		}
-		if fails(nix.Switchable(s)) {
-			return false
-		}
-		return !fails(w.tried(ctx, s.Path, "boot"))
+// tried runs a system's switch-to-configuration, for an error that says all.
+func (w *worker) tried(ctx context.Context, system, action string) error {
+	if ran := w.run(ctx, system, action); ran.err != nil {
+		return fmt.Errorf("%s (%s)", ran.failure(system), action)
 	}
-	w.OperatorSystem = ""
-	switch {
-	case running.Path != "" && running.Path != w.System && running != before:
-		if running != profiled || theirs { // else it has booted
-			w.OperatorSystem = running.Path
-		}
-		return boot() && boots, trouble
-	case w.BootOnly && running == before:
-		return boot() && boots, trouble
-	case w.BootOnly:
-		// The one cannot be switched to from the other, so neither can the other from the one.
-		if boots = boot() && boots; boots && systemd.Running() {
-			fails(w.restartMachine(ctx))
-			return false, trouble // it was not
-		}
-	}
-	err = w.tried(ctx, w.Previous, "test")
-	fails(err)
-	// As NixOS has it: 2, a part of the activation failed, and 4, a unit did. The system runs.
-	back = err == nil || w.ExitCode == exitActivation || w.ExitCode == exitUnits
-	running, err = w.host.Current(ctx)
-	back = !fails(err) && back && running == before
-	if !w.BootOnly {
-		boots = boot() && boots
-	}
-	return back && boots, trouble
+	return nil
 }
 
 // restartMachine restarts the machine, into the previous system, and returns only if that does not come
@@ -146,14 +240,12 @@ func (w *worker) restartMachine(ctx context.Context) error {
 	if err := w.save(w.dir); err != nil {
 		return err
 	}
-	w.log.Warn("restarting the machine, to go back to the system before", "to", w.Previous)
-	if err := w.host.Reboot(ctx); err != nil {
+	w.log.Warn("restarting the machine, to roll back to the previous system", "to", w.Previous)
+	if err := w.machine.Reboot(ctx); err != nil {
 		return err
 	}
-	select {
-	case <-time.After(rebootGrace):
-		return fmt.Errorf("the machine was to be restarted, and was not within %s", rebootGrace)
-	case <-ctx.Done():
+	if sleep(ctx, rebootGrace); ctx.Err() != nil {
 		return ctx.Err()
 	}
+	return fmt.Errorf("the machine was to be restarted, and was not within %s", rebootGrace)
 }

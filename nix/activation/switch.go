@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,72 +30,83 @@ const (
 	exitInit       = 100 // the init systems do not fit: it can only be booted
 )
 
-// busyPause is the time between two tries while somebody else switches.
-const busyPause = 2 * time.Second
+// outcome is how a run of switch-to-configuration ended.
+type outcome struct {
+	err  error    // nil: with status 0
+	exit int      // its status; -1 where it has none
+	tail []string // of its output
+}
 
-// tried runs a system's switch-to-configuration, for an error that says all.
-func (w *worker) tried(ctx context.Context, system, action string) error {
-	if err := w.run(ctx, system, action); err != nil {
-		return fmt.Errorf("%s (%s)", failure(system, err, w.Tail), action)
+// lockTaken reports whether the switch did nothing because another process was switching. The exit code
+// alone may have another cause: switch-to-configuration ends with any errno.
+func (o outcome) lockTaken() bool {
+	return o.exit == exitBusy && slices.ContainsFunc(o.tail, func(line string) bool { return strings.Contains(line, "acquire lock") })
+}
+
+// cause tells whose fault it is that the switch failed. A signal is not the worker's own: the kernel has
+// sent it, for want of memory, or a person.
+func (o outcome) cause() Cause {
+	var exit *exec.ExitError
+	if errors.As(o.err, &exit) && !exit.Exited() {
+		return CauseInterrupted
 	}
-	return nil
+	return causeOf(o.err)
 }
 
-// run runs a system's switch-to-configuration to its end, or to the end of its time. While somebody
-// else switches it waits. ExitCode and Tail are set.
-func (w *worker) run(parent context.Context, system, action string) error {
-	ctx, cancel := context.WithTimeout(parent, seconds(w.SwitchSecs))
-	defer cancel()
-	for {
-		err := w.runOnce(parent, ctx, system, action)
-		w.ExitCode = 0
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			w.ExitCode = exit.ExitCode()
-		} else if err != nil {
-			w.ExitCode = -1
-		}
-		if !w.lockTaken() {
-			return err
-		}
-		w.log.Warn("somebody else is switching; waiting for them", "for", busyPause)
-		if sleep(ctx, busyPause); ctx.Err() != nil {
-			return err
-		}
-		if w.Phase == Switching && w.outdated(parent) || w.Phase == Committing && w.overtaken(parent) != "" {
-			return err // what they have switched to is to stay
-		}
+// failure says how the switch to a system failed.
+func (o outcome) failure(system string) string {
+	text := fmt.Sprintf("switch to %s: %v", system, o.err)
+	if len(o.tail) > 0 {
+		text += ": " + o.tail[len(o.tail)-1]
 	}
+	return text
 }
 
-// lockTaken reports whether the last switch did nothing, as somebody else was switching. The exit code
-// alone may be of another cause: switch-to-configuration ends with any errno.
-func (w *worker) lockTaken() bool {
-	return w.ExitCode == exitBusy && slices.ContainsFunc(w.Tail, func(line string) bool { return strings.Contains(line, "acquire lock") })
+// switchRun is one run of a system's switch-to-configuration.
+type switchRun struct {
+	system, action string
+	id             string        // of the activation
+	timeout        time.Duration // for an error that says so; ctx has it
+	noCheck        bool          // a rollback is not to be refused
 }
 
-// runOnce runs a switch-to-configuration in a session of its own, which ends with the worker. Its
-// output goes to a file, as a pipe would break when its reader is restarted.
-func (w *worker) runOnce(parent, ctx context.Context, system, action string) error {
-	output, err := os.OpenFile(filepath.Join(w.dir, switchLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+// do runs the switch in a session of its own, which ends with this process, and kills it when ctx ends. Its
+// output goes to a file in dir, as a pipe would break when its reader is restarted.
+func (r switchRun) do(ctx context.Context, dir string, log *slog.Logger) outcome {
+	file := filepath.Join(dir, switchLog)
+	output, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
+		return outcome{err: fmt.Errorf("%w: %w", nix.ErrMachine, err), exit: -1}
 	}
 	defer output.Close()
-	written, err := os.Open(output.Name())
+	written, err := os.Open(file)
+	if err == nil {
+		defer written.Close()
+		_, err = written.Seek(0, io.SeekEnd)
+	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
+		return outcome{err: fmt.Errorf("%w: %w", nix.ErrMachine, err), exit: -1}
 	}
-	defer written.Close()
-	if _, err := written.Seek(0, io.SeekEnd); err != nil {
-		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
+	lines := &nix.Output{Emit: func(line string) { log.Info(line, "program", "switch-to-configuration "+r.action) }}
+	err = r.toItsEnd(ctx, output, written, lines)
+	_, _ = io.Copy(lines, written)
+	o := outcome{err: err, tail: lines.Lines()}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		o.exit = exit.ExitCode()
+	} else if err != nil {
+		o.exit = -1
 	}
+	return o
+}
 
-	cmd := exec.Command(nix.System{Path: system}.Switcher(), action)
+// toItsEnd starts the switch and follows its output until it ends.
+func (r switchRun) toItsEnd(ctx context.Context, output *os.File, written io.Reader, lines io.Writer) error {
+	cmd := exec.Command(nix.System{Path: r.system}.Switcher(), r.action)
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), activationVariable+"="+w.ID)
-	if w.Phase == RollingBack {
-		cmd.Env = append(cmd.Env, "NIXOS_NO_CHECK=1") // the way back is not to be refused
+	cmd.Env = append(os.Environ(), activationVariable+"="+r.id)
+	if r.noCheck {
+		cmd.Env = append(cmd.Env, "NIXOS_NO_CHECK=1")
 	}
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = switchSession()
@@ -106,19 +118,15 @@ func (w *worker) runOnce(parent, ctx context.Context, system, action string) err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	log := &nix.Output{Emit: func(line string) { w.log.Info(line, "program", "switch-to-configuration "+action) }}
-	err = follow(ctx, log, written, ended)
+	err := follow(ctx, lines, written, ended)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-		killSwitch(w.ID) // what is in another process group
+		killSwitch(r.id) // what is in another process group
 		<-ended
-		if parent.Err() == nil {
-			err = fmt.Errorf("it hung, and was ended after %s", seconds(w.SwitchSecs))
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			err = fmt.Errorf("it hung, and was ended after %s", r.timeout)
 		}
 	}
-	_, _ = io.Copy(log, written)
-
-	w.Tail = log.Lines()
 	return err
 }
 
@@ -161,20 +169,4 @@ func killSwitch(id string) {
 			}
 		}
 	}
-}
-
-// signalled reports whether a switch was ended by a signal that is not the worker's own: by the kernel,
-// for want of memory, or by a person.
-func signalled(err error) bool {
-	var exit *exec.ExitError
-	return errors.As(err, &exit) && !exit.Exited()
-}
-
-// failure says how a switch failed.
-func failure(system string, err error, tail []string) string {
-	text := fmt.Sprintf("switch to %s: %v", system, err)
-	if len(tail) > 0 {
-		text += ": " + tail[len(tail)-1]
-	}
-	return text
 }

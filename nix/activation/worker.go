@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/npcnix/npcnix/nix"
 )
 
+// busyPause is the time between two tries while another process switches.
+const busyPause = 2 * time.Second
+
 // Work does what the activation in dir asks for, to its end: the switch, the commit or the rollback. If
-// somebody else does so already it returns. When ctx ends, as it does when the machine is shut down, the
+// another process does so already it returns. When ctx ends, as it does when the machine is shut down, the
 // switch is ended and the phase stays what it is: whoever finds it knows that it was interrupted. It is
 // what the worker's unit runs.
 func Work(ctx context.Context, dir string, log *slog.Logger) error {
@@ -22,15 +26,7 @@ func Work(ctx context.Context, dir string, log *slog.Logger) error {
 	return work(ctx, dir, log)
 }
 
-// worker works on one activation while it holds the lock. When the ctx of its methods ends, it leaves
-// everything as it is.
-type worker struct {
-	*Journal
-	host *nix.Host
-	dir  string
-	log  *slog.Logger
-}
-
+// work is Work for whoever holds the lock.
 func work(ctx context.Context, dir string, log *slog.Logger) error {
 	j, err := Read(dir)
 	if err != nil || j == nil {
@@ -40,19 +36,41 @@ func work(ctx context.Context, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	w := &worker{j, host, dir, log}
+	w := &worker{Journal: j, machine: realMachine{host, dir, log}, dir: dir, log: log}
+	if err := w.toItsEnd(ctx); err != nil {
+		return err
+	}
+	if w.Phase.Ended() || w.Phase == RebootPending {
+		rollbackTimer{dir: dir, log: log}.disarm(ctx, false) // whoever waits for the end may be gone
+	}
+	return nil
+}
+
+// worker works on one activation. When the ctx of its methods ends, it leaves everything as it is.
+type worker struct {
+	*Journal
+	machine machine
+	dir     string
+	log     *slog.Logger
+}
+
+// toItsEnd works until there is no more work for a worker.
+func (w *worker) toItsEnd(ctx context.Context) error {
 	for ctx.Err() == nil {
+		var err error
 		switch w.Phase {
 		case Pending:
 			err = w.begin(ctx)
 		case Switching:
-			err = w.toRollback(dir, CauseInterrupted, "the switch was interrupted")
+			err = w.toRollback(w.dir, CauseInterrupted, "the switch was interrupted")
 		case Committing:
 			err = w.commit(ctx)
 		case RollingBack:
 			err = w.rollBack(ctx)
 		default:
-			w.finish(ctx)
+			if w.Phase == Committed || w.Phase == RolledBack {
+				w.machine.ReleasePrevious()
+			}
 			return nil
 		}
 		if err != nil {
@@ -61,18 +79,6 @@ func work(ctx context.Context, dir string, log *slog.Logger) error {
 	}
 	return ctx.Err()
 }
-
-// finish tidies up after a phase that has no more work for a worker.
-func (w *worker) finish(ctx context.Context) {
-	if w.Phase.Ended() || w.Phase == RebootPending {
-		w.timer().disarm(ctx, false) // whoever waits for the end may be gone
-	}
-	if w.Phase == Committed || w.Phase == RolledBack {
-		w.host.ReleasePrevious()
-	}
-}
-
-func (w *worker) timer() rollbackTimer { return rollbackTimer{dir: w.dir, log: w.log} }
 
 // begin switches to the new system, or makes it what boots next.
 func (w *worker) begin(ctx context.Context) error {
@@ -83,32 +89,24 @@ func (w *worker) begin(ctx context.Context) error {
 		return w.makeBoot(ctx)
 	}
 	w.log.Info("switching", "system", w.System, "activation", w.ID)
-	err := w.run(ctx, w.System, "test")
+	ran := w.run(ctx, w.System, "test")
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err == nil || w.ExitCode == exitUnits:
+	case ran.err == nil || ran.exit == exitUnits:
 		w.restartAgent()
 		if err := w.advance(w.dir, Verifying); err != nil {
 			return err
 		}
-		w.timer().start()
+		rollbackTimer{dir: w.dir, log: w.log}.start()
 		return nil
-	case w.lockTaken():
-		return w.toRollback(w.dir, CauseBusy, "another process was switching: "+err.Error())
-	case w.ExitCode == exitInit:
+	case ran.lockTaken():
+		return w.toRollback(w.dir, CauseBusy, "another process was switching: "+ran.err.Error())
+	case ran.exit == exitInit:
 		w.BootOnly, w.BootOnlyWhy = true, "its init system does not fit the one that runs"
 		return w.makeBoot(ctx)
 	}
-	return w.toRollback(w.dir, w.blame(err), failure(w.System, err, w.Tail))
-}
-
-// blame tells whose fault a failed switch is.
-func (w *worker) blame(err error) Cause {
-	if signalled(err) {
-		return CauseInterrupted
-	}
-	return CauseVersion
+	return w.toRollback(w.dir, ran.cause(), ran.failure(w.System))
 }
 
 // makeBoot makes the new system what boots next, and does not touch what runs.
@@ -135,13 +133,67 @@ func (w *worker) commit(ctx context.Context) error {
 	return w.advance(w.dir, Committed)
 }
 
+// install puts the system into the profile and makes its boot loader entry the default. To do so again
+// changes nothing. The cause tells whose fault an error is.
+func (w *worker) install(ctx context.Context) (Cause, error) {
+	bounded, cancel := context.WithTimeout(ctx, seconds(w.SwitchSecs))
+	defer cancel()
+	s := nix.System{Path: w.System}
+	profiled, _, err := w.machine.Profiled()
+	if err == nil {
+		w.Installed = true
+		err = w.save(w.dir)
+	}
+	if err == nil && profiled != s {
+		err = w.machine.SetProfile(bounded, s)
+	}
+	if err != nil {
+		return causeOf(err), err
+	}
+	if w.Keep > 0 { // before the boot loader lists them
+		w.machine.Prune(w.Keep, w.ProfileLink, s, nix.System{Path: w.Previous})
+	}
+	w.machine.ReleaseBuilt(s)
+	if ran := w.run(ctx, w.System, "boot"); ran.err != nil {
+		cause := ran.cause()
+		if ran.lockTaken() {
+			cause = CauseInterrupted
+		}
+		return cause, fmt.Errorf("make it what boots: %s", ran.failure(w.System))
+	}
+	return "", nil
+}
+
+// run runs a system's switch-to-configuration to its end, or to the end of its time. While another process
+// switches it waits. ExitCode and Tail are set.
+func (w *worker) run(ctx context.Context, system, action string) outcome {
+	bounded, cancel := context.WithTimeout(ctx, seconds(w.SwitchSecs))
+	defer cancel()
+	for {
+		ran := w.machine.Switch(bounded, switchRun{
+			system: system, action: action, id: w.ID, timeout: seconds(w.SwitchSecs), noCheck: w.Phase == RollingBack,
+		})
+		w.ExitCode, w.Tail = ran.exit, ran.tail
+		if !ran.lockTaken() {
+			return ran
+		}
+		w.log.Warn("another process is switching; waiting for it", "for", busyPause)
+		if sleep(bounded, busyPause); bounded.Err() != nil {
+			return ran
+		}
+		if w.Phase == Switching && w.outdated(ctx) || w.Phase == Committing && w.overtaken(ctx) != "" {
+			return ran // what an operator has switched to stays
+		}
+	}
+}
+
 // overtaken says what an operator has changed during the verification; "" if nothing.
 func (w *worker) overtaken(ctx context.Context) string {
-	running, err := w.host.Current(ctx)
+	running, err := w.machine.Current(ctx)
 	if err == nil && running.Path != w.System {
 		return fmt.Sprintf("%s ran when %s was verified", running.Path, w.System)
 	}
-	profiled, _, err := w.host.Profiled()
+	profiled, _, err := w.machine.Profiled()
 	if err == nil && w.ProfileSystem != "" && !slices.Contains([]string{"", w.System, w.ProfileSystem}, profiled.Path) {
 		return fmt.Sprintf("an operator has put %s into the profile during the verification of %s", profiled.Path, w.System)
 	}
@@ -151,41 +203,10 @@ func (w *worker) overtaken(ctx context.Context) string {
 // outdated reports whether something else runs, or is in the profile, than when the activation was
 // requested.
 func (w *worker) outdated(ctx context.Context) bool {
-	running, err := w.host.Current(ctx)
+	running, err := w.machine.Current(ctx)
 	if err == nil && running.Path != w.Previous && running.Path != w.System {
 		return true
 	}
-	profiled, _, err := w.host.Profiled()
+	profiled, _, err := w.machine.Profiled()
 	return err == nil && w.ProfileSystem != "" && profiled.Path != w.ProfileSystem && !(w.Installed && profiled.Path == w.System)
-}
-
-// install puts the system into the profile and makes its boot loader entry the default. To do so again
-// changes nothing. The cause tells whose fault an error is.
-func (w *worker) install(ctx context.Context) (Cause, error) {
-	bounded, cancel := context.WithTimeout(ctx, seconds(w.SwitchSecs))
-	defer cancel()
-	s := nix.System{Path: w.System}
-	profiled, _, err := w.host.Profiled()
-	if err == nil {
-		w.Installed = true
-		err = w.save(w.dir)
-	}
-	if err == nil && profiled != s {
-		err = w.host.SetProfile(bounded, s)
-	}
-	if err != nil {
-		return CauseVersion, err
-	}
-	if w.Keep > 0 { // before the boot loader lists them
-		w.host.Prune(w.Keep, w.ProfileLink, s, nix.System{Path: w.Previous})
-	}
-	w.host.ReleaseBuilt(s)
-	if err := w.run(ctx, w.System, "boot"); err != nil {
-		cause := w.blame(err)
-		if w.lockTaken() {
-			cause = CauseInterrupted
-		}
-		return cause, fmt.Errorf("make it what boots: %s", failure(w.System, err, w.Tail))
-	}
-	return "", nil
 }

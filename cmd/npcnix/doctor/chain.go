@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 )
 
-// notification says whether the bucket tells a topic of every publish to the key.
+// notification says whether the bucket sends a topic an event for every publish to the key.
 func (c *chain) notification(ctx context.Context) Finding {
 	const link = "notification"
 	c.topic = c.TopicARN
@@ -21,49 +21,49 @@ func (c *chain) notification(ctx context.Context) Finding {
 	}
 	out, err := c.aws.s3.GetBucketNotificationConfiguration(ctx, &s3.GetBucketNotificationConfigurationInput{Bucket: &c.bucket})
 	if isNotFound(err) {
-		return wrong(link, "there is no bucket "+c.bucket, "mend the remote's URL, or create the bucket")
+		return wrong(link, "there is no bucket "+c.bucket, "fix the remote's URL, or create the bucket")
 	}
 	if err != nil {
 		return unasked(link, "the bucket's notification", err, "s3:GetBucketNotification on bucket "+c.bucket)
 	}
-	fix := fmt.Sprintf("with Terraform's store_s3, or `aws s3api put-bucket-notification-configuration` (which replaces all that the bucket has), "+
-		"have it tell the remote's topic of s3:ObjectCreated:* with the prefix %s and the suffix .npcnix; it takes S3 about five minutes to act on it", c.key)
+	fix := fmt.Sprintf("send s3:ObjectCreated:* with the prefix %s and the suffix .npcnix to the remote's topic, with Terraform's store_s3 or "+
+		"`aws s3api put-bucket-notification-configuration`, which replaces all notifications of the bucket; S3 takes about five minutes to apply it", c.key)
 	var others []string
 	topics := slices.Clone(out.TopicConfigurations)
-	for _, q := range out.QueueConfigurations { // a bucket may tell one queue without a topic
+	for _, q := range out.QueueConfigurations { // a bucket can send to one queue without a topic
 		topics = append(topics, s3types.TopicConfiguration{TopicArn: q.QueueArn, Events: q.Events, Filter: q.Filter})
 	}
 	for _, t := range topics {
 		arn := aws.ToString(t.TopicArn)
 		prefix, suffix := filter(t.Filter)
 		if !strings.HasPrefix(c.key, prefix) || !strings.HasSuffix(c.key, suffix) {
-			others = append(others, fmt.Sprintf("%s hears of prefix %q and suffix %q", arn, prefix, suffix))
+			others = append(others, fmt.Sprintf("%s gets only keys with the prefix %q and the suffix %q", arn, prefix, suffix))
 			continue
 		}
 		if missed := missing(t.Events); len(missed) > 0 {
-			others = append(others, fmt.Sprintf("%s hears of this key, but not of %s", arn, strings.Join(missed, ", ")))
+			others = append(others, fmt.Sprintf("%s gets events of this key, but not %s", arn, strings.Join(missed, ", ")))
 			continue
 		}
 		if strings.Contains(arn, ":sqs:") {
 			_ = c.lookAtQueue(ctx) // reported by its own link
 			if c.QueueURL != "" && c.queueARN != arn {
-				others = append(others, "the queue "+arn+" alone hears of this key")
+				others = append(others, "only the queue "+arn+" gets events of this key")
 				continue
 			}
 			c.direct, c.queueARN = true, arn
-			return ok(link, "bucket %s tells the queue %s itself", c.bucket, arn)
+			return ok(link, "bucket %s sends events to the queue %s, without a topic", c.bucket, arn)
 		}
 		c.suffix, c.matched = suffix, true
 		if c.TopicARN != "" && c.TopicARN != arn {
-			return wrong(link, fmt.Sprintf("bucket %s tells %s of this key, not %s", c.bucket, arn, c.TopicARN), "give the right --topic-arn, or mend the notification")
+			return wrong(link, fmt.Sprintf("bucket %s sends events of this key to %s, not to %s", c.bucket, arn, c.TopicARN), "give the right --topic-arn, or fix the notification")
 		}
 		c.topic = arn
-		return ok(link, "bucket %s tells %s of every publish", c.bucket, arn)
+		return ok(link, "bucket %s sends every publish to %s", c.bucket, arn)
 	}
 	if len(others) == 0 && out.EventBridgeConfiguration != nil {
-		return unknown(link, "bucket "+c.bucket+" tells EventBridge, whose rules are not looked at", "")
+		return unknown(link, "bucket "+c.bucket+" sends events to EventBridge, whose rules are not checked", "")
 	}
-	found := fmt.Sprintf("bucket %s tells nobody of publishes to %s", c.bucket, c.key)
+	found := fmt.Sprintf("bucket %s sends no event of a publish to %s", c.bucket, c.key)
 	if len(others) > 0 {
 		found += ": " + strings.Join(others, "; ")
 	}
@@ -85,7 +85,7 @@ func filter(f *s3types.NotificationConfigurationFilter) (prefix, suffix string) 
 	return prefix, suffix
 }
 
-// missing are the ways to publish that a notification does not hear of.
+// missing are the ways to publish that a notification omits.
 func missing(events []s3types.Event) []string {
 	if slices.Contains(events, "s3:ObjectCreated:*") {
 		return nil
@@ -99,7 +99,7 @@ func missing(events []s3types.Event) []string {
 	return missed
 }
 
-// topicPolicy says whether the topic is there and the bucket may publish to it.
+// topicPolicy says whether the topic exists and the bucket can publish to it.
 func (c *chain) topicPolicy(ctx context.Context) Finding {
 	const link = "topic"
 	if f, known := c.needTopic(link); !known {
@@ -107,7 +107,7 @@ func (c *chain) topicPolicy(ctx context.Context) Finding {
 	}
 	out, err := c.aws.sns.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: &c.topic}, topicIn(c.topic))
 	if isNotFound(err) {
-		return wrong(link, "there is no topic "+c.topic, "create it, with Terraform's store_s3 for instance, or name the right one in the bucket's notification")
+		return wrong(link, "there is no topic "+c.topic, "create it, for instance with Terraform's store_s3, or fix the topic in the bucket's notification")
 	}
 	if err != nil {
 		return unasked(link, "the topic's policy", err, "sns:GetTopicAttributes on "+c.topic)
@@ -117,34 +117,34 @@ func (c *chain) topicPolicy(ctx context.Context) Finding {
 		context: map[string]string{"aws:sourcearn": "arn:" + partition(c.topic) + ":s3:::" + c.bucket, "aws:securetransport": "true"},
 	}
 	if policy := out.Attributes["Policy"]; c.account != "" && strings.Contains(policy, c.account) {
-		q.context["aws:sourceaccount"] = c.account // else whose the bucket is is not known
+		q.context["aws:sourceaccount"] = c.account // otherwise the bucket's owner is unknown
 	}
 	switch verdict, why := allows(out.Attributes["Policy"], q); verdict {
 	case Wrong:
-		return wrong(link, fmt.Sprintf("the bucket may not publish to %s: %s", c.topic, why),
-			"let s3.amazonaws.com do sns:Publish in the topic's policy, with aws:SourceArn arn:aws:s3:::"+c.bucket+", as Terraform's store_s3 and docs/aws.md do")
+		return wrong(link, fmt.Sprintf("the bucket cannot publish to %s: %s", c.topic, why),
+			"allow s3.amazonaws.com sns:Publish in the topic's policy, with aws:SourceArn arn:aws:s3:::"+c.bucket+", as Terraform's store_s3 and docs/aws.md do")
 	case Unknown:
 		return unknown(link, why, "")
 	}
 	return encrypted(link, out.Attributes["KmsMasterKeyId"], "alias/aws/sns", "s3.amazonaws.com",
-		ok(link, "bucket %s may publish to %s", c.bucket, c.topic))
+		ok(link, "bucket %s can publish to %s", c.bucket, c.topic))
 }
 
-// encrypted is what a topic's or queue's key makes of a finding that is well otherwise: the sender must be
-// allowed to use it, which the policy of AWS's own key never says.
+// encrypted adds a topic's or queue's encryption to a finding that is otherwise good: the sender must be
+// allowed to use the key, which the policy of AWS's own key never allows.
 func encrypted(link, key, awsOwn, sender string, well Finding) Finding {
 	switch {
 	case key == "":
 		return well
 	case strings.HasSuffix(key, awsOwn):
-		return wrong(link, fmt.Sprintf("it is encrypted with %s, which %s may not use", key, sender),
-			"use a key of your own whose policy lets "+sender+" do kms:GenerateDataKey* and kms:Decrypt, or SSE without KMS")
+		return wrong(link, fmt.Sprintf("it is encrypted with %s, which %s cannot use", key, sender),
+			"use your own key with a policy that allows "+sender+" kms:GenerateDataKey* and kms:Decrypt, or SSE without KMS")
 	}
-	return unknown(link, well.Found+"; but it is encrypted with the key "+key+", whose policy is not looked at",
-		"see that the key's policy lets "+sender+" do kms:GenerateDataKey* and kms:Decrypt")
+	return unknown(link, well.Found+"; but it is encrypted with the key "+key+", whose policy is not checked",
+		"make sure that the key's policy allows "+sender+" kms:GenerateDataKey* and kms:Decrypt")
 }
 
-// needTopic is the finding of a link that cannot be looked at without the topic.
+// needTopic is the finding of a link that cannot be checked without the topic.
 func (c *chain) needTopic(link string) (Finding, bool) {
 	switch {
 	case c.blind != "":
@@ -152,7 +152,7 @@ func (c *chain) needTopic(link string) (Finding, bool) {
 	case c.direct:
 		return ok(link, "none is needed"), false
 	case c.topic == "":
-		return unknown(link, "which topic the bucket tells is not known", "mend or allow what is above, or name it with --topic-arn"), false
+		return unknown(link, "the bucket's topic is unknown", "fix or allow what is reported above, or give --topic-arn"), false
 	}
 	return Finding{}, true
 }
@@ -165,13 +165,13 @@ func (c *chain) subscription(ctx context.Context) Finding {
 		return f
 	}
 	if c.QueueURL == "" {
-		return unknown(link, "no queue was named", "give --queue-url, or run the doctor on a host")
+		return unknown(link, "no queue is given", "give --queue-url, or run the doctor on a host")
 	}
 	if c.gone {
-		return unknown(link, "there is no such queue: see below", "")
+		return unknown(link, "there is no such queue, see below", "")
 	}
 	if c.queueARN == "" {
-		return unknown(link, "the queue's ARN is not known", "allow what is said of the queue below")
+		return unknown(link, "the queue's ARN is unknown", "allow what is reported for the queue below")
 	}
 	arn, err := c.findSubscription(ctx, c.queueARN)
 	if isNotFound(err) {
@@ -189,18 +189,18 @@ func (c *chain) subscription(ctx context.Context) Finding {
 	}
 	out, err := c.aws.sns.GetSubscriptionAttributes(ctx, &sns.GetSubscriptionAttributesInput{SubscriptionArn: &arn}, topicIn(c.topic))
 	if err != nil {
-		f := unasked(link, "whether the subscription is raw", err, "sns:GetSubscriptionAttributes on "+c.topic)
+		f := unasked(link, "the subscription's attributes", err, "sns:GetSubscriptionAttributes on "+c.topic)
 		f.Found = "the topic sends to the queue; " + f.Found
 		return f
 	}
 	set := "aws sns set-subscription-attributes --subscription-arn " + arn + " --attribute-name "
 	switch policy := out.Attributes["FilterPolicy"]; {
 	case policy != "" && policy != "{}" && out.Attributes["FilterPolicyScope"] == "MessageBody":
-		return unknown(link, "it has a filter policy, which is not judged: "+policy, "take it away: `"+set+"FilterPolicy --attribute-value '{}'`")
+		return unknown(link, "it has a filter policy, which is not evaluated: "+policy, "remove it: `"+set+"FilterPolicy --attribute-value '{}'`")
 	case policy != "" && policy != "{}":
-		return wrong(link, "its filter policy lets nothing through, as S3's messages have no attributes: "+policy, "`"+set+"FilterPolicy --attribute-value '{}'`")
+		return wrong(link, "its filter policy matches nothing, because S3's messages have no attributes: "+policy, "`"+set+"FilterPolicy --attribute-value '{}'`")
 	case out.Attributes["RawMessageDelivery"] != "true":
-		return wrong(link, "it wraps the bucket's messages: npcnix reads them, but other readers of the queue may not", "`"+set+"RawMessageDelivery --attribute-value true`")
+		return wrong(link, "it wraps the bucket's messages: npcnix reads them, but other readers of the queue might not", "`"+set+"RawMessageDelivery --attribute-value true`")
 	}
 	return ok(link, "the topic sends to %s, raw", c.queueARN)
 }

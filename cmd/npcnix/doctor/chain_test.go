@@ -20,7 +20,7 @@ import (
 	"github.com/npcnix/npcnix/integration/moto"
 )
 
-// chainLinks are those of a chain that is looked at from elsewhere than a host.
+// chainLinks are those of a chain that is checked from elsewhere than a host.
 var chainLinks = []string{"credentials", "clock", "remote", "notification", "topic", "subscription", "queue", "dead letters"}
 
 // breaks break one link each.
@@ -35,38 +35,38 @@ var breaks = []struct {
 		_, err := w.s3.DeleteObject(w.t.Context(), &s3.DeleteObjectInput{Bucket: &w.bucket, Key: &w.key})
 		w.must(err)
 	}, "remote", "has no such key", "npcnix push"},
-	{"the bucket tells nobody", func(w *world) { w.notify("") },
-		"notification", "tells nobody of publishes to remotes/dev.npcnix", "store_s3"},
-	{"the bucket tells of another prefix", func(w *world) { w.notify("remotes/prod.npcnix", "s3:ObjectCreated:*") },
-		"notification", `hears of prefix "remotes/prod.npcnix" and suffix ".npcnix"`, "prefix remotes/dev.npcnix"},
-	{"the bucket tells of puts alone", func(w *world) { w.notify(w.key, "s3:ObjectCreated:Put") },
-		"notification", "but not of s3:ObjectCreated:Post, s3:ObjectCreated:Copy, s3:ObjectCreated:CompleteMultipartUpload", "s3:ObjectCreated:*"},
+	{"the bucket has no notification", func(w *world) { w.notify("") },
+		"notification", "sends no event of a publish to remotes/dev.npcnix", "store_s3"},
+	{"the notification has another prefix", func(w *world) { w.notify("remotes/prod.npcnix", "s3:ObjectCreated:*") },
+		"notification", `gets only keys with the prefix "remotes/prod.npcnix" and the suffix ".npcnix"`, "prefix remotes/dev.npcnix"},
+	{"the notification has only puts", func(w *world) { w.notify(w.key, "s3:ObjectCreated:Put") },
+		"notification", "but not s3:ObjectCreated:Post, s3:ObjectCreated:Copy, s3:ObjectCreated:CompleteMultipartUpload", "s3:ObjectCreated:*"},
 	{"the topic is gone", func(w *world) {
 		_, err := w.sns.DeleteTopic(w.t.Context(), &sns.DeleteTopicInput{TopicArn: &w.topic})
 		w.must(err)
-	}, "topic", "there is no topic arn:aws:sns:", "name the right one in the bucket's notification"},
-	{"the topic lets another bucket in", func(w *world) {
+	}, "topic", "there is no topic arn:aws:sns:", "fix the topic in the bucket's notification"},
+	{"the topic's policy allows another bucket", func(w *world) {
 		w.topicPolicy(allow("s3.amazonaws.com", "sns:Publish", w.topic, `{"ArnLike":{"aws:SourceArn":"arn:aws:s3:::other"}}`))
-	}, "topic", "lets s3.amazonaws.com in for aws:SourceArn arn:aws:s3:::other alone", "let s3.amazonaws.com do sns:Publish"},
-	{"the topic lets another service in", func(w *world) {
+	}, "topic", "allows s3.amazonaws.com only for aws:SourceArn arn:aws:s3:::other", "allow s3.amazonaws.com sns:Publish"},
+	{"the topic's policy allows another service", func(w *world) {
 		w.topicPolicy(allow("events.amazonaws.com", "sns:Publish", w.topic, `{}`))
-	}, "topic", "no statement of its policy lets s3.amazonaws.com do sns:Publish", "let s3.amazonaws.com do sns:Publish"},
+	}, "topic", "no statement of its policy allows s3.amazonaws.com sns:Publish", "allow s3.amazonaws.com sns:Publish"},
 	{"the queue is not subscribed", func(w *world) { w.unsubscribe() },
 		"subscription", "does not send to arn:aws:sqs:", "aws sns subscribe --topic-arn arn:aws:sns:"},
 	{"the subscription is not raw", func(w *world) {
 		w.unsubscribe()
 		w.subscribe("false")
 	}, "subscription", "wraps the bucket's messages", "RawMessageDelivery --attribute-value true"},
-	{"the queue lets another topic in", func(w *world) {
+	{"the queue's policy allows another topic", func(w *world) {
 		w.set(w.queue, map[string]string{"Policy": allow("sns.amazonaws.com", "sqs:SendMessage", w.queueARN, `{"ArnEquals":{"aws:SourceArn":"`+w.topic+`-2"}}`)})
-	}, "queue", "-2 alone, and not for arn:aws:sns:", "let sns.amazonaws.com do sqs:SendMessage"},
+	}, "queue", "-2, and not for arn:aws:sns:", "allow sns.amazonaws.com sqs:SendMessage"},
 	{"the queue is gone", func(w *world) { w.deleteQueue(w.queue) },
-		"queue", "there is no queue http", "npcnix config set queue-url URL"},
+		"queue", "there is no queue http", "npcnix config set queue_url URL"},
 	{"there is no dead-letter queue", func(w *world) { w.set(w.queue, map[string]string{"RedrivePolicy": ""}) },
-		"dead letters", "has no dead-letter queue", "maxReceiveCount 10"},
-	{"messages are given up too early", func(w *world) {
+		"dead letters", "the queue has none", "maxReceiveCount 10"},
+	{"messages become dead letters too early", func(w *world) {
 		w.set(w.queue, map[string]string{"RedrivePolicy": fmt.Sprintf(`{"deadLetterTargetArn":%q,"maxReceiveCount":2}`, w.deadARN)})
-	}, "dead letters", "maxReceiveCount is 2: messages are given up before", "set it to 10"},
+	}, "dead letters", "maxReceiveCount is 2: messages move to the dead-letter queue before", "set it to 10"},
 	{"the dead-letter queue is gone", func(w *world) { w.deleteQueue(w.dead) },
 		"dead letters", "-dead does not exist", "create it"},
 	{"the dead-letter queue takes from another", func(w *world) {
@@ -75,21 +75,22 @@ var breaks = []struct {
 	{"there are dead letters", func(w *world) {
 		_, err := w.sqs.SendMessage(w.t.Context(), &sqs.SendMessageInput{QueueUrl: &w.dead, MessageBody: aws.String("dead")})
 		w.must(err)
-	}, "dead letters", "-dead holds 1 messages", "aws sqs purge-queue --queue-url http"},
+	}, "dead letters", "-dead holds 1 message:", "aws sqs purge-queue --queue-url http"},
 	{"dead letters expire early", func(w *world) { w.set(w.dead, map[string]string{"MessageRetentionPeriod": "3600"}) },
 		"dead letters", "keeps messages for 3600 s", "1209600"},
 }
 
-func TestAHealthyChainAndEachLinkBrokenOnAWSFake(t *testing.T) {
-	cloud := start(t)
-	enter(t, cloud.URL())
-	testChain(t, cloud.URL(), false)
-}
-
-func TestAHealthyChainAndEachLinkBrokenOnMoto(t *testing.T) {
-	endpoint := moto.Start(t)
-	enter(t, endpoint)
-	testChain(t, endpoint, true)
+func TestChain(t *testing.T) {
+	t.Run("awsfake", func(t *testing.T) {
+		cloud := start(t)
+		enter(t, cloud.URL())
+		testChain(t, cloud.URL(), false)
+	})
+	t.Run("moto", func(t *testing.T) {
+		endpoint := moto.Start(t)
+		enter(t, endpoint)
+		testChain(t, endpoint, true)
+	})
 }
 
 func start(t *testing.T) *awsfake.Cloud {
@@ -127,7 +128,7 @@ func testChain(t *testing.T, endpoint string, isMoto bool) {
 			if f.Verdict != doctor.Wrong || !strings.Contains(f.Found, b.found) || !strings.Contains(f.Fix, b.fix) {
 				t.Errorf("%+v, want it wrong with %q and the fix %q", f, b.found, b.fix)
 			}
-			// What comes before it is well; what depends on it is not called well without being looked at.
+			// What comes before it is ok; what depends on it is not called ok without being read.
 			for _, link := range chainLinks[:slices.Index(chainLinks, b.link)] {
 				if f := found[link]; f.Verdict == doctor.Wrong && b.link != "queue" {
 					t.Errorf("%s is %+v", link, f)

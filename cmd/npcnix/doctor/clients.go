@@ -27,14 +27,14 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-// clients ask AWS, as the settings in the environment and the chain's own addresses say.
+// clients are those of AWS's services, by the environment's settings and the chain's own addresses.
 type clients struct {
 	credentials aws.CredentialsProvider
 	s3          *s3.Client
 	sns         *sns.Client
 	sqs         *sqs.Client
 	sts         *sts.Client
-	foreign     bool // the store is another maker's
+	foreign     bool // the store is not AWS's
 	times       times
 }
 
@@ -68,7 +68,7 @@ func newClients(ctx context.Context, remote *url.URL, o Options) (*clients, erro
 		if c.foreign {
 			s.BaseEndpoint = aws.String(query.Get("endpoint"))
 		}
-		// As package store has it.
+		// As package store does.
 		s.UsePathStyle = s.BaseEndpoint != nil && store.IsLocal(*s.BaseEndpoint)
 		if style, err := strconv.ParseBool(query.Get("path-style")); err == nil {
 			s.UsePathStyle = style
@@ -131,15 +131,15 @@ func (t *times) get() (time.Duration, bool) {
 	return t.skew, t.seen
 }
 
-// credentials says whose the credentials are.
+// credentials says who owns the credentials.
 func (c *chain) credentials(ctx context.Context) Finding {
 	const link = "credentials"
 	if _, err := c.aws.credentials.Retrieve(ctx); err != nil {
-		c.blind = "not asked, as there are no AWS credentials"
-		return wrong(link, "there are none: "+err.Error(), "attach a role to the instance, or set AWS_PROFILE or AWS_ACCESS_KEY_ID")
+		c.blind = "not checked, because there are no AWS credentials"
+		return wrong(link, "there are none: "+err.Error(), "attach a role to the instance, sign in with `aws sso login`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID")
 	}
 	if c.aws.foreign {
-		return unknown(link, "there are some; the store is not AWS's, so whose they are cannot be asked", "")
+		return unknown(link, "there are some; their owner is unknown, because the store is not AWS's", "")
 	}
 	out, err := c.aws.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 	if err == nil {
@@ -148,13 +148,13 @@ func (c *chain) credentials(ctx context.Context) Finding {
 	}
 	switch errorCode(err) {
 	case "ExpiredToken", "ExpiredTokenException":
-		c.blind = "not asked, as the credentials have expired"
-		return wrong(link, "they have expired", "renew them: sign in again, or see to what hands them out")
+		c.blind = "not checked, because the credentials have expired"
+		return wrong(link, "they have expired", "renew them: sign in again, or fix what issues them")
 	case "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClientException", "IncompleteSignature":
-		c.blind = "not asked, as the credentials are not valid"
-		return wrong(link, "AWS does not accept them: "+brief(err), "mend AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile; see the clock too")
+		c.blind = "not checked, because the credentials are not valid"
+		return wrong(link, "AWS does not accept them: "+brief(err), "fix AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile; check the clock too")
 	}
-	return unknown(link, "there are some, but whose they are cannot be asked: "+brief(err), "")
+	return unknown(link, "there are some, but their owner cannot be determined: "+brief(err), "")
 }
 
 // clock compares the clock with AWS's.
@@ -164,18 +164,18 @@ func (c *chain) clock(ctx context.Context) Finding {
 	}
 	skew, seen := c.aws.times.get()
 	if !seen {
-		return unknown("clock", "nobody answered whose clock could be compared", "")
+		return unknown("clock", "no server answered, so there is no clock to compare with", "")
 	}
 	return judgeClock(skew, "AWS")
 }
 
-// unasked is the finding where a question got no answer.
+// unasked is the finding if a request got no answer.
 func unasked(link, what string, err error, permission string) Finding {
 	if !isForbidden(err) {
-		return unknown(link, what+" cannot be asked for: "+brief(err), "")
+		return unknown(link, what+" cannot be read: "+brief(err), "")
 	}
-	return unknown(link, "these credentials may not see "+what,
-		"give them "+permission+", or run the doctor as somebody who has it")
+	return unknown(link, "these credentials cannot read "+what,
+		"give them "+permission+", or run the doctor with credentials that have it")
 }
 
 func errorCode(err error) string {

@@ -1,11 +1,11 @@
-// Package doctor looks at every link of the chain from a publish to a host and says of each whether it
-// holds, does not, or cannot be told, and what to change.
+// Package doctor checks every link of the chain from a publish to a host. It says of each whether it is
+// ok, wrong or unknown, and what to change.
 //
 //	credentials → clock → remote → notification → topic → subscription → queue → dead letters → host
 //
-// It promises: what it was not allowed to look at, or what could not be asked, is [Unknown] and never
-// [OK]. It only reads: nothing is received, published or written, and no message is disturbed. [Probe]
-// alone does more, and takes away again whatever it made.
+// It promises: what it is not allowed to read, or gets no answer about, is [Unknown] and never [OK]. It only
+// reads: it receives, publishes and writes nothing, and disturbs no message. Only Options.Probe does more,
+// and removes what it made.
 package doctor
 
 import (
@@ -20,54 +20,54 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-// Verdict is what was found out about a link.
+// Verdict is what became of the check of a link.
 type Verdict string
 
 const (
 	OK      Verdict = "ok"
 	Wrong   Verdict = "wrong"
-	Unknown Verdict = "unknown" // it could not be looked at, or not be judged
+	Unknown Verdict = "unknown" // it could not be read, or not be evaluated
 )
 
-// Finding is what is to be said of one link.
+// Finding is the result for one link.
 type Finding struct {
 	Link    string  `json:"link"`
 	Verdict Verdict `json:"verdict"`
 	Found   string  `json:"found"`
-	Fix     string  `json:"fix,omitempty"` // what to change, or what to allow so that more can be told
+	Fix     string  `json:"fix,omitempty"` // what to change, or what to allow so that it can be checked
 	Hops    []Hop   `json:"hops,omitempty"`
 }
 
-// Hop is a part of a probe's way.
+// Hop is one step of a probe.
 type Hop struct {
 	Name   string  `json:"name"`
 	Millis float64 `json:"ms"`
 }
 
-// Options say which chain to look at.
+// Options say which chain to check.
 type Options struct {
 	Remote   string // its URL; required
-	Region   string // of the remote's bucket, where the URL names none
-	QueueURL string // "": a host that polls, or one that was not named
+	Region   string // of the remote's bucket, if the URL names none
+	QueueURL string // "": the host polls, or none was given
 	TopicARN string // "": the one that the bucket's notification names
-	Host     *Host  // this host; nil where the chain is looked at from elsewhere
+	Host     *Host  // this host; nil if the doctor runs elsewhere
 	// Probe sends an event through the chain.
 	Probe        bool
 	ProbeTimeout time.Duration // default 2 min
 }
 
-const askLimit = 30 * time.Second // for the answers to one link's questions
+const askLimit = 30 * time.Second // for the answers about one link
 
-// chain is one examination: what it has found out so far, for the links that depend on it.
+// chain is one run: what it knows so far, for the links that depend on it.
 type chain struct {
 	Options
 	aws  *clients
 	tell func(Finding)
 
 	bucket, key string
-	blind       string            // why nothing can be asked of AWS; "" if it can
+	blind       string            // why AWS cannot be asked; "" if it can
 	account     string            // of the credentials; "" if unknown
-	direct      bool              // the bucket tells the queue without a topic
+	direct      bool              // the bucket sends to the queue without a topic
 	suffix      string            // of the keys that the notification matches
 	matched     bool              // the notification is known
 	topic       string            // ARN; "" if unknown
@@ -76,8 +76,8 @@ type chain struct {
 	gone        bool              // there is no such queue
 }
 
-// Run looks at one link after the other and tells what it finds, in the order of the chain. It ends
-// early, with ctx's error, when ctx ends. An error that is store.ErrURL is the remote's.
+// Run checks one link after the other, in the order of the chain, and calls tell with each finding. It
+// ends early, with ctx's error, when ctx ends. An error that is store.ErrURL is the remote's.
 func Run(ctx context.Context, o Options, tell func(Finding)) error {
 	if err := store.CheckURL(o.Remote); err != nil {
 		return err
@@ -128,7 +128,7 @@ func (c *chain) events() []func(context.Context) Finding {
 			if strings.HasPrefix(c.Remote, "file:") {
 				return ok("events", "the file is watched")
 			}
-			return ok("events", "no queue is set: this host polls the store")
+			return ok("events", "no queue is set, so this host polls the store")
 		}}
 	case c.bucket == "" && c.QueueURL == "":
 		return nil
@@ -146,7 +146,7 @@ func (c *chain) remote(ctx context.Context) Finding {
 	}
 	r, err := store.Open(ctx, c.Remote, store.Options{Region: c.Region})
 	if err != nil {
-		return wrong(link, err.Error(), "mend the remote's URL, or the settings that it depends on")
+		return wrong(link, err.Error(), "fix the remote's URL, or the settings that it depends on")
 	}
 	v, err := r.Latest(ctx, store.Version{})
 	switch {
@@ -155,15 +155,15 @@ func (c *chain) remote(ctx context.Context) Finding {
 	case err == nil:
 		return ok(link, "%s holds %s, published %s", r.URL(), v.ETag, v.Modified.UTC().Format(time.RFC3339))
 	case isNotFound(err):
-		return wrong(link, err.Error(), "publish with `npcnix push`, or mend the remote's URL")
+		return wrong(link, err.Error(), "publish with `npcnix push`, or fix the remote's URL")
 	case isForbidden(err) && c.Host == nil:
 		return unknown(link, err.Error(), "give these credentials s3:GetObject on the remote's object, or run the doctor on a host")
 	case isForbidden(err):
 		return wrong(link, err.Error(), "give the host's role s3:GetObject on the remote's object, as the Terraform module host_policy does")
 	case isNetwork(err) || ctx.Err() != nil:
-		return wrong(link, err.Error(), "see to the network between this machine and the store: names, routes, proxy, firewall")
+		return wrong(link, err.Error(), "check the network between this machine and the store: names, routes, proxy, firewall")
 	}
-	return wrong(link, err.Error(), "see what the error says")
+	return wrong(link, err.Error(), "see the error")
 }
 
 // maxSkew is what AWS's services tolerate between a request's time and their own
@@ -172,13 +172,13 @@ const maxSkew = 5 * time.Minute
 
 func judgeClock(skew time.Duration, who string) Finding {
 	if skew.Abs() > maxSkew {
-		return wrong("clock", fmt.Sprintf("this machine's clock is %s off %s's", skew.Abs().Round(time.Second), who),
-			"set the clock (`timedatectl`, services.timesyncd.enable): requests signed more than 5 minutes off are refused")
+		return wrong("clock", fmt.Sprintf("this machine's clock differs from %[2]s's by %[1]s", skew.Abs().Round(time.Second), who),
+			"set the clock (`timedatectl`, services.timesyncd.enable): AWS refuses requests signed more than 5 minutes off")
 	}
 	if skew.Abs() < 2*time.Second { // a Date has seconds
-		return ok("clock", "as %s's", who)
+		return ok("clock", "agrees with %s's", who)
 	}
-	return ok("clock", "%s off %s's, which does no harm", skew.Abs().Round(time.Second), who)
+	return ok("clock", "differs from %[2]s's by %[1]s, which is harmless", skew.Abs().Round(time.Second), who)
 }
 
 // webClock compares the clock with that of a web server.
@@ -190,12 +190,12 @@ func webClock(ctx context.Context, u *url.URL) Finding {
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return unknown("clock", "the store's server gives no answer to compare with: "+err.Error(), "")
+		return unknown("clock", "the store's server does not answer: "+err.Error(), "")
 	}
 	_ = answer.Body.Close()
 	at, err := http.ParseTime(answer.Header.Get("Date"))
 	if err != nil {
-		return unknown("clock", "the store's server gives no time to compare with", "")
+		return unknown("clock", "the store's server sends no time", "")
 	}
 	return judgeClock(time.Since(at), "the store")
 }
@@ -216,6 +216,6 @@ func unknown(link, found, fix string) Finding {
 type Host struct {
 	Dir           config.Dir
 	Config        config.Config
-	CurrentSystem string // the link to the system that runs
+	CurrentSystem string // the link to the running system
 	Store         string // of nix; default /nix/store
 }

@@ -8,18 +8,18 @@ import (
 	"strings"
 )
 
-// question is what a service wants to do to a topic or a queue.
+// question asks whether a service can do something to a topic or a queue.
 type question struct {
 	service  string // "s3.amazonaws.com"
 	action   string // "sns:Publish"
 	resource string // ARN
-	// context has what the service says of itself, by condition key in lower case. A key that it
-	// does not have cannot be judged.
+	// context has the values of condition keys, which are in lower case. A condition on any other key
+	// cannot be evaluated.
 	context map[string]string
 }
 
-// allows says whether a resource's policy lets the service in, and where it does not, or that cannot be
-// judged, why. Only what such policies hold in practice is understood; everything else is Unknown.
+// allows says whether a resource's policy allows the question, and if not, or if that is unknown, why. It
+// understands only what such policies contain in practice; everything else is Unknown.
 func allows(policy string, q question) (Verdict, string) {
 	if policy == "" {
 		return Wrong, "it has no policy"
@@ -28,7 +28,7 @@ func allows(policy string, q question) (Verdict, string) {
 	if err := json.Unmarshal([]byte(policy), &p); err != nil {
 		return Unknown, "its policy cannot be read: " + err.Error()
 	}
-	verdict, why := Wrong, fmt.Sprintf("no statement of its policy lets %s do %s", q.service, q.action)
+	verdict, why := Wrong, fmt.Sprintf("no statement of its policy allows %s %s", q.service, q.action)
 	doubt := ""
 	for _, s := range p.Statement {
 		applies, because := s.applies(q)
@@ -36,7 +36,7 @@ func allows(policy string, q question) (Verdict, string) {
 		case s.Effect == "Deny" && applies == OK:
 			return Wrong, fmt.Sprintf("a statement of its policy denies %s %s", q.service, q.action)
 		case s.Effect == "Deny" && applies == Unknown:
-			doubt = "a denial in its policy cannot be judged: " + because
+			doubt = "a denial in its policy cannot be evaluated: " + because
 		case s.Effect != "Allow":
 		case applies == OK:
 			verdict = OK
@@ -81,8 +81,8 @@ type statement struct {
 	Condition    map[string]map[string]texts
 }
 
-// applies says whether the statement is about the question, and why not where that is only for its
-// conditions.
+// applies says whether the statement is about the question, and if only its conditions say that it is not,
+// why.
 func (s statement) applies(q question) (Verdict, string) {
 	action := slices.ContainsFunc(s.Action, func(a string) bool { return like(strings.ToLower(a), strings.ToLower(q.action)) })
 	resource := len(s.Resource) == 0 || slices.ContainsFunc(s.Resource, func(r string) bool { return like(r, q.resource) })
@@ -97,17 +97,17 @@ func (s statement) applies(q question) (Verdict, string) {
 		for key, values := range keys {
 			switch met := condition(op, values, q.context[strings.ToLower(key)]); met {
 			case Wrong:
-				return Wrong, fmt.Sprintf("its policy lets %s in for %s %s alone, and not for %s",
+				return Wrong, fmt.Sprintf("its policy allows %s only for %s %s, and not for %s",
 					q.service, key, strings.Join(values, ", "), q.context[strings.ToLower(key)])
 			case Unknown:
-				verdict, why = Unknown, fmt.Sprintf("its policy has a condition that cannot be judged from here: %s %s %s", op, key, strings.Join(values, ", "))
+				verdict, why = Unknown, fmt.Sprintf("its policy has a condition that cannot be evaluated here: %s %s %s", op, key, strings.Join(values, ", "))
 			}
 		}
 	}
 	return verdict, why
 }
 
-// condition says whether one of the values is met by what is the case, "" if that is not known.
+// condition says whether the actual value, "" if it is unknown, meets one of the values.
 func condition(op string, values texts, is string) Verdict {
 	if is == "" {
 		return Unknown
@@ -139,27 +139,27 @@ func like(pattern, s string) bool {
 
 // principal is who a statement is about.
 type principal struct {
-	everybody bool
-	services  texts
+	everyone bool
+	services texts
 }
 
 func (p *principal) UnmarshalJSON(data []byte) error {
 	var word string
 	if json.Unmarshal(data, &word) == nil {
-		p.everybody = word == "*"
+		p.everyone = word == "*"
 		return nil
 	}
 	var kinds map[string]texts
 	if err := json.Unmarshal(data, &kinds); err != nil {
 		return err
 	}
-	p.everybody = slices.Contains(kinds["AWS"], "*")
+	p.everyone = slices.Contains(kinds["AWS"], "*")
 	p.services = kinds["Service"]
 	return nil
 }
 
 func (p principal) includes(service string) bool {
-	return p.everybody || slices.Contains(p.services, service)
+	return p.everyone || slices.Contains(p.services, service)
 }
 
 // texts is one text or a list.

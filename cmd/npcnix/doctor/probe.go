@@ -21,12 +21,12 @@ import (
 
 const (
 	probeTimeout = 2 * time.Minute
-	probeAgain   = 20 * time.Second // a new queue's policy may take a while to act
+	probeAgain   = 20 * time.Second // a new queue's policy can take a while to apply
 	cleanUpLimit = 30 * time.Second
 )
 
-// made is what a probe has made, or may have made when an answer got lost, and takes away. A queue's name
-// and ARN are noted before it is made and subscribed, its URL and the subscription when they are known.
+// made is what a probe has made, or might have made if an answer was lost, and removes. A queue's name and
+// ARN are noted before it is made and subscribed, its URL and the subscription when they are known.
 type made struct {
 	queueName, queue            string
 	subscribedARN, subscription string
@@ -36,23 +36,23 @@ type made struct {
 // didNothing reports whether a service refused a request, so that nothing came of it.
 func didNothing(err error) bool { return status(err)/100 == 4 }
 
-// probe puts an object that the notification matches and hosts ignore, as they look for the remote's very
-// key, and waits for its event in a queue of its own. It is not looked for in a host's queue: there the
-// agent takes it, and every receive of the doctor's would bring other messages nearer to the dead letters.
+// probe puts an object that the notification matches and hosts ignore, because its key is not the
+// remote's, and waits for its event in a queue of its own. It does not use a host's queue: the agent would
+// take the event, and every receive would bring other messages nearer to the dead-letter queue.
 func (c *chain) probe(ctx context.Context) (f Finding) {
 	const link = "probe"
 	switch {
 	case c.blind != "":
 		return unknown(link, c.blind, "")
 	case c.direct || c.topic == "" || !c.matched:
-		return unknown(link, "not sent: the bucket's notification to a topic is not known", "mend or allow what is above")
+		return unknown(link, "not sent: the bucket's notification to a topic is unknown", "fix or allow what is reported above")
 	}
 	m := &made{}
 	defer func() {
 		if left := c.cleanUp(context.WithoutCancel(ctx), m); left != "" {
 			f.Verdict = Wrong
-			f.Found += "; it could not be cleaned up: " + left
-			f.Fix = strings.TrimPrefix(f.Fix+"; remove by hand what is left", "; ")
+			f.Found += "; not everything could be removed: " + left
+			f.Fix = strings.TrimPrefix(f.Fix+"; remove what is left", "; ")
 		}
 	}()
 	limit := c.ProbeTimeout
@@ -102,7 +102,7 @@ func (c *chain) probe(ctx context.Context) (f Finding) {
 		return unknown(link, "interrupted", "")
 	}
 	return wrong(link, fmt.Sprintf("no event arrived within %s", limit),
-		"mend what is wrong above; a notification that was changed less than five minutes ago may not act yet")
+		"fix what is wrong above; S3 takes about five minutes to apply a changed notification")
 }
 
 func refused(what string, err error, permission string) Finding {
@@ -111,7 +111,7 @@ func refused(what string, err error, permission string) Finding {
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// prepareProbe makes the probe's queue and subscribes it; done says that this was all.
+// prepareProbe makes the probe's queue and subscribes it; done says that the probe ends here.
 func (c *chain) prepareProbe(ctx context.Context, m *made, id string) (f Finding, done bool) {
 	const link = "probe"
 	const queues = "sqs:CreateQueue, sqs:SetQueueAttributes, sqs:ReceiveMessage, sqs:GetQueueUrl and sqs:DeleteQueue on npcnix-probe-*"
@@ -158,8 +158,8 @@ func (c *chain) prepareProbe(ctx context.Context, m *made, id string) (f Finding
 	return Finding{}, false
 }
 
-// awaitProbe waits a while for an event of one of the keys, and says when it was in the queue. The notice
-// is zero when none came.
+// awaitProbe waits for an event of one of the keys, and says when it was in the queue. The notice is zero if
+// none came in a while.
 func (c *chain) awaitProbe(ctx context.Context, queue string, ours func(key string) bool) (sent time.Time, n events.Notice, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeAgain)
 	defer cancel()
@@ -190,7 +190,7 @@ func (c *chain) awaitProbe(ctx context.Context, queue string, ours func(key stri
 	return time.Time{}, events.Notice{}, nil
 }
 
-// cleanUp takes away what the probe made, and says what it could not.
+// cleanUp removes what the probe made, and says what it could not remove.
 func (c *chain) cleanUp(ctx context.Context, m *made) (left string) {
 	ctx, cancel := context.WithTimeout(ctx, cleanUpLimit)
 	defer cancel()

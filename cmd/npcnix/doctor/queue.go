@@ -16,8 +16,8 @@ import (
 	"github.com/npcnix/npcnix/events"
 )
 
-// leastReceives is how often a queue must deliver a message before it gives it up: more often than an
-// agent tries a version.
+// leastReceives is how often a queue must deliver a message before it moves it to the dead-letter queue:
+// more often than an agent tries a version.
 const leastReceives = 5
 
 // lookAtQueue reads the queue's attributes, once.
@@ -53,18 +53,18 @@ func arnOf(queueURL string) string {
 	return fmt.Sprintf("arn:%s:sqs:%s:%s", part, region, strings.ReplaceAll(strings.Trim(u.Path, "/"), "/", ":"))
 }
 
-// readQueue says whether the queue is there and the topic, or the bucket, may send to it.
+// readQueue says whether the queue exists and the topic, or the bucket, can send to it.
 func (c *chain) readQueue(ctx context.Context) Finding {
 	const link = "queue"
 	if c.blind != "" {
 		return unknown(link, c.blind, "")
 	}
 	if c.QueueURL == "" {
-		return unknown(link, "no queue was named", "give --queue-url, or run the doctor on a host")
+		return unknown(link, "no queue is given", "give --queue-url, or run the doctor on a host")
 	}
 	err := c.lookAtQueue(ctx)
 	if c.gone {
-		return wrong(link, "there is no queue "+c.QueueURL, "create it, with Terraform's host_queue for instance, or `npcnix config set queue-url URL`")
+		return wrong(link, "there is no queue "+c.QueueURL, "create it, for instance with Terraform's host_queue, or name another with `npcnix config set queue_url URL`")
 	}
 	if err != nil {
 		return unasked(link, "the queue's attributes", err, "sqs:GetQueueAttributes on the queue")
@@ -78,37 +78,37 @@ func (c *chain) readQueue(ctx context.Context) Finding {
 		q.service, sender = "s3.amazonaws.com", "bucket "+c.bucket
 		q.context["aws:sourcearn"] = "arn:" + partition(c.queueARN) + ":s3:::" + c.bucket
 	} else if c.topic == "" {
-		return unknown(link, "it is there; whether the right topic may send to it is not known, as the topic is not", "")
+		return unknown(link, "it exists; whether the topic can send to it is unknown, because the topic is", "")
 	}
 	if policy := c.queue["Policy"]; c.account != "" && strings.Contains(policy, c.account) {
 		q.context["aws:sourceaccount"] = c.account
 	}
 	switch verdict, why := allows(c.queue["Policy"], q); verdict {
 	case Wrong:
-		return wrong(link, fmt.Sprintf("%s may not send to %s: %s", sender, c.queueARN, why),
-			fmt.Sprintf("let %s do sqs:SendMessage in the queue's policy, with aws:SourceArn %s, as Terraform's host_queue and docs/aws.md do", q.service, q.context["aws:sourcearn"]))
+		return wrong(link, fmt.Sprintf("%s cannot send to %s: %s", sender, c.queueARN, why),
+			fmt.Sprintf("allow %s sqs:SendMessage in the queue's policy, with aws:SourceArn %s, as Terraform's host_queue and docs/aws.md do", q.service, q.context["aws:sourcearn"]))
 	case Unknown:
 		return unknown(link, why, "")
 	}
 	return encrypted(link, c.queue["KmsMasterKeyId"], "alias/aws/sqs", q.service,
-		ok(link, "%s may send to it; %s waiting, %s in work", sender, c.queue["ApproximateNumberOfMessages"], c.queue["ApproximateNumberOfMessagesNotVisible"]))
+		ok(link, "%s can send to it; messages: %s waiting, %s in work", sender, c.queue["ApproximateNumberOfMessages"], c.queue["ApproximateNumberOfMessagesNotVisible"]))
 }
 
-// deadLetters says whether what a host gives up ends where somebody sees it, and whether anything has.
+// deadLetters says whether a rejected version ends in a dead-letter queue, and whether any has.
 func (c *chain) deadLetters(ctx context.Context) Finding {
 	const link = "dead letters"
 	switch {
 	case c.blind != "":
 		return unknown(link, c.blind, "")
 	case c.QueueURL == "":
-		return unknown(link, "no queue was named", "give --queue-url, or run the doctor on a host")
+		return unknown(link, "no queue is given", "give --queue-url, or run the doctor on a host")
 	case c.queue == nil:
-		return unknown(link, "which queue they go to is not known, as the queue's attributes are not", "")
+		return unknown(link, "the dead-letter queue is unknown, because the queue's attributes are", "")
 	}
 	redrive := c.queue["RedrivePolicy"]
 	if redrive == "" {
-		return wrong(link, "the queue has no dead-letter queue: a version that this host gives up stays in its queue unnoticed",
-			"give it one, with maxReceiveCount 10, as Terraform's host_queue and docs/aws.md do")
+		return wrong(link, "the queue has none: a version that the host rejects stays in its queue unnoticed",
+			"add a dead-letter queue with maxReceiveCount 10, as Terraform's host_queue and docs/aws.md do")
 	}
 	var policy struct {
 		Target   string      `json:"deadLetterTargetArn"`
@@ -118,7 +118,7 @@ func (c *chain) deadLetters(ctx context.Context) Finding {
 		return unknown(link, "the queue's RedrivePolicy cannot be read: "+redrive, "")
 	}
 	if n, err := strconv.Atoi(policy.Receives.String()); err != nil || n < leastReceives {
-		return wrong(link, fmt.Sprintf("maxReceiveCount is %s: messages are given up before the agent's four attempts at a version are over", policy.Receives), "set it to 10 in the queue's RedrivePolicy")
+		return wrong(link, fmt.Sprintf("maxReceiveCount is %s: messages move to the dead-letter queue before the agent's four attempts at a version are over", policy.Receives), "set it to 10 in the queue's RedrivePolicy")
 	}
 	arn := strings.Split(policy.Target, ":")
 	if len(arn) != 6 {
@@ -142,18 +142,26 @@ func (c *chain) deadLetters(ctx context.Context) Finding {
 		return wrong(link, policy.Target+" does not take messages from "+c.queueARN, "add the queue to its RedriveAllowPolicy")
 	}
 	if dead := out.Attributes["ApproximateNumberOfMessages"]; dead != "0" {
-		return wrong(link, fmt.Sprintf("%s holds %s messages: versions that a host has given up, or that could not be delivered", policy.Target, dead),
-			"see `npcnix status` on the host for why; when that is mended, `aws sqs purge-queue --queue-url "+aws.ToString(at.QueueUrl)+"`")
+		return wrong(link, fmt.Sprintf("%s holds %s: versions that a host has rejected, or that could not be delivered", policy.Target, messages(dead)),
+			"see `npcnix status` on the host for the cause; once it is fixed, `aws sqs purge-queue --queue-url "+aws.ToString(at.QueueUrl)+"`")
 	}
 	keeps, _ := strconv.Atoi(out.Attributes["MessageRetentionPeriod"])
 	if source, _ := strconv.Atoi(c.queue["MessageRetentionPeriod"]); keeps < source {
-		return wrong(link, fmt.Sprintf("%s keeps messages for %d s, less than the queue's %d s: a letter may expire before it is dead, as its age counts from the publish", policy.Target, keeps, source),
+		return wrong(link, fmt.Sprintf("%s keeps messages for %d s, less than the queue's %d s: a message can expire before anyone sees it, because its age counts from the publish", policy.Target, keeps, source),
 			"set its MessageRetentionPeriod to 1209600 (14 days)")
 	}
 	return ok(link, "%s is empty", policy.Target)
 }
 
-// takesFrom says whether a dead-letter queue's RedriveAllowPolicy lets a queue in.
+// messages is a number of messages in words.
+func messages(n string) string {
+	if n == "1" {
+		return "1 message"
+	}
+	return n + " messages"
+}
+
+// takesFrom says whether a dead-letter queue's RedriveAllowPolicy admits a queue.
 func takesFrom(policy, queueARN string) bool {
 	var p struct {
 		Permission string   `json:"redrivePermission"`

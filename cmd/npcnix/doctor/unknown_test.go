@@ -15,7 +15,7 @@ import (
 )
 
 // Each row forbids one call; the links that needed it are unknown, and no link is wrong.
-func TestWhatMayNotBeLookedAtIsUnknown(t *testing.T) {
+func TestUnknown(t *testing.T) {
 	cloud := start(t)
 	enter(t, cloud.URL())
 	for i, row := range []struct {
@@ -64,7 +64,7 @@ func TestWhatMayNotBeLookedAtIsUnknown(t *testing.T) {
 			w.leaves(1)
 		})
 	}
-	t.Run("with the topic named, what hangs on it is looked at all the same", func(t *testing.T) {
+	t.Run("if the topic is given, its links are checked without the notification", func(t *testing.T) {
 		w := newWorld(t, cloud.URL(), "named")
 		fault := cloud.Fault(awsfake.Call{Action: "GetBucketNotificationConfiguration"}, awsfake.Effect{Status: 403, Code: "AccessDenied"})
 		defer fault.Remove()
@@ -79,8 +79,13 @@ func TestWhatMayNotBeLookedAtIsUnknown(t *testing.T) {
 	})
 }
 
-// Each row loses the answers to one call of the probe's, which were carried out all the same.
-func TestAProbeWhoseAnswersGetLostLeavesNothing(t *testing.T) {
+func TestProbe(t *testing.T) {
+	t.Run("one whose answers are lost leaves nothing", testLostAnswers)
+	t.Run("one that cannot look says what it might have left", testLeftovers)
+}
+
+// Each row loses the answer to one call of the probe's, which was carried out all the same.
+func testLostAnswers(t *testing.T) {
 	cloud := start(t)
 	enter(t, cloud.URL())
 	for i, action := range []string{"CreateQueue", "Subscribe", "PutObject"} {
@@ -90,7 +95,7 @@ func TestAProbeWhoseAnswersGetLostLeavesNothing(t *testing.T) {
 			defer fault.Remove()
 			o := w.options()
 			o.Probe = true
-			if f := examine(t, o)["probe"]; f.Verdict != doctor.Unknown || strings.Contains(f.Found, "cleaned up") {
+			if f := examine(t, o)["probe"]; f.Verdict != doctor.Unknown || strings.Contains(f.Found, "could be removed") {
 				t.Errorf("%+v", f)
 			}
 			fault.Remove()
@@ -99,8 +104,7 @@ func TestAProbeWhoseAnswersGetLostLeavesNothing(t *testing.T) {
 	}
 }
 
-// What cannot be looked for is said to be left.
-func TestAProbeSaysWhatItMayHaveLeft(t *testing.T) {
+func testLeftovers(t *testing.T) {
 	cloud := start(t)
 	enter(t, cloud.URL())
 	w := newWorld(t, cloud.URL(), "left")
@@ -111,12 +115,13 @@ func TestAProbeSaysWhatItMayHaveLeft(t *testing.T) {
 	o.QueueURL = "" // whose dead letters need the same call
 	forbidden := cloud.Fault(awsfake.Call{Action: "GetQueueUrl"}, awsfake.Effect{Status: 403, Code: "AccessDenied"})
 	defer forbidden.Remove()
-	if f := examine(t, o)["probe"]; f.Verdict != doctor.Wrong || !strings.Contains(f.Found, "could not be cleaned up: npcnix-probe-") || !strings.Contains(f.Fix, "sqs:GetQueueUrl") {
+	if f := examine(t, o)["probe"]; f.Verdict != doctor.Wrong || !strings.Contains(f.Found, "not everything could be removed: npcnix-probe-") || !strings.Contains(f.Fix, "sqs:GetQueueUrl") {
 		t.Errorf("%+v", f)
 	}
 }
 
-func TestCredentialsThatAreNotAcceptedAreNamedAndNothingElseIsAsked(t *testing.T) {
+// Credentials that AWS does not accept are named, and nothing else is asked.
+func TestCredentials(t *testing.T) {
 	cloud := start(t)
 	enter(t, cloud.URL())
 	w := newWorld(t, cloud.URL(), "credentials")
@@ -135,7 +140,7 @@ func TestCredentialsThatAreNotAcceptedAreNamedAndNothingElseIsAsked(t *testing.T
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-	if f := examine(t, w.options())["credentials"]; f.Verdict != doctor.Wrong || !strings.Contains(f.Fix, "attach a role to the instance, or set AWS_PROFILE") {
+	if f := examine(t, w.options())["credentials"]; f.Verdict != doctor.Wrong || !strings.Contains(f.Fix, "attach a role to the instance, sign in with `aws sso login`, or set AWS_PROFILE") {
 		t.Errorf("without any: %+v", f)
 	}
 }
@@ -157,13 +162,14 @@ func skewed(t *testing.T, endpoint string, by time.Duration) string {
 	return server.URL
 }
 
-func TestAClockThatIsOffIsFoundByTheDateOfAnAnswer(t *testing.T) {
+// A clock that is off is found by the Date of an answer.
+func TestClock(t *testing.T) {
 	cloud := start(t)
 	w := newWorld(t, cloud.URL(), "clock")
 	for by, want := range map[time.Duration]doctor.Verdict{time.Hour: doctor.Wrong, -time.Hour: doctor.Wrong, time.Minute: doctor.OK} {
 		enter(t, skewed(t, cloud.URL(), by))
 		f := examine(t, w.options())["clock"]
-		if f.Verdict != want || want == doctor.Wrong && !(strings.Contains(f.Found, "off AWS's") && strings.Contains(f.Fix, "set the clock")) {
+		if f.Verdict != want || want == doctor.Wrong && !(strings.Contains(f.Found, "differs from AWS's by ") && strings.Contains(f.Fix, "set the clock")) {
 			t.Errorf("%s: %+v", by, f)
 		}
 	}
@@ -177,7 +183,8 @@ func TestAClockThatIsOffIsFoundByTheDateOfAnAnswer(t *testing.T) {
 	}
 }
 
-func TestAChainThatNobodyAnswersForIsNotCalledWell(t *testing.T) {
+// A chain is not called ok if no server answers.
+func TestNoAnswer(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
 	enter(t, gone.URL)
@@ -188,7 +195,7 @@ func TestAChainThatNobodyAnswersForIsNotCalledWell(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if f := found["remote"]; f.Verdict != doctor.Wrong || !strings.Contains(f.Fix, "see to the network") {
+	if f := found["remote"]; f.Verdict != doctor.Wrong || !strings.Contains(f.Fix, "check the network") {
 		t.Errorf("%+v", f)
 	}
 }

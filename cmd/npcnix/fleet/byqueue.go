@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// DefaultSettle is how long a queue that had the event must have been empty to count as
+// DefaultEmptyFor is how long a queue that had the event must have been empty to count as
 // drained. Amazon SQS Developer Guide, "Confirming that a queue is empty": the counters are
 // approximate, and all three must be 0 for several minutes.
-const DefaultSettle = 3 * time.Minute
+const DefaultEmptyFor = 3 * time.Minute
 
 // queuePace is the least time between two looks at queues that are only shown.
 const queuePace = 10 * time.Second
 
-// drain is what the counters of one host's queues, looked at again and again, say about one
-// event. Zero alone says nothing: the event may not have come yet, and the counters lag. So a
-// queue must first have been seen with more messages than before, and then be empty for a while.
-// What is never seen is never taken for done: a host quicker than two looks stays missing.
+// drain is what the counters of one host's queues, read again and again, say about one event. Zero alone
+// says nothing: the event might still be on its way, and the counters lag. So a queue must first have more
+// messages than before, and then be empty for a while. An event that is never seen never counts as done: a
+// host quicker than two looks stays missing.
 type drain struct {
 	before Queue // at the baseline; its dead letters are the fewest seen since, as old ones expire
 	now    Queue
@@ -44,20 +44,20 @@ func (d *drain) look(q Queue, now time.Time) {
 	}
 }
 
-func (d *drain) judge(now time.Time, settle time.Duration) (v Verdict, state, why string) {
+func (d *drain) judge(now time.Time, emptyFor time.Duration) (v Verdict, state, why string) {
 	switch {
 	case d.now.Dead > d.before.Dead:
-		return Failed, "dead-letter", "a message was given up: it is in the dead-letter queue"
+		return Failed, "dead-letter", "a message is in the dead-letter queue: the host rejected the version, or could not be reached"
 	case !d.looked:
-		return Missing, "unseen", "its queue could not be looked at"
+		return Missing, "unseen", "its queue could not be read"
 	case d.now.Gone:
 		return Missing, "gone", "its queue does not exist"
 	case !d.risen:
-		return Missing, "waiting", "its queue was not seen to get the event"
+		return Missing, "waiting", "its queue has not received the event yet"
 	case d.empty.IsZero():
 		return Missing, "working", ""
-	case now.Sub(d.empty) < settle:
-		return Missing, "settling", "its queue is empty; the counters need a while to be trusted"
+	case now.Sub(d.empty) < emptyFor:
+		return Missing, "draining", "its queue is empty, and must stay so for a while"
 	}
 	return Done, "drained", ""
 }
@@ -103,7 +103,7 @@ func (s *sampler) each(ctx context.Context, hosts []string, note func(*drain, Qu
 	return each(ctx, readers, hosts, func(ctx context.Context, host string) error {
 		q, err := s.queues.depth(ctx, host)
 		if err != nil {
-			return fmt.Errorf("look at the queue of %s: %w", host, err)
+			return fmt.Errorf("read the queue of %s: %w", host, err)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -113,12 +113,12 @@ func (s *sampler) each(ctx context.Context, hosts []string, note func(*drain, Qu
 }
 
 // standing judges a host by its queue.
-func (s *sampler) standing(host string, now time.Time, settle time.Duration) Host {
+func (s *sampler) standing(host string, now time.Time, emptyFor time.Duration) Host {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.drains[host]
 	h := Host{Name: host}
-	h.Verdict, h.State, h.Why = d.judge(now, settle)
+	h.Verdict, h.State, h.Why = d.judge(now, emptyFor)
 	if d.looked {
 		q := d.now
 		h.Queue = &q

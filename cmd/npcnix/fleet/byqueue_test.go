@@ -37,9 +37,9 @@ func TestAQueueIsDoneOnlyAfterItWasSeenToHaveHadTheEvent(t *testing.T) {
 		{"zero proves nothing", Queue{}, nil, Missing, "waiting", 3600},
 		{"the event is visible", Queue{}, []step{{5, 1, 0, 0}}, Missing, "working", 3600},
 		{"the event is in flight", Queue{}, []step{{5, 0, 1, 0}}, Missing, "working", 3600},
-		{"it came and was deleted just now", Queue{}, []step{{5, 0, 1, 0}, {60, 0, 0, 0}}, Missing, "settling", 60 + 179},
+		{"it came and was deleted just now", Queue{}, []step{{5, 0, 1, 0}, {60, 0, 0, 0}}, Missing, "draining", 60 + 179},
 		{"it came and was deleted a while ago", Queue{}, []step{{5, 0, 1, 0}, {60, 0, 0, 0}}, Done, "drained", 60 + 180},
-		{"the counters flicker", Queue{}, []step{{5, 0, 1, 0}, {60, 0, 0, 0}, {200, 1, 0, 0}, {201, 0, 0, 0}}, Missing, "settling", 201 + 179},
+		{"the counters flicker", Queue{}, []step{{5, 0, 1, 0}, {60, 0, 0, 0}, {200, 1, 0, 0}, {201, 0, 0, 0}}, Missing, "draining", 201 + 179},
 		{"an older message is left before the event comes", Queue{InFlight: 1}, []step{{0, 0, 1, 0}, {60, 0, 0, 0}}, Missing, "waiting", 3600},
 		{"the event joins an older message", Queue{InFlight: 1}, []step{{0, 0, 1, 0}, {5, 1, 1, 0}, {60, 0, 0, 0}}, Done, "drained", 240},
 		{"given up", Queue{}, []step{{5, 0, 1, 0}, {60, 0, 0, 1}}, Failed, "dead-letter", 60},
@@ -58,7 +58,7 @@ func TestAQueueIsDoneOnlyAfterItWasSeenToHaveHadTheEvent(t *testing.T) {
 			}
 			moment := start.Add(time.Duration(s) * time.Second)
 			d.look(now, moment)
-			verdict, state, _ := d.judge(moment, DefaultSettle)
+			verdict, state, _ := d.judge(moment, DefaultEmptyFor)
 			if s == c.after && (verdict != c.verdict || state != c.state) {
 				t.Errorf("%s: %s, %s; want %s, %s", c.name, verdict, state, c.verdict, c.state)
 			}
@@ -248,7 +248,7 @@ func TestWaitingByQueueOnAWSFake(t *testing.T) {
 	wait := func(timeout time.Duration, from Origin, meanwhile func()) Result {
 		t.Helper()
 		s := newStore("v1")
-		gate, err := Prepare(t.Context(), Options{Store: s, Hosts: q.Hosts(), Queues: q, ByQueue: true, Settle: 50 * time.Millisecond, Interval: 5 * time.Millisecond, Timeout: timeout})
+		gate, err := Prepare(t.Context(), Options{Store: s, Hosts: q.Hosts(), Queues: q, ByQueue: true, EmptyFor: 50 * time.Millisecond, Interval: 5 * time.Millisecond, Timeout: timeout})
 		w.must(err)
 		meanwhile()
 		r, err := gate.WaitFor(t.Context(), store.Version{ETag: "v1"}, from)
@@ -296,7 +296,7 @@ func TestWaitingByQueueOnAWSFake(t *testing.T) {
 	}); r.Outcome != HostsFailed || r.Hosts[0].State != "dead-letter" {
 		t.Errorf("with a dead letter: %s, %+v", r.Outcome, r.Hosts[0])
 	}
-	if _, err := Prepare(context.Background(), Options{Store: newStore("v1"), Hosts: []string{"web9"}, Queues: q, ByQueue: true}); err == nil || !strings.Contains(err.Error(), "web9 has no queue") {
+	if _, err := Prepare(context.Background(), Options{Store: newStore("v1"), Hosts: []string{"web9"}, Queues: q, ByQueue: true}); err == nil || !strings.Contains(err.Error(), "no queue of web9") {
 		t.Error(err)
 	}
 }

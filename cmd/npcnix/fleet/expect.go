@@ -51,7 +51,7 @@ func (n Need) of(hosts int) (int, error) {
 	return hosts, nil
 }
 
-// ReadHosts reads host names, one on a line; empty lines and what follows a # are left out.
+// ReadHosts reads host names, one on a line; empty lines and what follows a # are omitted.
 func ReadHosts(in io.Reader) ([]string, error) {
 	var hosts []string
 	lines := bufio.NewScanner(in)

@@ -1,15 +1,13 @@
-// Package fleet tells what the hosts of a remote are said to run, and waits until they run a
-// version.
+// Package fleet shows what the hosts of a remote run, by their records, and waits until they run a version.
 //
-// It promises to an operator and to a pipeline: a host counts as done only when its own record
-// says that it runs exactly the version that is awaited (unless it is judged by its queue), and one that says nothing counts as
-// missing, never as fine. No verdict depends on a clock of a host or on how it compares with
-// another one. The store is read sparingly: one LIST per 1,000 records in an interval, and only
-// records that have changed. A store that does not answer for a while is asked again; what that
-// hides is never taken for success.
-//
-// What a host wrote is shown without control characters: it cannot speak to the terminal or to
-// a CI system.
+// It promises to an operator and to a pipeline:
+//   - A host is done only if its own record says that it runs exactly the awaited version, unless it is
+//     judged by its queue. A host that says nothing is missing.
+//   - No verdict depends on the clock of a host, or on how it compares with another clock.
+//   - The store is read sparingly: one LIST per 1,000 records in an interval, and only records that have
+//     changed. A store that does not answer is asked again, and its silence is never success.
+//   - What a host wrote is shown without control characters, so it cannot control the terminal or a CI
+//     system.
 package fleet
 
 import (
@@ -28,7 +26,7 @@ type Progress struct {
 	Done, Failed, Missing int
 
 	Elapsed, Timeout time.Duration
-	Trouble          string // why the fleet cannot be seen at present; empty if it can
+	Trouble          string // why the records cannot be read at present; empty if they can
 }
 
 // count fills in the sums.
@@ -46,7 +44,7 @@ func (p *Progress) count() {
 	}
 }
 
-// View shows a wait to somebody. Its methods are called one at a time.
+// View shows a wait to an operator or a program. Its methods are called one at a time.
 type View interface {
 	// Update shows where the fleet stands; changed are the hosts that stand elsewhere than at
 	// the last call. At the first call all hosts have.

@@ -102,7 +102,7 @@ func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged 
 			return err
 		case err != nil:
 			if !failing {
-				warn("the fleet cannot be seen, trying again: " + err.Error())
+				warn("the records cannot be read, trying again: " + err.Error())
 			}
 		default:
 			seen = true

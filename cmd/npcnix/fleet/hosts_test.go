@@ -64,7 +64,7 @@ func TestWatchingTheRosterShowsOnlyNewsAndSurvivesTheStore(t *testing.T) {
 		if want := []string{"web1 applied", "web2 building", "web2 applied", "web1 failed"}; err != nil || !slices.Equal(shown, want) {
 			t.Errorf("%v: %q", err, shown)
 		}
-		if want := []string{"the fleet cannot be seen, trying again: 503", "the record of web2 is gone"}; !slices.Equal(warned, want) {
+		if want := []string{"the records cannot be read, trying again: 503", "the record of web2 is gone"}; !slices.Equal(warned, want) {
 			t.Errorf("warned %q", warned)
 		}
 		if s.count("get") != 4 {

@@ -23,7 +23,7 @@ import (
 // HostTag is the tag of a queue that names its host; the Terraform module host_queue sets it.
 const HostTag = "npcnix:host"
 
-// errQueue marks errors of topics and queues that asking again does not mend.
+// errQueue marks errors of topics and queues that last.
 var errQueue = errors.New("topic or queue")
 
 // Topics is what is asked of SNS. *sns.Client serves.
@@ -38,8 +38,8 @@ type QueueAPI interface {
 	GetQueueAttributes(context.Context, *sqs.GetQueueAttributesInput, ...func(*sqs.Options)) (*sqs.GetQueueAttributesOutput, error)
 }
 
-// Queue is what a host's queue holds, by SQS's approximate counters, which settle a minute or
-// more after the last change. A host with several queues has their sums.
+// Queue is what a host's queue holds, by SQS's approximate counters, which lag by a minute or
+// more. A host with several queues has their sums.
 type Queue struct {
 	Visible  int  `json:"visible"`
 	InFlight int  `json:"in_flight"`
@@ -96,8 +96,8 @@ func CheckTopicARN(topicARN string) error {
 }
 
 // FindQueues reads from the topic's subscriptions which queues there are, and from their tags
-// which hosts they are for. Queues without the tag, and queues that are gone, are left to
-// somebody else and told to warn. When no queue remains the error is ErrHosts.
+// which hosts they are for. It warns of queues without the tag and of queues that are gone, and omits
+// them. If no queue remains the error is ErrHosts.
 func FindQueues(ctx context.Context, topics Topics, api QueueAPI, topicARN string, warn func(string)) (*Queues, error) {
 	if err := CheckTopicARN(topicARN); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrHosts, err)
@@ -122,7 +122,7 @@ func FindQueues(ctx context.Context, topics Topics, api QueueAPI, topicARN strin
 		return nil, err
 	}
 	if len(q.byHost) == 0 {
-		return nil, fmt.Errorf("%w: of the %d queues subscribed to %s none has the tag %s: subscribe the hosts' queues, or name the hosts with --host",
+		return nil, fmt.Errorf("%w: none of the %d queues subscribed to %s has the tag %s: subscribe the hosts' queues and tag them, or name the hosts with --host",
 			ErrHosts, len(found), topicARN, HostTag)
 	}
 	return q, nil
@@ -138,17 +138,17 @@ func (q *Queues) add(ctx context.Context, arn string, warn func(string)) error {
 	if errors.As(err, new(*types.QueueDoesNotExist)) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		warn(fmt.Sprintf("the subscribed queue %s does not exist: no host is expected for it", arn))
+		warn(fmt.Sprintf("the subscribed queue %s does not exist, so no host is expected for it", arn))
 		return nil
 	}
 	if err != nil {
-		return explainQueue(fmt.Errorf("look at queue %s: %w", arn, err), "sqs:GetQueueUrl and sqs:ListQueueTags")
+		return explainQueue(fmt.Errorf("read queue %s: %w", arn, err), "sqs:GetQueueUrl and sqs:ListQueueTags")
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	host := tags.Tags[HostTag]
 	if host == "" {
-		warn(fmt.Sprintf("the subscribed queue %s has no tag %s: no host is expected for it", arn, HostTag))
+		warn(fmt.Sprintf("the subscribed queue %s has no tag %s, so no host is expected for it", arn, HostTag))
 		return nil
 	}
 	q.byHost[host] = append(q.byHost[host], at)
@@ -244,7 +244,7 @@ func (q *Queues) attributes(ctx context.Context, at queueAt, names ...types.Queu
 	return out.Attributes, nil
 }
 
-// explainQueue marks what asking again does not mend.
+// explainQueue marks errors that last.
 func explainQueue(err error, needs string) error {
 	api, ok := errors.AsType[smithy.APIError](err)
 	if !ok {

@@ -38,7 +38,7 @@ func latencyOf(hosts []Host) Latency {
 var ranks = []string{
 	string(record.RolledBack), string(record.Rejected), string(record.Failed), "dead-letter",
 	Unreadable, string(record.Drifted), string(record.Paused), Elsewhere, "gone", "unseen",
-	string(record.Activating), string(record.Building), "working", "settling", "waiting",
+	string(record.Activating), string(record.Building), "working", "draining", "waiting",
 	Behind, Silent, string(record.Applied), "drained",
 }
 

@@ -40,7 +40,7 @@ func (l *Lines) Update(p Progress, changed []Host) {
 	if p.Elapsed-l.counted >= countEvery {
 		l.counted = p.Elapsed
 		if p.Trouble != "" {
-			l.say("the fleet still cannot be seen: %s", clean(p.Trouble))
+			l.say("the records still cannot be read: %s", clean(p.Trouble))
 			return
 		}
 		l.say("%s", counts(p))

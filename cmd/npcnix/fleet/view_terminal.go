@@ -52,7 +52,7 @@ func (t *Terminal) frame() []string {
 		bar(p, max(10, min(40, width/5))) + " " + counts(p),
 	}
 	if p.Trouble != "" {
-		lines = append(lines, "the fleet cannot be seen: "+clean(p.Trouble))
+		lines = append(lines, "the records cannot be read: "+clean(p.Trouble))
 	}
 	rows := height - 1 - len(lines) // the last row is the cursor's
 	hosts, more := p.Hosts, ""
@@ -102,7 +102,7 @@ func bar(p Progress, width int) string {
 	total := max(1, len(p.Hosts))
 	atWork := 0
 	for _, h := range p.Hosts {
-		if slices.Contains([]string{"building", "activating", "working", "settling"}, h.State) {
+		if slices.Contains([]string{"building", "activating", "working", "draining"}, h.State) {
 			atWork++
 		}
 	}

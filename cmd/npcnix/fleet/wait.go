@@ -35,9 +35,9 @@ type Options struct {
 	Queues *Queues
 	// ByQueue judges by Queues alone.
 	ByQueue bool
-	// Settle is how long a queue must have been empty to count as drained, with ByQueue;
-	// default DefaultSettle.
-	Settle time.Duration
+	// EmptyFor is how long a queue must have been empty to count as drained, with ByQueue;
+	// default DefaultEmptyFor.
+	EmptyFor time.Duration
 	// Views show the wait.
 	Views []View
 	// Resume is the command that takes up the wait for a version; nil: none is offered.
@@ -47,8 +47,7 @@ type Options struct {
 	Before store.Version
 }
 
-// ErrHosts means that what is said about the expected hosts cannot be waited for: there are
-// none, or too few.
+// ErrHosts means that there is no sensible set of hosts to wait for.
 var ErrHosts = errors.New("no hosts to wait for")
 
 // Gate waits for a version. Make it with Prepare before the publish, use it once.
@@ -62,8 +61,8 @@ type Gate struct {
 	last    map[string]Host
 }
 
-// Prepare finds out which hosts are expected, so that a mistake shows before anything is
-// published. ErrHosts means that what was said about them makes no sense.
+// Prepare determines the expected hosts, so that a mistake shows before anything is published. A mistake
+// in the options is ErrHosts.
 func Prepare(ctx context.Context, o Options) (*Gate, error) {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
@@ -71,8 +70,8 @@ func Prepare(ctx context.Context, o Options) (*Gate, error) {
 	if o.Interval == 0 {
 		o.Interval = DefaultInterval
 	}
-	if o.Settle == 0 {
-		o.Settle = DefaultSettle
+	if o.EmptyFor == 0 {
+		o.EmptyFor = DefaultEmptyFor
 	}
 	g := &Gate{Options: o, records: records{store: o.Store, known: map[string]entry{}}, last: map[string]Host{}}
 	for _, host := range o.Hosts {
@@ -105,7 +104,7 @@ func Prepare(ctx context.Context, o Options) (*Gate, error) {
 	if o.ByQueue {
 		for _, host := range g.hosts {
 			if o.Queues == nil || len(o.Queues.byHost[host]) == 0 {
-				return nil, fmt.Errorf("%w: %s has no queue subscribed to the topic to judge it by", ErrHosts, host)
+				return nil, fmt.Errorf("%w: no queue of %s is subscribed to the topic", ErrHosts, host)
 			}
 		}
 	}
@@ -125,7 +124,7 @@ type Outcome string
 
 const (
 	Passed      Outcome = "passed"      // as many hosts as needed run the version
-	HostsFailed Outcome = "failed"      // more hosts failed, rolled back or rejected it than may
+	HostsFailed Outcome = "failed"      // more hosts failed, rolled back or rejected it than Need allows
 	TimedOut    Outcome = "timed out"   // hosts were still missing when the time was up
 	Superseded  Outcome = "superseded"  // the remote holds another version by now
 	Interrupted Outcome = "interrupted" // the operator ended the wait
@@ -144,7 +143,7 @@ type Result struct {
 type Origin int
 
 const (
-	Named     Origin = iota // somebody named it: it may never have been in the remote
+	Named     Origin = iota // an operator named it: the remote might never have held it
 	Held                    // the remote held it when the caller looked
 	Published               // the caller published it after Prepare
 )
@@ -220,7 +219,7 @@ func (w *wait) run(ctx context.Context) (Outcome, error) {
 			return "", err
 		case err != nil:
 			if w.trouble == nil {
-				w.note("the fleet cannot be seen, trying again: " + err.Error())
+				w.note("the records cannot be read, trying again: " + err.Error())
 			}
 			w.trouble = err
 			w.show(nil)
@@ -230,14 +229,14 @@ func (w *wait) run(ctx context.Context) (Outcome, error) {
 			continue
 		}
 		if w.trouble != nil {
-			w.note("the fleet can be seen again")
+			w.note("the records can be read again")
 		}
 		w.trouble = nil
 		again.Reset()
 		w.rounds++
 		if w.sampler != nil {
 			if err := w.sampler.complaint(); err != nil {
-				w.note("queues cannot be shown: " + err.Error())
+				w.note("the queues cannot be read: " + err.Error())
 			}
 		}
 		w.show(w.judge())
@@ -290,7 +289,7 @@ func (w *wait) judge() (changed []Host) {
 	for _, name := range w.hosts {
 		var h Host
 		if w.ByQueue {
-			h = w.sampler.standing(name, moment, w.Settle)
+			h = w.sampler.standing(name, moment, w.EmptyFor)
 		} else {
 			h = w.records.standing(name, w.Store.URL(), version)
 			if w.sampler != nil {
@@ -316,8 +315,8 @@ func (w *wait) judge() (changed []Host) {
 	return changed
 }
 
-// mayBeRefreshed is how old a record that already said so at the first look may be to tell when
-// the host got there. Hosts write their records anew from time to time.
+// mayBeRefreshed is the age up to which a record that already said so at the first look tells when the host
+// was done. Hosts write their records again from time to time.
 const mayBeRefreshed = 10 * time.Minute
 
 // took is how long after the publish the host's record was written, both by the store's clock.
@@ -380,7 +379,7 @@ func (w *wait) timedOut() Outcome {
 	switch {
 	case w.rounds > 0 && p.Done >= p.Need:
 		return Passed
-	case p.Failed > len(p.Hosts)-p.Need: // more than may; fewer are not why it did not pass
+	case p.Failed > len(p.Hosts)-p.Need: // more than Need allows; fewer are not why it did not pass
 		return HostsFailed
 	}
 	return TimedOut

@@ -331,7 +331,7 @@ func TestAStoreThatDoesNotAnswerForAWhileIsSaidOnceAndAskedAgain(t *testing.T) {
 		if took := time.Since(began); took < 3*time.Minute || took > 4*time.Minute {
 			t.Errorf("passed after %s", took)
 		}
-		if view.count("503 slow down") != 1 || view.count("can be seen again") != 1 {
+		if view.count("503 slow down") != 1 || view.count("can be read again") != 1 {
 			t.Errorf("said: %q", view.events)
 		}
 		if n := s.count("head"); n < 8 || n > 30 {
