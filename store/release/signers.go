@@ -27,7 +27,7 @@ func ParseSigners(text string) (Signers, error) {
 		}
 		key, err := parseSigner(line)
 		if err != nil {
-			return nil, fmt.Errorf("signers, line %d: %w", n+1, err)
+			return nil, fmt.Errorf("line %d: %w", n+1, err)
 		}
 		keys = append(keys, key)
 	}
