@@ -9,7 +9,8 @@
 # Not searched: CHANGELOG.md and the dated pages in docs/design, which are history; CONTRIBUTING.md; and this
 # file and its test.
 # Code that reads what an earlier npcnix wrote has these words too. Its files and samples are named
-# schema1…; elsewhere such a line says so with "old form" in a comment.
+# schema1…; elsewhere such a line says "old form" or "former name", and a file of which many lines are such
+# has a line with "words: old forms".
 set -uo pipefail
 cd "${WORDS_ROOT:-$(dirname "$0")/..}" || exit 2
 
@@ -23,7 +24,7 @@ hindrance|hinder(s|ed|ing)?(?![a-z])                       # transient error
 boots[ -]next|boot(ed)? next                               # boot default; reboot pending
 strand(ed|s|ing)(?![a-z])                                  # rollback failed
 unsettled                                                  # needs repair
-(?<![a-z])settl(e|es|ed|ing)(?![a-z]|[_-]?secs)            # acknowledge, release, extend
+(?<!units )(?<!did not )(?<![a-z])settl(e|es|ed|ing)(?![a-z]|[_-]?secs|\(\)) # acknowledge, release, extend
 (?<![a-z])pulse(s|d)?(?![a-z])                             # health
 by hand\b                                                  # by an operator; manually
 \bsomebody\b                                               # an operator, another process, anyone
@@ -40,10 +41,11 @@ WORDS
 )
 pattern=$(sed -E 's/ *# .*//' <<<"$words" | paste -sd'|')
 
+mapfile -t old < <(git grep -lF 'words: old forms' -- ':!integration/words.sh')
 found=$(git grep -nIiP "$pattern" -- "${@:-.}" ':!CHANGELOG.md' ':!docs/design/20*' ':!integration/words.sh' ':!CONTRIBUTING.md' ':!integration/rules/words_test.go' \
-  ':(exclude,glob)**/schema1*' ':(exclude,glob)**/schema1/**' ':!go.sum')
+  ':(exclude,glob)**/schema1*' ':(exclude,glob)**/schema1/**' "${old[@]/#/:!}" ':!go.sum')
 case $? in 0) ;; 1) exit 0 ;; *) exit 2 ;; esac
-found=$(grep -v 'old form' <<<"$found") || exit 0
+found=$(grep -vE 'old form|[Ff]ormer name|Old: ' <<<"$found") || exit 0
 echo "$found"
 echo
 echo "Words that this project replaced (integration/words.sh says by which), by folder:"
