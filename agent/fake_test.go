@@ -80,6 +80,7 @@ type fakeStore struct {
 	*trace
 	mu        sync.Mutex
 	etag      string
+	object    []byte // what Tail tells of
 	latestErr error
 	fetchErr  error
 	recordErr error
@@ -99,7 +100,16 @@ func (s *fakeStore) Latest(ctx context.Context, have store.Version) (store.Versi
 	return store.Version{ETag: s.etag}, s.latestErr
 }
 
-func (s *fakeStore) Fetch(ctx context.Context, v store.Version, dir string) error {
+func (s *fakeStore) Tail(_ context.Context, v store.Version, n int64) (store.Tail, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v.ETag != s.etag {
+		return store.Tail{}, store.ErrChanged
+	}
+	return store.Tail{Data: s.object[max(0, len(s.object)-int(n)):], Now: time.Now()}, nil
+}
+
+func (s *fakeStore) FetchSigned(ctx context.Context, v store.Version, _ store.Archive, dir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.add("fetch %s", v.ETag)
@@ -140,6 +150,7 @@ type fakeHost struct {
 	system   string // what Build returns
 	build    func(ctx context.Context) error
 	activate func() error
+	realise  error
 	left     *activation.Journal // as on disk
 }
 
@@ -172,6 +183,13 @@ func (h *fakeHost) Build(ctx context.Context, dir, configuration string) (nix.Sy
 		}
 	}
 	return nix.System{Path: system}, nil
+}
+
+func (h *fakeHost) Realise(_ context.Context, s nix.System, caches []nix.Cache) error {
+	h.add("realise %s from %d caches", s.Path, len(caches))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.realise
 }
 
 // Activate has the activation verified as nix.Host does, and takes it back where activate or the

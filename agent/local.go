@@ -55,5 +55,10 @@ var errNoStore = errors.New("this activation has no store")
 func (nothing) Latest(context.Context, store.Version) (store.Version, error) {
 	return store.Version{}, errNoStore
 }
-func (nothing) Fetch(context.Context, store.Version, string) error { return errNoStore }
-func (nothing) PutRecord(context.Context, string, []byte) error    { return errNoStore }
+func (nothing) Tail(context.Context, store.Version, int64) (store.Tail, error) {
+	return store.Tail{}, errNoStore
+}
+func (nothing) FetchSigned(context.Context, store.Version, store.Archive, string) error {
+	return errNoStore
+}
+func (nothing) PutRecord(context.Context, string, []byte) error { return errNoStore }

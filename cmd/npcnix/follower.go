@@ -129,7 +129,7 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		st = unrecorded{remote}
 	}
 	o := agent.Options{
-		Dir: f.dir(), Name: name, Store: st, Host: host, Machine: host,
+		Dir: f.dir(), Name: name, RemoteName: remote.Name(), Store: st, Host: host, Machine: host,
 		Reach: reach,
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()

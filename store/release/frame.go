@@ -10,6 +10,8 @@ import (
 const (
 	// MaxPayload bounds the payload of a frame, in bytes.
 	MaxPayload = 4 << 20
+	// FooterLen is how many of a frame's last bytes tell its size.
+	FooterLen = 4 + len(footer)
 	// Tail is how many of an object's last bytes to ask for first: they hold the frame of a release
 	// with about 230 systems.
 	Tail = 64 << 10
@@ -17,7 +19,7 @@ const (
 	frameMagic    = 0x184D2A5B // one of RFC 8878's sixteen for skippable frames
 	headerLen     = 8          // magic, length of the payload
 	footer        = "NPCNIX01"
-	footerLen     = 4 + len(footer)
+	footerLen     = FooterLen
 	maxSignatures = 16
 )
 

@@ -14,6 +14,8 @@ const (
 	ReasonSerial    Reason = "serial"    // older than the last accepted one, or from the future
 	ReasonExpired   Reason = "expired"
 	ReasonArchive   Reason = "archive" // the packed flake is not the one that was signed
+	// ReasonNotPrebuilt: the host evaluates nothing, and the release has no system for it.
+	ReasonNotPrebuilt Reason = "not_prebuilt"
 )
 
 // Refused is the error of a release that must not be used. Nothing of it was acted on.
@@ -23,6 +25,9 @@ type Refused struct {
 }
 
 func (e *Refused) Error() string { return e.Text }
+
+// ErrorCode tells refusals apart, as those of AWS are.
+func (e *Refused) ErrorCode() string { return string(e.Reason) }
 
 func refuse(r Reason, format string, args ...any) error {
 	return &Refused{r, fmt.Sprintf(format, args...)}
