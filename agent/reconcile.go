@@ -150,6 +150,7 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 	}
 	a.monitor.Working(health.Store)
 	r.target.ETag, r.target.VersionID = latest.ETag, latest.ID
+	r.target = r.state.remembered(r.target)
 	r.times.Published = r.published(latest)
 
 	decision := Decide(known, r.target, time.Now())

@@ -22,7 +22,8 @@ func (a *Agent) loadConfig() (config.Config, error) {
 
 // connects reports whether an agent made with the settings o reaches what c names.
 func connects(c, o config.Config) bool {
-	return c.Remote == o.Remote && c.RemoteRegion == o.RemoteRegion && c.QueueURL == o.QueueURL &&
+	return c.Remote == o.Remote && c.RemoteRegion == o.RemoteRegion &&
+		c.RemoteCredentialsFile == o.RemoteCredentialsFile && c.QueueURL == o.QueueURL &&
 		c.Host == o.Host && c.LeaseSecs == o.LeaseSecs
 }
 

@@ -75,7 +75,7 @@ type Applied struct {
 	Target
 	System   string    `json:"system"`
 	Previous string    `json:"previous_system,omitempty"` // that ran before
-	At       time.Time `json:"at"`
+	At       time.Time `json:"at,omitzero"`
 	// How it came about, for the record.
 	Trigger record.Trigger `json:"trigger,omitempty"`
 	Attempt int            `json:"attempt,omitempty"`
@@ -89,7 +89,7 @@ type Intent struct {
 	Status  record.Status `json:"status"`
 	Attempt int           `json:"attempt"`          // from 1
 	System  string        `json:"system,omitempty"` // once built
-	Since   time.Time     `json:"since"`
+	Since   time.Time     `json:"since,omitzero"`
 	// Activation is the id of this attempt, and of its activation once there is one.
 	Activation string         `json:"activation,omitempty"`
 	Trigger    record.Trigger `json:"trigger,omitempty"`
@@ -103,7 +103,7 @@ type Failure struct {
 	Attempts   int       `json:"attempts"`
 	Rejected   bool      `json:"rejected,omitempty"`
 	RolledBack bool      `json:"rolled_back,omitempty"`
-	At         time.Time `json:"at"`
+	At         time.Time `json:"at,omitzero"`
 	DelaySecs  float64   `json:"delay_secs,omitempty"` // from At to the next attempt
 	Error      string    `json:"error"`
 	Tail       []string  `json:"log_tail,omitempty"`
@@ -125,6 +125,27 @@ func (f *Failure) Status() record.Status {
 	}
 
 	return record.Failed
+}
+
+// remembered is t with what its manifest says, if that was read before.
+func (s State) remembered(t Target) Target {
+	var known []Target
+	if s.Applied != nil {
+		known = append(known, s.Applied.Target)
+	}
+	if s.Intent != nil {
+		known = append(known, s.Intent.Target)
+	}
+	if s.Failure != nil {
+		known = append(known, s.Failure.Target)
+	}
+	for _, k := range known {
+		if k.Same(t) {
+			t.Release, t.Rev, t.Message = k.Release, k.Rev, k.Message
+		}
+	}
+
+	return t
 }
 
 // rebootPending reports whether the system of the intent becomes active with the next boot.

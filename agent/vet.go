@@ -20,7 +20,17 @@ import (
 type frame struct {
 	etag string
 	*release.Frame
-	now time.Time // by the store's clock
+	now  time.Time // by the store's clock, when it was read; zero if the store tells no time
+	read time.Time // by this machine's
+}
+
+// time is the store's time at present, or this machine's if the store tells none.
+func (f frame) time() time.Time {
+	if f.now.IsZero() {
+		return time.Now()
+	}
+
+	return f.now.Add(time.Since(f.read))
 }
 
 // vet finds out which release the target is, and who vouches for it. It refuses one that this host must not
@@ -36,8 +46,11 @@ func (a *Agent) vet(ctx context.Context, r *round) error {
 	if err != nil || verified == nil {
 		return err
 	}
+	if verified.Rollout != nil {
+		return &release.Refused{Reason: release.ReasonMalformed, Text: "the release has a plan of waves, which this npcnix cannot follow: upgrade npcnix on this host"}
+	}
 	if len(policy.Signers) > 0 {
-		if err := a.accept(policy, verified, f.now); err != nil {
+		if err := a.accept(policy, verified, f.time()); err != nil {
 			return err
 		}
 	}
@@ -57,9 +70,6 @@ func (a *Agent) accept(p release.Policy, v *release.Verified, now time.Time) err
 	}
 	if err != nil {
 		return transientError{health.Machine, err}
-	}
-	if now.IsZero() {
-		now = time.Now() // a server that tells no time
 	}
 	last := memory.Remotes[p.Remote]
 	if err := p.Check(v, last, now); err != nil {
@@ -100,7 +110,7 @@ func (a *Agent) readFrame(ctx context.Context, t Target) (frame, error) {
 	if err != nil {
 		return frame{}, err
 	}
-	a.frame = frame{t.ETag, f, tail.Now}
+	a.frame = frame{t.ETag, f, tail.Now, time.Now()}
 
 	return a.frame, nil
 }

@@ -32,6 +32,7 @@ type world struct {
 	sns      *sns.Client
 	sqs      *sqs.Client
 	topic    string
+	settings []string // further environment of what uses it
 }
 
 // worldAt is an AWS with nothing in it.
@@ -135,6 +136,7 @@ func (w *world) env() []string {
 			env = append(env, e)
 		}
 	}
+	env = append(env, w.settings...)
 	return append(env, "AWS_ENDPOINT_URL="+w.endpoint, "AWS_ACCESS_KEY_ID=test", "AWS_SECRET_ACCESS_KEY=test",
 		"AWS_REGION="+awsfake.Region, "AWS_DEFAULT_REGION="+awsfake.Region, "AWS_EC2_METADATA_DISABLED=true")
 }

@@ -3,7 +3,9 @@
 #   deps.sh nix      nix itself, from Debian's nix-bin
 #   deps.sh next     a newer nix beside it, into .cache (see nix-next.sh)
 #   deps.sh moto     moto_server and the AWS CLI, into a virtual environment in .cache
+#   deps.sh versity  versitygw, an S3 server, built into .cache
 #   deps.sh tools    tar and zstd, which pack and unpack are compared with; shellcheck
+#   deps.sh nixos    what NixOS's parts have as source only, where they and cargo are (see nixos-switch-2024.sh)
 #   deps.sh machine  the roots of the Debian machines that tests boot, into .cache (see machine-root.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -47,6 +49,12 @@ machine() {
   ./integration/machine-root.sh
 }
 
+nixos() {
+  if [ -e "${NPCNIX_NIXOS_PARTS:-../shared/nixos}/ng/src/main.rs.orig" ] && { have cargo || [ -n "${NPCNIX_REQUIRE_ALL:-}" ]; }; then
+    ./integration/nixos-switch-2024.sh
+  fi
+}
+
 moto() {
   venv=.cache/moto
   if ! have "${NPCNIX_MOTO_SERVER:-moto_server}" && [ ! -x "$venv/bin/moto_server" ]; then
@@ -54,6 +62,18 @@ moto() {
   fi
   if ! have aws && [ ! -x "$venv/bin/aws" ]; then
     venv_install awscli
+  fi
+}
+
+# versity builds one version, which is pinned: what the tests say of it is about that one.
+versity() {
+  version=v1.8.0
+  dir=.cache/versitygw
+  if [ "$(cat "$dir/version" 2>/dev/null)" != "$version" ]; then
+    echo "building versitygw $version into $dir" >&2
+    mkdir -p "$dir"
+    GOBIN=$PWD/$dir GOFLAGS=-trimpath CGO_ENABLED=0 go install "github.com/versity/versitygw/cmd/versitygw@$version"
+    echo "$version" >"$dir/version"
   fi
 }
 
@@ -65,8 +85,8 @@ venv_install() {
 
 for part in "${@:-all}"; do
   case $part in
-    all) nix; tools; moto; next; machine ;;
-    nix | tools | moto | next | machine) "$part" ;;
+    all) nix; tools; moto; versity; next; nixos; machine ;;
+    nix | tools | moto | versity | next | nixos | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac
 done

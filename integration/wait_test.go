@@ -54,7 +54,7 @@ func waitOnAWSFake(t *testing.T) {
 			faults = append(faults, cloud.Fault(awsfake.Call{Service: "s3", Action: action, AccessKey: "outage"}, awsfake.Effect{Status: 503, Code: "SlowDown"}))
 		}
 		g := f.gate([]string{"AWS_ACCESS_KEY_ID=outage"}, "wait", "--remote", f.remote, "--etag", etag, "--hosts-file", f.file)
-		await(t, "the outage said", func() bool { return g.stderr.count("the fleet cannot be seen, trying again") == 1 })
+		await(t, "the outage said", func() bool { return g.stderr.count("the records cannot be read, trying again") == 1 })
 		for _, fault := range faults {
 			fault.Remove()
 		}

@@ -85,20 +85,16 @@ func repository(t *testing.T) string {
 // offline are the options with which these inputs of a flake are the stand-in for nixpkgs.
 func offline(t *testing.T, inputs ...string) []string {
 	t.Helper()
-	nixpkgs, err := filepath.Abs(filepath.Join("testdata", "nixpkgs"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	args := []string{"--no-write-lock-file"}
 	for _, input := range inputs {
-		args = append(args, "--override-input", input, "path:"+nixpkgs)
+		args = append(args, "--override-input", input, "path:"+nixpkgs(t))
 	}
 	return args
 }
 
 func TestTheFlakesOutputsAreWhatTheyShouldBe(t *testing.T) {
 	repo := "path:" + repository(t)
-	nixtest.Each(t, func(t *testing.T) {
+	eachNixAndLibrary(t, func(t *testing.T) {
 		check := exec.Command("nix", append([]string{"--extra-experimental-features", "nix-command flakes", "flake", "check", "--no-build"}, append(offline(t, "nixpkgs"), repo)...)...)
 		if out, err := check.CombinedOutput(); err != nil {
 			t.Fatalf("nix flake check: %v\n%s", err, out)
@@ -131,7 +127,7 @@ func TestTheTemplateIsAFleetWithTheAgentOfThisFlake(t *testing.T) {
 	if err := os.CopyFS(fleet, os.DirFS(filepath.Join("templates", "fleet"))); err != nil {
 		t.Fatal(err)
 	}
-	nixtest.Each(t, func(t *testing.T) {
+	eachNixAndLibrary(t, func(t *testing.T) {
 		args := append(offline(t, "nixpkgs", "npcnix/nixpkgs"), "--json", "--override-input", "npcnix", "path:"+repo, "path:"+fleet+"#nixosConfigurations", "--apply", `
 			builtins.mapAttrs (_: host: builtins.seq host.config.system.build.toplevel.drvPath {
 				text = builtins.fromJSON host.config.environment.etc."npcnix/settings.json".text;

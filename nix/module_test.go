@@ -26,6 +26,7 @@ var update = flag.Bool("update", false, "write docs/options.md and the vendorHas
 const everything = `
 	remote = "s3://my-fleet/npcnix/remotes/dev.npcnix";
 	remoteRegion = "eu-central-1";
+	remoteCredentialsFile = "/run/secrets/npcnix-remote";
 	configuration = "web1";
 	queueUrl = "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1";
 	host = "web1.example";
@@ -51,11 +52,15 @@ const everything = `
 	hookTimeoutSecs = 299;
 	keepGenerations = 7;
 	recordRefreshSecs = 3601;
+	signers = [ "release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f" ];
+	signersRequired = 1;
+	evaluation = "never";
 `
 
 const everythingJSON = `{
 	"remote": "s3://my-fleet/npcnix/remotes/dev.npcnix",
 	"remote_region": "eu-central-1",
+	"remote_credentials_file": "/run/secrets/npcnix-remote",
 	"configuration": "web1",
 	"queue_url": "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1",
 	"host": "web1.example",
@@ -80,19 +85,80 @@ const everythingJSON = `{
 	"hooks": {"pre_activate": ["/bin/pre"], "post_activate": ["/bin/post", "x"], "on_failure": ["/bin/failure"]},
 	"hook_timeout_secs": 299,
 	"keep_generations": 7,
-	"record_refresh_secs": 3601
+	"record_refresh_secs": 3601,
+	"signers": ["release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"],
+	"signers_required": 1,
+	"evaluation": "never"
 }`
 
 // nixos is a NixOS system of this module and another, as the stand-in for nixpkgs makes it.
 const nixos = `
-let nixpkgs = (import ./testdata/nixpkgs/flake.nix).outputs { self = { }; }; inherit (nixpkgs) lib; in
+let nixpkgs = (import %s/flake.nix).outputs { self = { }; }; inherit (nixpkgs) lib; in
 nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ ./module.nix { %s } ]; }`
+
+// nixpkgsVariable names the environment variable that has the folder of the nixpkgs in use.
+const nixpkgsVariable = "NPCNIX_TEST_NIXPKGS"
+
+// nixpkgs returns the folder of the stand-in for nixpkgs, which has a library of its own unless
+// eachLibrary says otherwise.
+func nixpkgs(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv(nixpkgsVariable)
+	if dir == "" {
+		dir = filepath.Join("testdata", "nixpkgs")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// eachLibrary runs a test with the stand-in for nixpkgs' library, and with the real one of
+// NPCNIX_NIXOS_PARTS, by default ../shared/nixos beside the repository.
+func eachLibrary(t *testing.T, test func(*testing.T)) {
+	t.Run("stand-in", test)
+	t.Run("library", func(t *testing.T) {
+		withLibrary(t)
+		test(t)
+	})
+}
+
+// eachNixAndLibrary runs a test with each nix that there is, and with both libraries.
+func eachNixAndLibrary(t *testing.T, test func(*testing.T)) {
+	nixtest.Each(t, func(t *testing.T) { eachLibrary(t, test) })
+}
+
+// withLibrary has a test use the real library; without one it is skipped.
+func withLibrary(t *testing.T) {
+	t.Helper()
+	parts := os.Getenv("NPCNIX_NIXOS_PARTS")
+	if parts == "" {
+		parts = filepath.Join("..", "..", "shared", "nixos")
+	}
+	if _, err := os.Stat(filepath.Join(parts, "lib", "default.nix")); err != nil {
+		nixtest.Skip(t, "no parts of NixOS: set NPCNIX_NIXOS_PARTS, or run integration/nixos-parts.sh")
+	}
+	dir := filepath.Join(t.TempDir(), "nixpkgs")
+	lib := filepath.Join(dir, "lib")
+	err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", "nixpkgs")))
+	if err == nil {
+		err = os.RemoveAll(lib)
+	}
+	if err == nil {
+		err = os.CopyFS(lib, os.DirFS(filepath.Join(parts, "lib")))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(nixpkgsVariable, dir)
+}
 
 // evaluated returns, as JSON, what an expression makes of s, a system of this module and another.
 // Where an assertion does not hold the system cannot be built, which is an error.
 func evaluated(t *testing.T, module, expr string) (string, error) {
 	t.Helper()
-	system := fmt.Sprintf(nixos, module)
+	system := fmt.Sprintf(nixos, nixpkgs(t), module)
 	return nixEval(t, "--json", "--expr", "let s = "+system+"; in builtins.seq s.config.system.build.toplevel.drvPath ("+expr+")")
 }
 
@@ -123,7 +189,7 @@ func mustEvaluate(t *testing.T, into any, module, expr string) {
 const settingsText = `s.config.environment.etc."npcnix/settings.json".text`
 
 func TestSettingsOfTheModuleReachTheAgentsFile(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
+	eachNixAndLibrary(t, func(t *testing.T) {
 		for name, c := range map[string]struct{ module, want string }{
 			"none":       {"", "{}"},
 			"all":        {everything, everythingJSON},
@@ -178,6 +244,23 @@ func TestOptionsOfTheModuleAreTheSettingsOfTheAgent(t *testing.T) {
 
 func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 	nixtest.Installed(t)
+	eachLibrary(t, refuses)
+}
+
+// says reports whether a text has the parts of another, which ellipses divide, one after the other:
+// nixpkgs' library names the place of a value more exactly than the stand-in does.
+func says(text, parts string) bool {
+	for part := range strings.SplitSeq(parts, "…") {
+		_, rest, found := strings.Cut(text, part)
+		if !found {
+			return false
+		}
+		text = rest
+	}
+	return true
+}
+
+func refuses(t *testing.T) {
 	for module, want := range map[string]string{
 		// Types.
 		`enable = "yes";`:                               "not of type `boolean'",
@@ -192,7 +275,7 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		`verifyTimeoutSecs = 0;`:                        "services.npcnix.verifyTimeoutSecs' is not of type",
 		`switchTimeoutSecs = -1;`:                       "services.npcnix.switchTimeoutSecs' is not of type",
 		`keepGenerations = -1;`:                         "services.npcnix.keepGenerations' is not of type",
-		`retryDelaysSecs = [ 30 "2min" ];`:              "services.npcnix.retryDelaysSecs' is not of type",
+		`retryDelaysSecs = [ 30 "2min" ];`:              "services.npcnix.retryDelaysSecs…' is not of type",
 		`exemptUnits = "a.service";`:                    "services.npcnix.exemptUnits' is not of type",
 		`correctDrift = 1;`:                             "services.npcnix.correctDrift' is not of type",
 		`reboot = "always";`:                            "services.npcnix.reboot' is not of type",
@@ -200,8 +283,8 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 		`hooks.preActivate = "reload";`:                 "services.npcnix.hooks.preActivate' is not of type",
 		`hooks.preActivate = [ ];`:                      "services.npcnix.hooks.preActivate' is not of type",
 		`hooks.preactivate = [ "x" ];`:                  "services.npcnix.hooks.preactivate' does not exist",
-		`checks = [ { name = "a"; tcp = "x"; } ];`:      "services.npcnix.checks.tcp' is not of type",
-		`checks = [ { tcp = "x:1"; } ];`:                "services.npcnix.checks.name' was accessed but has no value",
+		`checks = [ { name = "a"; tcp = "x"; } ];`:      "services.npcnix.checks…tcp' is not of type",
+		`checks = [ { tcp = "x:1"; } ];`:                "services.npcnix.checks…name' was accessed but has no value",
 		`logLevel = "loud";`:                            "services.npcnix.logLevel' is not of type",
 		`environmentFile = "npcnix.env";`:               "services.npcnix.environmentFile' is not of type",
 		`openFiles = 3;`:                                "services.npcnix.openFiles' does not exist",
@@ -223,25 +306,25 @@ func TestWhatCannotBeMeantIsRefused(t *testing.T) {
 	} {
 		if _, err := evaluated(t, "services.npcnix = lib.mkMerge [ { enable = lib.mkDefault true; } { "+module+" } ];", "null"); err == nil {
 			t.Errorf("%s: accepted", module)
-		} else if !strings.Contains(err.Error(), want) {
+		} else if !says(err.Error(), want) {
 			t.Errorf("%s: %v\nwant %q in it", module, err, want)
 		}
 	}
 }
 
 func TestWhatIsLikelyAMistakeIsWarnedOf(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
+	eachNixAndLibrary(t, func(t *testing.T) {
 		for module, want := range map[string]string{
 			`services.npcnix.enable = true;`:                                                      "",
 			`services.npcnix = { enable = true; ` + everything + ` };`:                            "",
 			`services.npcnix = { enable = true; remote = "https://a:b@h/p"; };`:                   "NPCNIX_REMOTE",
 			`services.npcnix = { enable = true; remote = "file:///p"; remoteRegion = "x-y-1"; };`: "not in S3",
 			`services.npcnix.enable = true; system.autoUpgrade.enable = true;`:                    "both switch this host",
-			`npcnix.enable = true;`: "`npcnix.enable' has been renamed to `services.npcnix.enable'",
+			`npcnix.enable = true;`: "`npcnix.enable'…has been renamed to `services.npcnix.enable'",
 		} {
 			var warnings []string
 			mustEvaluate(t, &warnings, module, "s.config.warnings")
-			if got := strings.Join(warnings, "\n"); !strings.Contains(got, want) || (want == "") != (got == "") {
+			if got := strings.Join(warnings, "\n"); !says(got, want) || (want == "") != (got == "") {
 				t.Errorf("%s: warnings %q; want %q", module, got, want)
 			}
 		}
@@ -249,7 +332,7 @@ func TestWhatIsLikelyAMistakeIsWarnedOf(t *testing.T) {
 }
 
 func TestTheRustModulesOptionsHaveNewNames(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
+	eachNixAndLibrary(t, func(t *testing.T) {
 		const seen = `[ s.config.services.npcnix.enable s.config.services.npcnix.package.name (s.units ? npcnix) (s.config.environment.etc != { }) ]`
 		for module, want := range map[string][]any{
 			``:                      {false, "npcnix-devel", false, false},
@@ -366,8 +449,9 @@ func TestTheAgentsUnitSurvivesASwitchAndFindsItsTools(t *testing.T) {
 
 func TestOptionsAreDocumentedAsTheyAre(t *testing.T) {
 	nixtest.Each(t, func(t *testing.T) {
+		withLibrary(t) // in whose words the types are
 		want, err := nixEval(t, "--raw", "--expr",
-			"import ./testdata/options-md.nix { nixpkgs = (import ./testdata/nixpkgs/flake.nix).outputs { self = { }; }; }")
+			"import ./testdata/options-md.nix { nixpkgs = (import "+nixpkgs(t)+"/flake.nix).outputs { self = { }; }; }")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,9 +74,10 @@ in
     # Settings.
 
     remote = example "s3://my-fleet/npcnix/remotes/dev.npcnix"
-      (also "Everyone on the host can read it in the Nix store. If the URL has a password, set `NPCNIX_REMOTE` in `environmentFile` instead."
+      (also "Everyone on the host can read it in the Nix store. A password belongs into `remoteCredentialsFile`."
         (setting "remote" (types.strMatching "(s3|https?|file)://[^#[:space:]]+")));
     remoteRegion = example "eu-central-1" (setting "remoteRegion" (types.strMatching "[a-z0-9-]+"));
+    remoteCredentialsFile = example "/run/secrets/npcnix-remote" (setting "remoteCredentialsFile" (types.strMatching "/.*"));
     configuration = example "web1" (setting "configuration" (types.strMatching ''[^"]+''));
     queueUrl = example "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1"
       (setting "queueUrl" (types.strMatching "https?://[^[:space:]]+"));

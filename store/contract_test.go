@@ -21,9 +21,10 @@ import (
 // TestContract holds every kind of remote to the same promises.
 func TestContract(t *testing.T) {
 	kinds := map[string]func(t *testing.T) (newRig func(t *testing.T) rig){
-		"file":  func(*testing.T) func(*testing.T) rig { return fileRig },
-		"https": func(*testing.T) func(*testing.T) rig { return webRig },
-		"s3":    s3Rig,
+		"file":            func(*testing.T) func(*testing.T) rig { return fileRig },
+		"https":           func(*testing.T) func(*testing.T) rig { return webRig },
+		"s3 of moto":      motoRig,
+		"s3 of versitygw": versityRig,
 	}
 	for kind, prepare := range kinds {
 		t.Run(kind, func(t *testing.T) {
@@ -176,7 +177,9 @@ var contract = []struct {
 			}
 			dir := filepath.Join(t.TempDir(), "x")
 			err := remote.Fetch(t.Context(), latest(t, remote), dir)
-			if errors.Is(err, store.ErrChanged) {
+			// A store may open the object more than once for an answer, as versitygw does: its parts are
+			// then of two versions, and the download is tried again like any other that is cut short.
+			if errors.Is(err, store.ErrChanged) || errors.Is(err, io.ErrUnexpectedEOF) {
 				continue
 			}
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -26,7 +27,10 @@ var fetchPauses = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second
 // surely the publisher's are judged so: a checksum or an ETag of the content
 // confirms them, or a second download that is the same. An archive that ends too
 // early is ErrUnsafe only when the store delivered all it has, since a download cut
-// short may heal. On error dir may hold a part: the caller removes it.
+// short may heal. Nor is anything unpacked that contradicts an ETag which looks like
+// the MD5 of the content, until it arrives the same twice: some stores answer with
+// the ETag of one version and the content of another while they replace it. On error
+// dir may hold a part: the caller removes it.
 func (r *Remote) Fetch(ctx context.Context, v Version, dir string) error {
 	return r.FetchSigned(ctx, v, Archive{}, dir)
 }
@@ -55,15 +59,17 @@ func (r *Remote) fetch(ctx context.Context, v Version, want Archive, dir string)
 	if v.Size > r.limits.Bytes {
 		return fmt.Errorf("%w: too large: %d bytes packed, more than the %d allowed unpacked", ErrUnsafe, v.Size, r.limits.Bytes)
 	}
-	var seen []string // digests of what was unusable
+	var seen []string // digests of what was in doubt
 	for try := 0; ; try++ {
 		got, err := r.download(ctx, v, want, dir)
 		switch {
-		case !errors.Is(err, ErrUnsafe), got.confirmed(v), slices.Contains(seen, got.digest()):
+		case err != nil && !errors.Is(err, ErrUnsafe), got.confirmed(v), slices.Contains(seen, got.digest()):
 			return err
+		case err == nil && !got.contradicts(v):
+			return nil
 		case try == len(fetchPauses):
 			// Not ErrUnsafe: what was published is not known.
-			return fmt.Errorf("%d downloads of one version differ, so the network or the store damages them: %v", try+1, err)
+			return fmt.Errorf("%d downloads of one version differ, so the network or the store damages them (the last one: %v)", try+1, err)
 		}
 		seen = append(seen, got.digest())
 		if err := removeAllIn(dir); err != nil {
@@ -102,8 +108,8 @@ func (r *Remote) download(ctx context.Context, v Version, want Archive, dir stri
 			return got, watch.explain(rest)
 		}
 	}
-	if checked, ok := body.(interface{ verified() bool }); ok {
-		got.verified = checked.verified()
+	if judged, ok := body.(judgedBody); ok {
+		got.verified, got.opaque = judged.verified(), judged.opaque()
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrUnsafe) && in.whole() {
 		return got, fmt.Errorf("%w: it was cut short before it was published; publish it again", ErrUnsafe)
@@ -118,10 +124,21 @@ func (r *Remote) download(ctx context.Context, v Version, want Archive, dir stri
 type receipt struct {
 	md5, sha256 hash.Hash
 	verified    bool // by the backend
+	opaque      bool // the ETag is not made of the content
 
 	archive hash.Hash // of the first bytes,
 	left    int64     // of which so many are to come
 }
+
+// judgedBody is a body of which the backend knows more.
+type judgedBody interface {
+	verified() bool // it was compared with a checksum; asked at its end
+	opaque() bool   // its ETag is not made of its content
+}
+
+// looksLikeMD5 matches the ETags that S3 makes of content which is not encrypted by
+// a key of the customer's.
+var looksLikeMD5 = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 func newReceipt(archive int64) *receipt {
 	return &receipt{md5: md5.New(), sha256: sha256.New(), archive: sha256.New(), left: archive}
@@ -149,6 +166,11 @@ func (g *receipt) digest() string { return hex.EncodeToString(g.sha256.Sum(nil))
 // make their ETags of content so.
 func (g *receipt) confirmed(v Version) bool {
 	return g.verified || v.ETag == hex.EncodeToString(g.md5.Sum(nil)) || v.ETag == g.digest()
+}
+
+// contradicts reports whether the bytes are hardly those of the version.
+func (g *receipt) contradicts(v Version) bool {
+	return !g.opaque && looksLikeMD5.MatchString(v.ETag) && !g.confirmed(v)
 }
 
 // removeAllIn empties a directory.

@@ -221,6 +221,7 @@ func (r *verifiedFile) Read(p []byte) (int, error) {
 
 // verified is asked after io.EOF, which Read gives only for the version wanted.
 func (r *verifiedFile) verified() bool { return r.want != "" }
+func (r *verifiedFile) opaque() bool   { return false }
 
 // ctxReader ends when its context does.
 type ctxReader struct {

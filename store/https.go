@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -17,14 +18,15 @@ import (
 type httpBackend struct {
 	base   url.URL // without userinfo
 	user   *url.Userinfo
+	file   string // with USER:PASSWORD, in place of user; empty: none
 	client *http.Client
 }
 
 // datePrefix begins the ETags we make up for servers that give none.
 const datePrefix = "date:"
 
-func newHTTP(u *url.URL) *httpBackend {
-	b := &httpBackend{base: *u, user: u.User}
+func newHTTP(u *url.URL, credentialsFile string) *httpBackend {
+	b := &httpBackend{base: *u, user: u.User, file: credentialsFile}
 	b.base.User = nil
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -64,9 +66,8 @@ func (b *httpBackend) do(ctx context.Context, method, suffix string, prepare fun
 	if err != nil {
 		return nil, err
 	}
-	if b.user != nil {
-		password, _ := b.user.Password()
-		req.SetBasicAuth(b.user.Username(), password)
+	if err := b.authorize(req); err != nil {
+		return nil, err
 	}
 	prepare(req)
 	resp, err := b.client.Do(req)
@@ -77,6 +78,27 @@ func (b *httpBackend) do(ctx context.Context, method, suffix string, prepare fun
 		return nil, noAnswer{fmt.Errorf("%s: %w", method, err)}
 	}
 	return resp, nil
+}
+
+// authorize reads the file for each request, so that it can be replaced at any time.
+func (b *httpBackend) authorize(req *http.Request) error {
+	if b.file == "" {
+		if b.user != nil {
+			password, _ := b.user.Password()
+			req.SetBasicAuth(b.user.Username(), password)
+		}
+		return nil
+	}
+	content, err := os.ReadFile(b.file)
+	if err != nil {
+		return fmt.Errorf("read the remote's credentials: %w", err)
+	}
+	user, password, found := strings.Cut(strings.TrimSpace(string(content)), ":")
+	if !found || strings.ContainsAny(password, "\r\n") {
+		return fmt.Errorf("read the remote's credentials: %s does not hold one line USER:PASSWORD", b.file)
+	}
+	req.SetBasicAuth(user, password)
+	return nil
 }
 
 func (b *httpBackend) head(ctx context.Context, suffix string, have Version) (Version, error) {
@@ -193,7 +215,7 @@ func refused(resp *http.Response, ifMissing string) error {
 	case http.StatusPreconditionFailed:
 		return fmt.Errorf("%w: %s", ErrChanged, said)
 	case http.StatusUnauthorized:
-		return fmt.Errorf("%w: %s: put USER:PASSWORD@ before the host, or mend it", ErrForbidden, said)
+		return fmt.Errorf("%w: %s: put USER:PASSWORD into a file and name it by remote_credentials_file (--remote-credentials-file), or fix it", ErrForbidden, said)
 	case http.StatusForbidden:
 		return fmt.Errorf("%w: %s", ErrForbidden, said)
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:

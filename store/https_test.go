@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"bytes"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,7 +70,7 @@ func TestWebServerThatRefusesToPublishSaysWhy(t *testing.T) {
 		{http.StatusNotImplemented, nil, "a server that knows PUT"},
 		{http.StatusConflict, nil, "create the directory"},
 		{http.StatusNotFound, store.ErrNotFound, "directory is missing"},
-		{http.StatusUnauthorized, store.ErrForbidden, "USER:PASSWORD@"},
+		{http.StatusUnauthorized, store.ErrForbidden, "remote_credentials_file"},
 		{http.StatusForbidden, store.ErrForbidden, "403"},
 		{http.StatusInsufficientStorage, nil, "507"},
 	} {
@@ -186,6 +188,58 @@ func TestWebServerErrorsAreNotMistakenForAnObject(t *testing.T) {
 		}
 		if err := remote.Fetch(t.Context(), store.Version{ETag: "x"}, filepath.Join(t.TempDir(), "x")); err == nil {
 			t.Errorf("%d was fetched", status)
+		}
+	}
+}
+
+func TestCredentialsComeFromAFileThatCanBeReplaced(t *testing.T) {
+	server := &webStore{password: "first"}
+	g := newGate(t, server)
+	file := filepath.Join(t.TempDir(), "credentials")
+	remote, err := store.Open(t.Context(), strings.Replace(g.url, "//", "//npcnix:wrong@", 1)+"/dev.npcnix", store.Options{CredentialsFile: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = remote.Latest(t.Context(), store.Version{})
+	wantError(t, err, fs.ErrNotExist, "read the remote's credentials")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("npcnix:first\n")
+	publish(t, remote, packed(t, "one"))
+	server.password = "sec:ond"
+	_, err = remote.Latest(t.Context(), store.Version{})
+	wantError(t, err, store.ErrForbidden, "remote_credentials_file")
+	write("npcnix:sec:ond\n")
+	wantFetch(t, remote, latest(t, remote), "one")
+	for _, bad := range []string{"", "password", "a:b\nc:d"} {
+		write(bad)
+		if _, err := remote.Latest(t.Context(), store.Version{}); err == nil || !strings.Contains(err.Error(), "one line USER:PASSWORD") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+func TestPlainHTTPIsWarnedOfUnlessItStaysOnTheMachine(t *testing.T) {
+	awsEnv(t)
+	for url, want := range map[string]bool{
+		"http://store.example/x":                      true,
+		"http://192.0.2.1:8080/x":                     true,
+		"https://store.example/x":                     false,
+		"http://localhost:8080/x":                     false,
+		"http://127.0.0.1/x":                          false,
+		"http://[::1]/x":                              false,
+		"s3://b/k?endpoint=http://minio.example:9000": true,
+		"s3://b/k?endpoint=http://127.0.0.1:9000":     false,
+		"s3://b/k":    false,
+		"file:///x/y": false,
+	} {
+		var warned []string
+		_, err := store.Open(t.Context(), url, store.Options{Region: "us-east-1", Warn: func(msg string) { warned = append(warned, msg) }})
+		if err != nil || (len(warned) == 1) != want || want && !strings.Contains(warned[0], "use https") {
+			t.Errorf("%s: warned %q, %v", url, warned, err)
 		}
 	}
 }

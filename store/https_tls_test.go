@@ -26,7 +26,7 @@ func TestTLSIsSpokenAndNotLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := newHTTP(u)
+		b := newHTTP(u, "")
 		// Nothing but the root certificates is the test's.
 		b.client.Transport.(*http.Transport).TLSClientConfig = srv.Client().Transport.(*http.Transport).TLSClientConfig
 		return b.head(t.Context(), "", Version{})
@@ -38,7 +38,7 @@ func TestTLSIsSpokenAndNotLeft(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	u, _ := url.Parse(srv.URL + "/stay")
-	if _, err := newHTTP(u).head(t.Context(), "", Version{}); err == nil {
+	if _, err := newHTTP(u, "").head(t.Context(), "", Version{}); err == nil {
 		t.Error("an unknown certificate was accepted")
 	}
 }

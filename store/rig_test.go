@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/npcnix/npcnix/integration/moto"
+	"github.com/npcnix/npcnix/integration/versity"
 )
 
 // rig is one kind of store under the contract.
@@ -62,9 +63,18 @@ func webRig(t *testing.T) rig {
 	return gateRig(g, g.url+"/remotes/dev.npcnix")
 }
 
-func s3Rig(t *testing.T) func(t *testing.T) rig {
+func motoRig(t *testing.T) func(t *testing.T) rig {
 	awsEnv(t)
-	endpoint := moto.Start(t)
+	return s3Rig(moto.Start(t))
+}
+
+func versityRig(t *testing.T) func(t *testing.T) rig {
+	awsEnv(t)
+	return s3Rig(versity.Start(t).URL)
+}
+
+// s3Rig gives each test a bucket of its own.
+func s3Rig(endpoint string) func(t *testing.T) rig {
 	n := 0
 	return func(t *testing.T) rig {
 		n++

@@ -11,6 +11,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
@@ -121,16 +122,19 @@ func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadC
 	if out.ContentLength != nil {
 		length = *out.ContentLength
 	}
-	return s3Body{out.Body, b.validates && hasChecksum(out)}, length, nil
+	encrypted := out.ServerSideEncryption != "" && out.ServerSideEncryption != types.ServerSideEncryptionAes256 || out.SSECustomerAlgorithm != nil
+	return s3Body{out.Body, b.validates && hasChecksum(out), encrypted}, length, nil
 }
 
 // s3Body is a body that the SDK compares with the store's checksum, if there is one.
 type s3Body struct {
 	io.ReadCloser
-	checked bool
+	checked   bool
+	encrypted bool // by another key than the store's own
 }
 
 func (b s3Body) verified() bool { return b.checked }
+func (b s3Body) opaque() bool   { return b.encrypted }
 
 // hasChecksum reports whether the store sent a checksum of the whole content. One of
 // an upload in parts, which the SDK does not compare, ends in the number of parts.

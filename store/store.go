@@ -62,6 +62,9 @@ type Options struct {
 	// Region of an S3 bucket. Empty: the SDK's own chain (AWS_REGION, shared
 	// config). A region in the URL wins over both.
 	Region string
+	// CredentialsFile holds USER:PASSWORD for a web server; it is read for each
+	// request. Empty: the URL's, if any. Other remotes have credentials of their own.
+	CredentialsFile string
 	// Progress is a terminal on which transfers longer than a second draw a
 	// bar; nil draws none. The caller finds out whether it is a terminal.
 	Progress io.Writer
@@ -155,7 +158,10 @@ func Open(ctx context.Context, rawURL string, o Options) (*Remote, error) {
 		r.key = filepath.Clean(u.Path)
 		r.backend = &fileBackend{path: r.key}
 	default:
-		r.backend = newHTTP(u)
+		r.backend = newHTTP(u, o.CredentialsFile)
+	}
+	if where := plainHTTP(u); where != "" {
+		r.warn("the remote is reached by plain http: whoever is between here and " + where + " can replace what hosts run; use https")
 	}
 	return r, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -127,6 +128,15 @@ func newStrange(t *testing.T, q quirk) (*strangeStore, *store.Remote) {
 // noisy is the archive of a flake of some size that does not compress.
 func noisy(t *testing.T) []byte { return packDir(t, bigFlake(t, 4)) }
 
+func unpacked(t *testing.T, archive []byte) map[string]string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "want")
+	if err := store.Unpack(t.Context(), bytes.NewReader(archive), dir, store.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	return tree(t, dir)
+}
+
 // Each row is a store that somebody met: published to, then fetched from.
 func TestStoresWithAQuirk(t *testing.T) {
 	refuse := func(status int, code string) func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool {
@@ -215,6 +225,16 @@ func TestStoresWithAQuirk(t *testing.T) {
 				s.serve(w, r, o)
 				return true
 			}}},
+		{name: "a first download has the ETag of the new and the content of the old", source: "versity/versitygw v1.8.0, in the contract",
+			quirk: quirk{get: func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodHead || s.gets > 1 || s.previous["dev.npcnix"].etag == "" {
+					return false
+				}
+				o := s.objects["dev.npcnix"]
+				o.body = s.previous["dev.npcnix"].body
+				s.serve(w, r, o)
+				return true
+			}}},
 		{name: "each download is damaged otherwise", source: "boto/boto#2577",
 			quirk: quirk{get: func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool {
 				if r.Method == http.MethodHead {
@@ -230,7 +250,7 @@ func TestStoresWithAQuirk(t *testing.T) {
 		t.Run(c.name+" ("+c.source+")", func(t *testing.T) {
 			store.HurryRetries(t)
 			_, remote := newStrange(t, c.quirk)
-			archives := [][]byte{packed(t, "one"), packed(t, "two")}
+			archives := [][]byte{packed(t, "aaa"), packed(t, "bbb")} // of the same length
 			if c.archive != nil {
 				archives = [][]byte{c.archive(t)}
 			}
@@ -245,7 +265,11 @@ func TestStoresWithAQuirk(t *testing.T) {
 				if now := latest(t, remote); !now.Same(v) {
 					t.Errorf("published %+v, and the store holds %+v", v, now)
 				}
-				err = remote.Fetch(t.Context(), v, filepath.Join(t.TempDir(), "x"))
+				dir := filepath.Join(t.TempDir(), "x")
+				err = remote.Fetch(t.Context(), v, dir)
+				if want := unpacked(t, archive); err == nil && !maps.Equal(tree(t, dir), want) {
+					t.Errorf("fetched %v, want %v", tree(t, dir), want)
+				}
 				if (err != nil) != (c.fetched != "") || err != nil && !strings.Contains(err.Error(), c.fetched) || errors.Is(err, store.ErrUnsafe) {
 					t.Errorf("fetched with %v, want %q", err, c.fetched)
 				}
@@ -264,6 +288,23 @@ func TestArchiveThatIsTheSameTwiceIsThePublishers(t *testing.T) {
 	s.gets = 0
 	wantError(t, remote.Fetch(t.Context(), v, filepath.Join(t.TempDir(), "x")), store.ErrUnsafe, "leads out")
 	if s.gets != 2 {
+		t.Errorf("it was fetched %d times", s.gets)
+	}
+}
+
+func TestArchiveWhoseETagIsOfTheCiphertextIsFetchedOnce(t *testing.T) {
+	s, remote := newStrange(t, quirk{
+		put: func(w http.ResponseWriter, o *object) {
+			o.etag = strings.Repeat("0", 32)
+			w.Header().Set("ETag", `"`+o.etag+`"`)
+		},
+		header: func(_ *strangeStore, _ *http.Request, h http.Header) {
+			h.Set("X-Amz-Server-Side-Encryption", "aws:kms")
+		},
+	})
+	v := publish(t, remote, packed(t, "one"))
+	wantFetch(t, remote, v, "one")
+	if s.gets != 1 {
 		t.Errorf("it was fetched %d times", s.gets)
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"path"
 	"slices"
@@ -75,6 +76,23 @@ func SameObject(a, b string) bool {
 		return false
 	}
 	return x.Scheme == y.Scheme && strings.EqualFold(x.Host, y.Host) && path.Clean(x.Path) == path.Clean(y.Path)
+}
+
+// plainHTTP returns the host that a remote is reached at without TLS; empty where
+// there is TLS, or no network between.
+func plainHTTP(u *url.URL) string {
+	if u.Scheme == "s3" {
+		e, err := url.Parse(u.Query().Get("endpoint"))
+		if err != nil {
+			return ""
+		}
+		u = e
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	if u.Scheme != "http" || u.Hostname() == "localhost" || err == nil && ip.IsLoopback() {
+		return ""
+	}
+	return u.Host
 }
 
 // Redact returns the one form in which a remote's URL is printed, logged and

@@ -21,8 +21,11 @@ import (
 // A zero field is not set. [Settings] has the defaults, and methods such as [Config.Lease] the values
 // in force.
 type Config struct {
-	Remote        string `json:"remote,omitempty"`
-	RemoteRegion  string `json:"remote_region,omitempty"`
+	Remote       string `json:"remote,omitempty"`
+	RemoteRegion string `json:"remote_region,omitempty"`
+	// RemoteCredentialsFile is the path of a file, and no secret itself.
+	RemoteCredentialsFile string `json:"remote_credentials_file,omitempty"`
+
 	Configuration string `json:"configuration,omitempty"`
 
 	// What the Rust npcnix remembered of its last reconfiguration. Read once, to take a host over
@@ -59,7 +62,7 @@ type Config struct {
 	Evaluation        string   `json:"evaluation,omitempty"`
 
 	// RetryToken changes with each `npcnix retry`: a failure or rejection noted under another token no
-	// longer counts. A token and not a time, so that no clock can undo it.
+	// longer counts. A token and not a time, so that no clock can revert it.
 	RetryToken string `json:"retry_token,omitempty"`
 
 	rest  jsonfile.Unknown
@@ -228,9 +231,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	// Verification lasts at least as long as units are watched, so every version would be rolled back.
-	if settle, verify := c.Settle(), c.VerifyTimeout(); settle >= verify {
+	if watched, verify := c.SettleTime(), c.VerifyTimeout(); watched >= verify {
 		return fmt.Errorf("settle_secs is %d, but verification can take only %d seconds: make settle_secs smaller, or verify_timeout_secs larger",
-			int64(settle.Seconds()), int64(verify.Seconds()))
+			int64(watched.Seconds()), int64(verify.Seconds()))
 	}
 	delays := must("retry_delays_secs")
 	for _, secs := range c.RetryDelaysSecs {

@@ -94,7 +94,7 @@ func TestDeclaredSettingsComeBeforeConfigJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Remote != "file:///a" || got.Configuration != "web2" || got.Settle() != 0 || got.RetryToken != "again" || got.Paused == nil {
+	if got.Remote != "file:///a" || got.Configuration != "web2" || got.SettleTime() != 0 || got.RetryToken != "again" || got.Paused == nil {
 		t.Errorf("settings: %+v", got)
 	}
 	if len(got.Checks) != 1 || got.Checks[0].HTTP != "" || got.Checks[0].TCP != "localhost:2" || got.Checks[0].Name != "" {
@@ -104,7 +104,7 @@ func TestDeclaredSettingsComeBeforeConfigJSON(t *testing.T) {
 		t.Errorf("config.json's were changed: %+v", have)
 	}
 	for _, bad := range []string{`{`, `[]`, `{"remote": 1}`, `{"reboot": "often"}`, `{"checks": [{}]}`, `{"reboot_window": "3-5"}`, `{"exempt_units": ["["]}`, `{"settle_secs": -1}`,
-		`{"settle_secs": 300}`, `{"confirm_timeout_secs": 5}`, `{"confirm_timeout_secs": 60, "settle_secs": 61}`} {
+		`{"settle_secs": 300}`, `{"verify_timeout_secs": 5}`, `{"verify_timeout_secs": 60, "settle_secs": 61}`} {
 		if _, err := have.With([]byte(bad)); err == nil {
 			t.Errorf("%s is taken", bad)
 		}

@@ -62,8 +62,8 @@ func (c Config) SwitchTimeout() time.Duration { return seconds(c.integer("switch
 // VerifyTimeout is how long verification of a new system can take.
 func (c Config) VerifyTimeout() time.Duration { return seconds(c.integer("verify_timeout_secs")) }
 
-// Settle is how long units are watched after a switch.
-func (c Config) Settle() time.Duration { return seconds(c.integer("settle_secs")) }
+// SettleTime is how long units are watched after a switch.
+func (c Config) SettleTime() time.Duration { return seconds(c.integer("settle_secs")) }
 
 // HookTimeout is how long a hook can take.
 func (c Config) HookTimeout() time.Duration { return seconds(c.integer("hook_timeout_secs")) }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/npcnix/npcnix/events"
@@ -17,6 +18,11 @@ var Settings = []Setting{
 	{
 		Name: "remote_region", Kind: Text, Flag: "remote-region",
 		Text: "Region of the remote's bucket; by default, the AWS SDK's own settings decide.",
+	},
+	{
+		Name: "remote_credentials_file", Kind: Text, Flag: "remote-credentials-file", check: checkFile,
+		Text: "File with USER:PASSWORD for a remote on a web server.",
+		More: "It is read for each request, so it can be replaced at any time.",
 	},
 	{
 		Name: "configuration", Kind: Text, Flag: "configuration", check: checkConfiguration,
@@ -64,12 +70,12 @@ var Settings = []Setting{
 		More: "Otherwise it is reported as drifted, and left alone until the next publish.",
 	},
 	{
-		Name: "switch_timeout_secs", Kind: Integer, Default: int64(900), Min: 1, Max: aYear, Old: []string{"activation_timeout_secs"},
+		Name: "switch_timeout_secs", Kind: Integer, Default: int64(900), Min: 1, Max: aYear, Old: []string{"activation_timeout_secs"}, // old form
 		Text: "Seconds that a switch can take.",
 		More: "A longer switch is killed and rolled back.",
 	},
 	{
-		Name: "verify_timeout_secs", Kind: Integer, Default: int64(300), Min: 1, Max: aYear, Old: []string{"confirm_timeout_secs"},
+		Name: "verify_timeout_secs", Kind: Integer, Default: int64(300), Min: 1, Max: aYear, Old: []string{"confirm_timeout_secs"}, // old form
 		Text: "Seconds that a new system has to pass verification.",
 		More: "Otherwise it is rolled back.",
 	},
@@ -145,4 +151,11 @@ func checkConfiguration(name string) error {
 func checkWindow(window string) error {
 	_, err := ParseWindow(window)
 	return err
+}
+
+func checkFile(path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("file %q: it must be an absolute path", path)
+	}
+	return nil
 }

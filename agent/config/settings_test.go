@@ -73,8 +73,8 @@ func TestSettings(t *testing.T) {
 		if err := json.Unmarshal([]byte(`{"lease_secs": 0, "settle_secs": 0}`), &c); err != nil {
 			t.Fatal(err)
 		}
-		if c.Lease() != 2*time.Minute || c.Settle() != 0 {
-			t.Errorf("lease %s, settle %s", c.Lease(), c.Settle())
+		if c.Lease() != 2*time.Minute || c.SettleTime() != 0 {
+			t.Errorf("lease %s, settle %s", c.Lease(), c.SettleTime())
 		}
 	})
 }
@@ -93,8 +93,8 @@ func TestFormerNames(t *testing.T) {
 		name, object string
 		verify       int64
 	}{
-		{"are read", `{"confirm_timeout_secs": 31}`, 31},
-		{"do not count beside the present ones", `{"confirm_timeout_secs": 31, "verify_timeout_secs": 32}`, 32},
+		{"are read", `{"confirm_timeout_secs": 31}`, 31},                                                        // old form
+		{"do not count beside the present ones", `{"confirm_timeout_secs": 31, "verify_timeout_secs": 32}`, 32}, // old form
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var file Config
@@ -120,7 +120,7 @@ func TestFormerNames(t *testing.T) {
 
 func TestUnknownMembers(t *testing.T) {
 	for object, want := range map[string][]Unknown{
-		`{"remote": "x", "paused": {"type": "until"}, "confirm_timeout_secs": 1, "last_etag": ""}`: nil,
+		`{"remote": "x", "paused": {"type": "until"}, "confirm_timeout_secs": 1, "last_etag": ""}`: nil, // old form
 		`{"poll_intervall_secs": 1}`:                      {{"poll_intervall_secs", "poll_interval_secs"}},
 		`{"pollIntervalSecs": 1, "poll-interval-sec": 1}`: {{"poll-interval-sec", "poll_interval_secs"}, {"pollIntervalSecs", "poll_interval_secs"}},
 		`{"colour": "red"}`:                               {{"colour", ""}},

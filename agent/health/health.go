@@ -22,7 +22,7 @@ import (
 type Health struct {
 	Schema    int            `json:"schema"`
 	PID       int            `json:"pid"`
-	Started   time.Time      `json:"started"`
+	Started   time.Time      `json:"started,omitzero"`
 	Version   string         `json:"agent_version,omitempty"`
 	LastEvent time.Time      `json:"last_event,omitzero"` // about this host's remote
 	LastPoll  time.Time      `json:"last_poll,omitzero"`  // look at the store that no event asked for
@@ -41,7 +41,7 @@ type Health struct {
 // Part says since when a part of an agent works, or does not.
 type Part struct {
 	Works bool      `json:"works"`
-	Since time.Time `json:"since"`
+	Since time.Time `json:"since,omitzero"`
 	Error string    `json:"error,omitempty"`
 
 	kind string // of the error: those of AWS differ each time, by their request ids

@@ -20,7 +20,7 @@ func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 	if v.Units == nil || len(j.Ran) == 0 {
 		return nil // there is no systemd, or the units were those of another boot
 	}
-	settled := time.NewTimer(v.Config.Settle())
+	settled := time.NewTimer(v.Config.SettleTime())
 	defer settled.Stop()
 	tick := time.NewTicker(unitLook)
 	defer tick.Stop()
@@ -31,7 +31,7 @@ func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
 		if seen.add(ctx, now, err) {
 			over = false
-			settled.Reset(v.Config.Settle())
+			settled.Reset(v.Config.SettleTime())
 		}
 		if err == nil && over {
 			return v.verdict(now)

@@ -75,11 +75,12 @@ func terminal(w io.Writer) *os.File {
 }
 
 // remoteFlags name a remote.
-type remoteFlags struct{ url, region string }
+type remoteFlags struct{ url, region, credentialsFile string }
 
 func (r *remoteFlags) addFlags(flags *pflag.FlagSet, help string) {
 	flags.StringVar(&r.url, "remote", "", help)
 	flags.StringVar(&r.region, "remote-region", "", "region of the remote's bucket")
+	flags.StringVar(&r.credentialsFile, "remote-credentials-file", "", "file with USER:PASSWORD for a remote on a web server")
 }
 
 // fromSettings takes this host's remote if none was given.
@@ -98,12 +99,15 @@ func (r remoteFlags) fromSettings(c *common) (remoteFlags, error) {
 	if r.region == "" {
 		r.region = conf.RemoteRegion
 	}
+	if r.credentialsFile == "" {
+		r.credentialsFile = conf.RemoteCredentialsFile
+	}
 	return r, nil
 }
 
 // open opens the remote for a person: with a progress bar if stderr is a terminal.
 func (r remoteFlags) open(ctx context.Context, c *common) (*store.Remote, error) {
-	o := store.Options{Region: r.region, Warn: c.warn}
+	o := store.Options{Region: r.region, CredentialsFile: r.credentialsFile, Warn: c.warn}
 	if f, ok := c.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		o.Progress = f
 	}

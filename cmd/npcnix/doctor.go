@@ -51,6 +51,7 @@ type doctorOptions struct {
 func (o *doctorOptions) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.Remote, "remote", "", "remote to check, from elsewhere than a host (default: this host's, and this host)")
 	flags.StringVar(&o.Region, "remote-region", "", "region of the remote's bucket")
+	flags.StringVar(&o.CredentialsFile, "remote-credentials-file", "", "file with USER:PASSWORD for a remote on a web server")
 	flags.StringVar(&o.QueueURL, "queue-url", "", "queue to check (default: this host's)")
 	flags.StringVar(&o.TopicARN, "topic-arn", "", "topic of the remote (default: the one in the bucket's notification)")
 	flags.BoolVar(&o.Probe, "e2e", false, "also send a probe through the chain, and report the time of each hop")
@@ -119,7 +120,7 @@ func (o *doctorOptions) complete(c *common) error {
 	if o.Remote != "" {
 		return nil
 	}
-	remote, err := remoteFlags{region: o.Region}.fromSettings(c)
+	remote, err := remoteFlags{region: o.Region, credentialsFile: o.CredentialsFile}.fromSettings(c)
 	if err != nil {
 		return err
 	}
@@ -127,7 +128,7 @@ func (o *doctorOptions) complete(c *common) error {
 	if err != nil {
 		return err
 	}
-	o.Remote, o.Region = remote.url, remote.region
+	o.Remote, o.Region, o.CredentialsFile = remote.url, remote.region, remote.credentialsFile
 	if o.QueueURL == "" {
 		o.QueueURL = conf.QueueURL
 	}

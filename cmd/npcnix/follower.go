@@ -10,6 +10,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/inbox"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/store"
 )
@@ -75,7 +76,7 @@ func (f *follower) run(ctx context.Context) error {
 			closeWatch()
 		} else if !first {
 			// The operator changed config.json to something unusable. Stay, so that
-			// mending it is enough.
+			// fixing it is enough.
 			if said := err.Error(); said != unusable {
 				unusable = said
 				f.log.Error("config.json cannot be used; waiting for it to change", "error", err)
@@ -93,30 +94,26 @@ func (f *follower) run(ctx context.Context) error {
 		if !errors.Is(err, agent.ErrReconnect) {
 			return err
 		}
-		f.log.Info("remote or queue changed; connecting anew")
+		f.log.Info("remote or queue changed; connecting again")
 	}
 }
 
-// agent wires one agent from config.json and the flags. What it returns beside the agent is to
-// be called when that has run.
+// agent wires one agent from config.json and the flags. The caller calls what it returns beside the agent
+// when that has run.
 func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) (*agent.Agent, func(), error) {
-	conf, err := f.dir().LoadConfig()
+	conf, err := f.inForce()
 	if err != nil {
 		return nil, nil, err
-	}
-	if conf, err = f.override(conf); err != nil {
-		return nil, nil, err
-	}
-	if conf.Remote == "" || conf.Configuration == "" {
-		return nil, nil, usageError{errors.New("remote and configuration must both be set: `npcnix config set remote URL` and `npcnix config set configuration NAME`")}
 	}
 	name := conf.Host
 	if name == "" {
 		if name, err = os.Hostname(); err != nil {
-			return nil, nil, fmt.Errorf("find out the host name: %w; give --host", err)
+			return nil, nil, fmt.Errorf("read the host name: %w; give --host", err)
 		}
 	}
-	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, Warn: func(msg string) { f.log.Warn(msg) }})
+	remote, err := store.Open(ctx, conf.Remote, store.Options{
+		Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile, Warn: f.warn,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,12 +121,12 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	if err != nil {
 		return nil, nil, err
 	}
-	var st agent.Store = remote
-	if f.unrecorded {
-		st = unrecorded{remote}
+	queue, closeQueue, err := f.queue(ctx, conf, remote)
+	if err != nil {
+		return nil, nil, err
 	}
 	o := agent.Options{
-		Dir: f.dir(), Name: name, RemoteName: remote.Name(), Store: st, Host: host, Machine: host,
+		Dir: f.dir(), Name: name, RemoteName: remote.Name(), Store: remote, Host: host, Machine: host, Queue: queue,
 		Reach: reach,
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
@@ -138,27 +135,52 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		Status:  func(line string) { f.tell("STATUS=" + line) },
 		Version: versionString(), Log: f.log,
 	}
-	closeWatch := func() {}
-	switch {
-	case f.once == agent.OnceAny: // one look at the store
-	case conf.QueueURL != "":
-		if o.Queue, err = events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()}); err != nil {
-			return nil, nil, err
-		}
-	case remote.Bucket() == "" && remote.Key() != "":
-		if watch, err := events.WatchFile(remote.Key(), f.log); err != nil {
-			f.log.Warn("the file cannot be watched; polling it instead", "error", err)
-		} else {
-			o.Queue, closeWatch = watch, func() { _ = watch.Close() }
-		}
+	if f.unrecorded {
+		o.Store = unrecorded{remote}
 	}
 	a, err := agent.New(o)
 	if err != nil {
-		closeWatch()
+		closeQueue()
 		return nil, nil, err
 	}
-	f.log.Info("following", "remote", remote.URL(), "configuration", conf.Configuration, "host", name, "events", o.Queue != nil, "version", versionString())
-	return a, closeWatch, nil
+	f.log.Info("following", "remote", remote.URL(), "configuration", conf.Configuration, "host", name, "events", queue != nil, "version", versionString())
+	return a, closeQueue, nil
+}
+
+// inForce reads the settings in force, which must name what to follow.
+func (f *follower) inForce() (config.Config, error) {
+	file, err := f.dir().LoadConfig()
+	if err != nil {
+		return config.Config{}, err
+	}
+	conf, err := f.override(file)
+	if err == nil && (conf.Remote == "" || conf.Configuration == "") {
+		err = usageError{errors.New("remote and configuration must both be set: `npcnix config set remote URL` and `npcnix config set configuration NAME`")}
+	}
+	return conf, err
+}
+
+// queue returns what tells of publishes; nil if nothing does, or if one look at the store is all.
+func (f *follower) queue(ctx context.Context, conf config.Config, remote *store.Remote) (_ inbox.Queue, closeQueue func(), err error) {
+	nothing := func() {}
+	switch {
+	case f.once == agent.OnceAny:
+		return nil, nothing, nil
+	case conf.QueueURL != "":
+		queue, err := events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()})
+		if err != nil {
+			return nil, nil, err
+		}
+		return queue, nothing, nil
+	case remote.Bucket() == "" && remote.Key() != "":
+		watch, err := events.WatchFile(remote.Key(), f.log)
+		if err != nil {
+			f.log.Warn("cannot watch the file; polling it instead", "error", err)
+			return nil, nothing, nil
+		}
+		return watch, func() { _ = watch.Close() }, nil
+	}
+	return nil, nothing, nil
 }
 
 // unrecorded is a store that takes no records.
@@ -166,10 +188,10 @@ type unrecorded struct{ *store.Remote }
 
 func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil }
 
-// reach connects anew to the store and, if asked to, to the queue: with new credentials, names and
-// connections, as one that was made before proves nothing about the system that runs now.
+// reach connects to the store and, if asked to, to the queue, with new credentials, names and connections:
+// one that was made before the switch says nothing about the system that runs now.
 func reach(ctx context.Context, conf config.Config, queue bool) error {
-	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion})
+	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile})
 	if err == nil {
 		_, err = remote.Latest(ctx, store.Version{})
 	}
@@ -201,7 +223,7 @@ func (f *follower) watchConfig(ctx context.Context) (<-chan struct{}, func(), er
 	}
 	watch, err := events.WatchFile(path, f.log)
 	if err != nil {
-		f.log.Warn("config.json cannot be watched; changes take effect at the next poll", "error", err)
+		f.log.Warn("cannot watch config.json; changes take effect at the next poll", "error", err)
 		return nil, func() {}, nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -212,7 +234,7 @@ func (f *follower) watchConfig(ctx context.Context) (<-chan struct{}, func(), er
 		for ctx.Err() == nil {
 			ds, err := watch.Receive(ctx)
 			if err != nil && ctx.Err() == nil {
-				f.log.Warn("config.json cannot be watched; changes take effect at the next poll", "error", err)
+				f.log.Warn("cannot watch config.json; changes take effect at the next poll", "error", err)
 				return
 			}
 			if len(ds) == 0 {

@@ -23,7 +23,7 @@ type installOptions struct {
 }
 
 func (o *installOptions) addFlags(flags *pflag.FlagSet) {
-	o.settings.addFlags(flags, "remote", "remote_region", "configuration", "queue_url", "host")
+	o.settings.addFlags(flags, "remote", "remote_region", "remote_credentials_file", "configuration", "queue_url", "host")
 	flags.StringVar(&o.initial, "initial-configuration", "", "configuration to apply first, as an intermediate step")
 	o.host.addFlags(flags)
 }

@@ -59,7 +59,7 @@ func runPause(ctx context.Context, c *common, o pauseOptions, flags *pflag.FlagS
 		said = "Already paused"
 	}
 	if after.Type == config.Until {
-		said += fmt.Sprintf(" until %s, for %s", after.Until.UTC().Format(time.RFC3339), age(after.Until.Sub(now)))
+		said += fmt.Sprintf(" until %s, for %s", after.Until.UTC().Format(time.RFC3339), age(after.Until.Sub(now.Truncate(time.Second))))
 	}
 	_, err = fmt.Fprintf(c.stdout, "%s. `npcnix unpause` ends the pause.\n", said)
 	return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -20,6 +19,7 @@ import (
 
 // hostStatus is what `status --json` prints.
 type hostStatus struct {
+	Summary         string              `json:"summary"` // the first line for a person
 	Paused          *config.Pause       `json:"paused,omitempty"`
 	Host            string              `json:"host,omitempty"`
 	Remote          string              `json:"remote,omitempty"`
@@ -27,11 +27,11 @@ type hostStatus struct {
 	QueueURL        string              `json:"queue_url,omitempty"`
 	Running         string              `json:"running_system,omitempty"`
 	Drifted         bool                `json:"drifted"`
-	NeedsRepair     bool                `json:"needs_repair,omitempty"` // what runs or boots may not be what it should
+	NeedsRepair     bool                `json:"needs_repair,omitempty"` // a rollback failed: the running or the booted system can be wrong
 	Wanted          string              `json:"wanted_etag,omitempty"`  // the newest version known here
 	Applied         *agent.Applied      `json:"applied,omitempty"`
 	Intent          *agent.Intent       `json:"in_progress,omitempty"`
-	Activation      *activation.Journal `json:"activation,omitempty"` // one that is not settled, or failed to be
+	Activation      *activation.Journal `json:"activation,omitempty"` // one that is under way, or whose rollback failed
 	Failure         *agent.Failure      `json:"failure,omitempty"`
 	NextAttempt     time.Time           `json:"next_attempt,omitzero"`
 	RebootDue       string              `json:"reboot_due,omitempty"` // why
@@ -40,46 +40,53 @@ type hostStatus struct {
 	ActivationError string              `json:"activation_error,omitempty"`
 }
 
-// agentStatus is what the agent that runs, or ran last, has said.
+// agentStatus is what the running agent, or the last one, has said.
 type agentStatus struct {
 	Running bool   `json:"running"`
-	Error   string `json:"error,omitempty"` // why nothing is known of it
+	Error   string `json:"error,omitempty"` // why its health is unknown
 	health.Health
 }
 
+const statusHelp = `Print what this host runs and is meant to run, how far the work on it has got, and how the agent is doing.
+The first line is the verdict.
+
+It reads the data directory and the running system, works with and without a running agent, and changes
+nothing.`
+
+type statusOptions struct {
+	host hostFlags
+	json bool
+}
+
 func newStatusCommand(c *common) *cobra.Command {
-	var asJSON bool
-	var h hostFlags
+	var o statusOptions
 	cmd := &cobra.Command{
 		Use:   "status [--json]",
 		Short: "Print what this host runs, and what became of the latest version",
-		Long: `Print what this host runs and is meant to run, how far the work on it has got, and how the agent is
-doing. Reads the data directory and the running system, and asks nobody; works with and without a
-running agent, and changes nothing.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := c.hostStatus(cmd.Context(), h)
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				out, err := json.MarshalIndent(s, "", "  ")
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintf(c.stdout, "%s\n", out)
-				return err
-			}
-			_, err = fmt.Fprint(c.stdout, s.text(time.Now()))
-			return err
-		},
+		Long:  statusHelp,
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return runStatus(cmd.Context(), c, o) },
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
-	cmd.Flags().StringVar(&h.currentSystem, "current-system", "/run/current-system", "the link to the system that runs (for containers and tests)")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object")
+	o.host.addCurrentSystem(cmd.Flags())
 	return cmd
 }
 
-// hostStatus gathers what is known. A file of the agent's that cannot be read is part of the answer.
+func runStatus(ctx context.Context, c *common, o statusOptions) error {
+	s, err := c.hostStatus(ctx, o.host)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if o.json {
+		s.Summary = s.verdict(now)
+		return c.printJSON(s)
+	}
+	_, err = fmt.Fprint(c.stdout, s.text(now))
+	return err
+}
+
+// hostStatus gathers what is known. An error of a file that the agent writes is part of the answer.
 func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error) {
 	conf, err := c.conf()
 	if err != nil {
@@ -92,11 +99,30 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if conf.Paused.Active(time.Now()) {
 		s.Paused = conf.Paused
 	}
-	state, err := agent.ReadState(c.dir())
+	if err := s.readState(c.dir(), conf.RetryToken); err != nil {
+		return hostStatus{}, err
+	}
+	if err := s.readJournal(c.dataDir); err != nil {
+		return hostStatus{}, err
+	}
+	if s.Agent.Health, s.Agent.Running, err = health.Read(c.dir()); err != nil {
+		s.Agent.Error = err.Error()
+	}
+	if err := s.askHost(ctx, c, h); err != nil {
+		return hostStatus{}, err
+	}
+	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.NeedsRepair && s.Intent == nil
+	s.Wanted = s.wanted()
+	return s, nil
+}
+
+// readState reads what the agent remembers.
+func (s *hostStatus) readState(dir config.Dir, retryToken string) error {
+	state, err := agent.ReadState(dir)
 	if errors.Is(err, agent.ErrState) {
 		s.StateError = err.Error()
 	} else if err != nil {
-		return hostStatus{}, err
+		return err
 	}
 	s.Applied, s.Intent, s.Failure, s.NeedsRepair = state.Applied, state.Intent, state.Failure, state.NeedsRepair
 	if s.Applied != nil {
@@ -105,44 +131,51 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if s.Intent != nil {
 		s.Intent.Remote = store.Redact(s.Intent.Remote)
 	}
-	if s.Failure != nil {
-		s.Failure.Remote = store.Redact(s.Failure.Remote)
+	f := s.Failure
+	switch {
+	case f == nil:
+	case f.RetryToken != retryToken:
+		s.Failure = nil // an operator asked for a retry since
+	default:
+		f.Remote = store.Redact(f.Remote)
+		if !f.Rejected {
+			s.NextAttempt = f.Next()
+		}
 	}
-	if f := s.Failure; f != nil && f.RetryToken != conf.RetryToken {
-		s.Failure = nil // a retry was asked for since
-	} else if f != nil && !f.Rejected {
-		s.NextAttempt = f.Next()
-	}
-	a, err := activation.Read(c.dataDir)
+	return nil
+}
+
+// readJournal reads the activation that is under way, or whose rollback failed.
+func (s *hostStatus) readJournal(dir string) error {
+	a, err := activation.Read(dir)
 	if errors.Is(err, activation.ErrJournal) {
 		s.ActivationError = err.Error()
-	} else if err != nil {
-		return hostStatus{}, err
+		return nil
 	}
 	if a != nil && (!a.Phase.Ended() || a.Phase == activation.RollbackFailed) {
 		s.Activation = a
 	}
-	if s.Agent.Health, s.Agent.Running, err = health.Read(c.dir()); err != nil {
-		s.Agent.Error = err.Error()
-	}
+	return err
+}
+
+// askHost finds out what runs and whether a reboot is due.
+func (s *hostStatus) askHost(ctx context.Context, c *common, h hostFlags) error {
 	host, err := h.host(c)
 	if err != nil {
-		return hostStatus{}, err
+		return err
 	}
 	running, err := host.Current(ctx)
 	if err != nil {
-		return hostStatus{}, err
+		return err
 	}
+	s.Running = running.Path
 	if s.RebootDue, err = host.RebootDue(ctx); err != nil {
-		return hostStatus{}, err
+		return err
 	}
 	if in := s.Intent; s.RebootDue == "" && in != nil && in.Status == record.RebootPending {
 		s.RebootDue = "the new system becomes active with the next boot"
 	}
-	s.Running = running.Path
-	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.NeedsRepair && s.Intent == nil
-	s.Wanted = s.wanted()
-	return s, nil
+	return nil
 }
 
 // wanted is the newest version that this host has heard of.

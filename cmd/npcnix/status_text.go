@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
@@ -19,18 +21,14 @@ func (l *lines) add(label, format string, args ...any) {
 	fmt.Fprintf(l, "%-15s%s\n", label+":", fmt.Sprintf(format, args...))
 }
 
-// text renders the status for a person. Its first line is the Rust npcnix's.
+// text renders the status for a person. It begins with the verdict.
 func (s hostStatus) text(now time.Time) string {
 	var l lines
-	if s.Paused != nil {
-		fmt.Fprintln(&l, s.Paused)
-	} else {
-		fmt.Fprintln(&l, "active")
-	}
+	fmt.Fprintln(&l, s.verdict(now))
 	l.add("host", "%s", or(s.Host, "unknown"))
 	l.add("remote", "%s", or(s.Remote, "not set"))
 	l.add("configuration", "%s", or(s.Configuration, "not set"))
-	l.add("events", "%s", or(s.QueueURL, map[bool]string{true: "watch of the file", false: "no queue; polling"}[strings.HasPrefix(s.Remote, "file:")]))
+	l.add("events", "%s", or(s.QueueURL, map[bool]string{true: "watching the file", false: "no queue, so the agent polls"}[strings.HasPrefix(s.Remote, "file:")]))
 	s.systems(&l, now)
 	s.progress(&l, now)
 	s.agent(&l, now)
@@ -38,13 +36,12 @@ func (s hostStatus) text(now time.Time) string {
 		l.add("reboot", "due: %s%s", s.RebootDue, at(", planned ", s.Agent.RebootAt, now))
 	}
 	if s.NeedsRepair {
-		l.add("problem", "the rollback of an activation failed: what runs or boots may not be what it should; publish a version that works, or `npcnix retry`")
+		l.add("problem", "a rollback failed, so the running or the booted system can be wrong; publish a version that works, or run `npcnix retry`")
 	}
-	if s.StateError != "" {
-		l.add("problem", "%s; the agent sets it aside at its next look at the store", s.StateError)
-	}
-	if s.ActivationError != "" {
-		l.add("problem", "%s; the agent sets it aside at its next look at the store", s.ActivationError)
+	for _, unreadable := range []string{s.StateError, s.ActivationError} {
+		if unreadable != "" {
+			l.add("problem", "%s; the agent sets the file aside at its next look at the store", unreadable)
+		}
 	}
 	return l.String()
 }
@@ -64,30 +61,26 @@ func (s hostStatus) systems(l *lines, now time.Time) {
 		l.add("wanted", "%s", s.Wanted)
 	}
 	if s.Drifted {
-		l.add("drifted", "yes: %s was applied, but something else runs", s.Applied.System)
+		l.add("drifted", "yes: %s was applied, and another system runs", s.Applied.System)
 	}
 }
 
 // progress says how far the work on a version has got, or what became of it.
 func (s hostStatus) progress(l *lines, now time.Time) {
 	if i := s.Intent; i != nil {
-		l.add("in progress", "%s %s, attempt %d, begun %s", i.Status, i.ETag, i.Attempt, ago(i.Since, now))
+		l.add("in progress", "%s, %s, attempt %d, begun %s", i.ETag, inWords(i.Status), i.Attempt, ago(i.Since, now))
 	}
 	if s.Activation != nil {
-		l.add("activation", "%s", stage(s.Activation, now))
+		l.add("activation", "%s", phase(s.Activation, now))
 	}
 	f := s.Failure
 	if f == nil {
 		return
 	}
 	if f.Rejected {
-		verdict := "rejected"
-		if f.RolledBack {
-			verdict = "rolled back and rejected"
-		}
-		l.add("latest", "%s %s after attempt %d %s; `npcnix retry` tries again", f.ETag, verdict, f.Attempts, ago(f.At, now))
+		l.add("latest", "%s, %s after attempt %d, %s; `npcnix retry` tries again", f.ETag, inWords(f.Status()), f.Attempts, ago(f.At, now))
 	} else {
-		l.add("latest", "%s failed at attempt %d %s, next attempt at %s%s", f.ETag, f.Attempts, ago(f.At, now),
+		l.add("latest", "%s, failed at attempt %d, %s; next attempt at %s%s", f.ETag, f.Attempts, ago(f.At, now),
 			f.Next().UTC().Format(time.RFC3339), at(", ", f.Next(), now))
 	}
 	l.add("error", "%s", f.Error)
@@ -96,27 +89,30 @@ func (s hostStatus) progress(l *lines, now time.Time) {
 	}
 }
 
-// stage says what an activation is about, and how long that may take.
-func stage(a *activation.Journal, now time.Time) string {
+// inWords is a status as a sentence has it.
+func inWords(s record.Status) string { return strings.ReplaceAll(string(s), "_", " ") }
+
+// phase says what an activation is doing, and how long that can take.
+func phase(a *activation.Journal, now time.Time) string {
 	within := func(secs float64) string {
 		limit := time.Duration(secs * float64(time.Second)).Round(time.Second)
-		return fmt.Sprintf("begun %s, may take %s", ago(a.RequestedAt, now), limit)
+		return fmt.Sprintf("begun %s, can take %s", ago(a.RequestedAt, now), fleet.Duration(limit))
 	}
 	switch a.Phase {
 	case activation.Pending:
-		return "ordered: the switch to " + a.System + " is about to begin"
+		return "about to switch to " + a.System
 	case activation.Switching:
 		return "switching to " + a.System + ", " + within(a.SwitchSecs)
 	case activation.Verifying:
-		return a.System + " runs and has to prove itself, " + within(a.SwitchSecs+a.VerifySecs)
+		return "verifying " + a.System + ", " + within(a.SwitchSecs+a.VerifySecs)
 	case activation.Committing:
-		return a.System + " has proved itself: the profile and the boot loader are being set"
+		return "committing " + a.System + ": setting the profile and the boot default"
 	case activation.RebootPending:
-		return a.System + " boots next: " + a.BootOnlyWhy
+		return a.System + " becomes active with the next boot: " + a.BootOnlyWhy
 	case activation.RollingBack:
-		return "going back to " + a.Previous + ": " + a.Reason
+		return "rolling back to " + a.Previous + ": " + a.Reason
 	case activation.RollbackFailed:
-		return fmt.Sprintf("could not go back to %s: %s", a.Previous, a.RollbackError)
+		return fmt.Sprintf("the rollback to %s failed: %s", a.Previous, a.RollbackError)
 	}
 	return string(a.Phase)
 }
@@ -126,15 +122,15 @@ func (s hostStatus) agent(l *lines, now time.Time) {
 	a := s.Agent
 	switch {
 	case a.Error != "":
-		l.add("agent", "%s, but what it says is unknown: %s", map[bool]string{true: "runs", false: "does not run"}[a.Running], a.Error)
+		l.add("agent", "%s; its health is unknown: %s", map[bool]string{true: "running", false: "not running"}[a.Running], a.Error)
 		return
 	case !a.Running && a.PID == 0:
-		l.add("agent", "does not run: start it with `systemctl start npcnix`, or run `npcnix follow`")
+		l.add("agent", "not running: start it with `systemctl start npcnix`, or run `npcnix follow`")
 		return
 	case !a.Running:
-		l.add("agent", "does not run; what follows is from the last one. `systemctl start npcnix`, or `npcnix follow`, starts one")
+		l.add("agent", "not running: start it with `systemctl start npcnix`, or run `npcnix follow`; what follows is from the last one")
 	default:
-		l.add("agent", "runs as process %d, started %s", a.PID, ago(a.Started, now))
+		l.add("agent", "running as process %d, started %s", a.PID, ago(a.Started, now))
 	}
 	for _, part := range []struct {
 		name  health.Code
@@ -145,17 +141,17 @@ func (s hostStatus) agent(l *lines, now time.Time) {
 		switch h, tried := a.Parts[part.name]; {
 		case !a.Running:
 		case part.name == health.Queue && s.Paused != nil:
-			l.add(part.label, "no, as the host is paused: events stay in the queue")
+			l.add(part.label, "no, because the host is paused: events stay in the queue")
 		case tried && !h.Works:
-			l.add(part.label, "fails, since %s: %s", age(now.Sub(h.Since)), h.Error)
+			l.add(part.label, "failing for %s: %s", age(now.Sub(h.Since)), h.Error)
 		case part.name == health.Queue && tried:
-			l.add(part.label, "yes, since %s", age(now.Sub(h.Since)))
+			l.add(part.label, "yes, for %s", age(now.Sub(h.Since)))
 		case part.name == health.Queue && (s.QueueURL != "" || strings.HasPrefix(s.Remote, "file:")):
 			l.add(part.label, "no answer yet")
 		}
 	}
 	if h, tried := a.Parts[health.Store]; a.TransientError != "" && (!tried || h.Works) {
-		l.add("error", "%s", a.TransientError)
+		l.add("retrying", "%s", a.TransientError)
 	}
 	l.add("last event", "%s", or(ago(a.LastEvent, now), "none"))
 	poll := or(ago(a.LastPoll, now), "none")
@@ -198,15 +194,4 @@ func at(before string, t, now time.Time) string {
 }
 
 // age is a duration as exactly as a person wants it.
-func age(d time.Duration) string {
-	d = max(d, 0)
-	switch {
-	case d < time.Minute:
-		return d.Round(time.Second).String()
-	case d < time.Hour:
-		return fmt.Sprintf("%dm %ds", d/time.Minute, d%time.Minute/time.Second)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh %dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%d days", d/(24*time.Hour))
-}
+func age(d time.Duration) string { return fleet.Duration(d.Round(time.Second)) }

@@ -283,7 +283,7 @@ func resume(flags *pflag.FlagSet, remote *store.Remote, etag string) string {
 			for _, host := range hosts {
 				words = append(words, "--host "+quote(host))
 			}
-		case "remote-region", "hosts-file", "topic-arn", "min-ok", "timeout", "interval", "empty-for":
+		case "remote-region", "remote-credentials-file", "hosts-file", "topic-arn", "min-ok", "timeout", "interval", "empty-for":
 			words = append(words, "--"+f.Name+" "+quote(f.Value.String()))
 		case "keep-going", "by-queue", "json":
 			if f.Value.String() == "true" {

@@ -337,7 +337,11 @@ var s3Behaviours = []behaviour{
 // multipart uploads an object in parts and returns its ETag.
 func (w world) multipart(t *testing.T, bucket, key string, parts [][]byte) string {
 	t.Helper()
-	upload, err := w.s3.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &bucket, Key: &key})
+	create := &s3.CreateMultipartUploadInput{Bucket: &bucket, Key: &key}
+	if w.differs.multipartAlgorithm {
+		create.ChecksumAlgorithm = types.ChecksumAlgorithmCrc32
+	}
+	upload, err := w.s3.CreateMultipartUpload(t.Context(), create)
 	if err != nil {
 		t.Fatalf("create multipart upload: %v", err)
 	}

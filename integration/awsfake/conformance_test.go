@@ -20,6 +20,7 @@ import (
 
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
+	"github.com/npcnix/npcnix/integration/versity"
 )
 
 // world is one AWS, through the clients of the real SDK, and where it is known not to be like the real one.
@@ -44,6 +45,7 @@ type differences struct {
 	anyDestination     bool   // notifications to queues that do not exist are accepted
 	noSubject          bool   // S3's messages have no subject in the SNS envelope
 	noEventVersion     bool   // events of versioned buckets name no version
+	multipartAlgorithm bool   // an upload whose parts have checksums must name the algorithm at its beginning
 	testEventBare      bool   // the test event has neither RequestId nor HostId
 }
 
@@ -60,6 +62,8 @@ var motoDiffers = differences{
 	noEventVersion:     true,
 	testEventBare:      true,
 }
+
+var versityDiffers = differences{multipartAlgorithm: true}
 
 func newWorld(endpoint string, d differences) world {
 	config := awsfake.Config(endpoint)
@@ -87,6 +91,7 @@ type behaviour struct {
 func TestConformance(t *testing.T) {
 	t.Run("of awsfake", awsfakeConforms)
 	t.Run("of moto", motoConforms)
+	t.Run("of versitygw", versityConforms)
 }
 
 func awsfakeConforms(t *testing.T) {
@@ -97,6 +102,15 @@ func awsfakeConforms(t *testing.T) {
 func motoConforms(t *testing.T) {
 	t.Parallel()
 	runConformance(t, newWorld(moto.Start(t), motoDiffers))
+}
+
+// versitygw is an S3 alone.
+func versityConforms(t *testing.T) {
+	t.Parallel()
+	w := newWorld(versity.Start(t).URL, versityDiffers)
+	for _, b := range s3Behaviours {
+		t.Run(b.name, func(t *testing.T) { b.test(t, w) })
+	}
 }
 
 func runConformance(t *testing.T, w world) {

@@ -126,8 +126,8 @@ let
       '';
 
       loaders = {
-        extlinux = "exec ${executable "extlinux" (parts + "/extlinux-conf-builder.sh")} -t 5 -g 100 -c \"$@\"";
-        systemd-boot = "exec ${systemdBoot} \"$@\"";
+        extlinux = "${executable "extlinux" (parts + "/extlinux-conf-builder.sh")} -t 5 -g 100 -c \"$@\"";
+        systemd-boot = "${systemdBoot} \"$@\"";
         # As lanzaboote installs: all generations of the profile, the newest one the default, whatever it is told.
         newest = ''
           newest=$(cd /nix/var/nix/profiles && ls -d system-*-link | sed 's/system-\(.*\)-link/\1/' | sort -n | tail -n 1)

@@ -3,6 +3,7 @@ package nixos
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,7 +36,10 @@ type Options struct {
 	Suite   string // of package machine
 	Flavour string // of switch-to-configuration, of all of its systems
 	Agent   string // the agent's binary
-	Base    string // the text of a NixOS module that all of its systems have
+	// Module is the NixOS module under test: texts by the names of files in the flake, of which
+	// npcnix/module.nix is one. See [Module].
+	Module map[string]string
+	Base   string // the text of a NixOS module that all of its systems have
 }
 
 // Host is a NixOS host, with an agent that follows a file.
@@ -61,7 +65,7 @@ const base = `{ lib, ... }: {
     minSleepSecs = 1;
     maxSleepSecs = 2;
     retryDelaysSecs = [ 1 1 1 ];
-    confirmTimeoutSecs = lib.mkDefault 60;
+    verifyTimeoutSecs = lib.mkDefault 60;
     settleSecs = lib.mkDefault 1;
     logLevel = "debug";
     nixOptions = { substituters = ""; };
@@ -79,12 +83,8 @@ func New(t testing.TB, o Options) *Host {
 	parts := Parts(t)
 	h := &Host{t: t, options: o, parts: parts, flakes: t.TempDir()}
 	binds := map[string]string{"/opt/npcnix": o.Agent, "/srv/flakes": h.flakes}
-	built, err := program(parts, o.Flavour)
-	if err != nil {
-		lacks(t, err.Error())
-	}
-	if built != "" {
-		binds["/opt/"+map[string]string{Rust2024: "switch-2024", RustNow: "switch-now"}[o.Flavour]] = built
+	if built, inside := program(t, parts, o.Flavour); built != "" {
+		binds[inside] = built
 	}
 	h.Machine = machine.Boot(t, machine.Options{
 		Suite: o.Suite,
@@ -170,15 +170,7 @@ func (h *Host) flake(dir, version, change string) error {
 			}
 		}
 	}
-	modules, err := filepath.Glob(filepath.Join(Root(h.t), "nix", "*.nix"))
-	if err != nil {
-		return err
-	}
-	for _, path := range modules {
-		if err := read(files, "npcnix/"+filepath.Base(path), path); err != nil {
-			return err
-		}
-	}
+	maps.Copy(files, h.options.Module)
 	for name, text := range files {
 		path := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -189,6 +181,24 @@ func (h *Host) flake(dir, version, change string) error {
 		}
 	}
 	return nil
+}
+
+// Module reads the NixOS module of this repository.
+func Module(t testing.TB) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	for _, pattern := range []string{"*.nix", "*.json"} {
+		paths, err := filepath.Glob(filepath.Join(Root(t), "nix", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			if err := read(files, "npcnix/"+filepath.Base(path), path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return files
 }
 
 func (h *Host) module() string {

@@ -3,6 +3,7 @@ package nixos
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -13,10 +14,13 @@ var suites = []string{"bookworm", "trixie"} // systemd 252 and 257
 
 // TestWhatBecomesOfAVersion runs the scenarios on each flavour of switch-to-configuration and each systemd, and
 // prints how they ended as the table of docs/design. It runs a slice of them, but all of them where
-// NPCNIX_TEST_MATRIX is set, as `make matrix` does. NPCNIX_TEST_CELL, such as rust-now/trixie, runs one column.
+// NPCNIX_TEST_MATRIX is set, as `make matrix` does. NPCNIX_TEST_COLUMN, such as rust-now/trixie, runs one column,
+// and NPCNIX_TEST_SCENARIO those scenarios whose names it matches.
 func TestWhatBecomesOfAVersion(t *testing.T) {
 	whole := os.Getenv("NPCNIX_TEST_MATRIX") != ""
-	only := os.Getenv("NPCNIX_TEST_CELL")
+	only := os.Getenv("NPCNIX_TEST_COLUMN")
+	pattern := os.Getenv("NPCNIX_TEST_SCENARIO")
+	module := Module(t)
 	var ends table
 	t.Run("columns", func(t *testing.T) {
 		for _, flavour := range Flavours {
@@ -27,13 +31,13 @@ func TestWhatBecomesOfAVersion(t *testing.T) {
 					continue
 				}
 				t.Run(column, func(t *testing.T) {
-					if _, err := program(Parts(t), flavour); err != nil && flavour == Rust2024 {
-						t.Skip(err) // it has to be built
-					}
 					t.Parallel()
-					h := New(t, Options{Suite: suite, Flavour: flavour, Agent: agentBinary})
+					h := New(t, Options{Suite: suite, Flavour: flavour, Agent: agentBinary, Module: module})
 					for _, s := range scenarios {
-						if (s.slice || whole || only != "") && !slices.Contains(s.unknown, flavour) {
+						if pattern != "" && !regexp.MustCompile(pattern).MatchString(s.name) || slices.Contains(s.unknown, flavour) {
+							continue
+						}
+						if s.slice || whole || only != "" {
 							h.meets(s, column, &ends)
 						}
 					}

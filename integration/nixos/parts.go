@@ -18,12 +18,6 @@ const (
 // Flavours lists them from old to new.
 var Flavours = []string{Perl2022, Rust2024, RustNow}
 
-// programs are the built parts, by the name that a flavour knows them by.
-var programs = map[string]string{
-	Rust2024: "ng/switch-to-configuration-2024",
-	RustNow:  "ng/switch-to-configuration",
-}
-
 // Parts returns the folder of NixOS's parts. Without them the test is skipped, or fails where
 // NPCNIX_REQUIRE_ALL is set.
 func Parts(t testing.TB) string {
@@ -53,18 +47,22 @@ func lacks(t testing.TB, what string) {
 	t.Skip(what)
 }
 
-// program returns the built switch-to-configuration of a flavour, "" for one that is a script. Of the Rust one
-// of 2024 there may be none: it has to be built.
-func program(parts, flavour string) (string, error) {
-	name := programs[flavour]
-	if name == "" {
-		return "", nil
+// program returns the built switch-to-configuration of a flavour, and the path at which systems have it; both
+// are "" for one that is a script.
+func program(t testing.TB, parts, flavour string) (path, inside string) {
+	t.Helper()
+	switch flavour {
+	case Rust2024: // the parts have its source
+		path, inside = filepath.Join(Root(t), ".cache", "nixos", "switch-2024"), "/opt/switch-2024"
+	case RustNow:
+		path, inside = filepath.Join(parts, "ng", "switch-to-configuration"), "/opt/switch-now"
+	default:
+		return "", ""
 	}
-	path := filepath.Join(parts, name)
 	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("no switch-to-configuration of the flavour %s: %w", flavour, err)
+		lacks(t, fmt.Sprintf("no switch-to-configuration of the flavour %s: %v. Run integration/deps.sh nixos", flavour, err))
 	}
-	return path, nil
+	return path, inside
 }
 
 // Root returns the repository's folder.

@@ -28,7 +28,7 @@ func web(command string) string {
 }
 
 // impatient is a system whose agent gives a version little time.
-const impatient = `{ services.npcnix = { confirmTimeoutSecs = 8; activationTimeoutSecs = 10; }; }`
+const impatient = `{ services.npcnix = { verifyTimeoutSecs = 8; switchTimeoutSecs = 10; }; }`
 
 var scenarios = []scenario{
 	{name: "a service is changed", slice: true, change: web("/bin/sleep 1000000"), want: "applied",
@@ -96,7 +96,7 @@ var scenarios = []scenario{
 		after: func(h *Host) { h.wants("job.timer", "active") }},
 	{name: "a user's unit", want: "applied", before: userUnit("1"), change: userUnit("2"),
 		prepare: func(h *Host) {
-			h.Must("sh", "-c", "id guest || useradd --uid 1000 --create-home guest; loginctl enable-linger guest")
+			h.Must("sh", "-c", "id guest || useradd --uid 1000 --create-home guest; mkdir -p /var/lib/systemd/linger; touch /var/lib/systemd/linger/guest; systemctl restart systemd-logind")
 			h.Await("the user's manager", func() bool { return strings.HasPrefix(h.State("user@1000"), "active") })
 		}},
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,35 +15,6 @@ import (
 	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
-
-func TestActivateSwitchesAndMakesAGeneration(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
-		h := newHost(t)
-		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
-
-		h.wantProfile(t, nix.System{}, 0)
-		h.wantRuns(t, nix.System{}, false)
-		one := h.built(t, dir, "one")
-		h.wantRuns(t, one, false)
-		h.activated(t, one)
-		h.wantRuns(t, one, true)
-		h.wantProfile(t, one, 1)
-		h.wantMarker(t, "v1")
-		h.log.Await(t, "activating v1")
-
-		two := h.built(t, dir, "two")
-		h.wantRuns(t, two, false)
-		h.activated(t, two)
-		h.wantRuns(t, two, true)
-		h.wantRuns(t, one, false)
-		h.wantProfile(t, two, 2)
-		h.wantMarker(t, "v2")
-
-		h.activated(t, two)
-		h.wantProfile(t, two, 2)
-		h.wantSwitches(t, "v1 test, v1 boot, v2 test, v2 boot, v2 test, v2 boot")
-	})
-}
 
 // wantRuns checks Runs, and Current with it.
 func (h *host) wantRuns(t *testing.T, s nix.System, want bool) {
@@ -55,21 +27,242 @@ func (h *host) wantRuns(t *testing.T, s nix.System, want bool) {
 	}
 }
 
-func TestRunsWantsTheSystemInTheProfileToo(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
-		h := newHost(t)
-		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
-		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
-		h.activated(t, one)
-		nixtest.Link(t, h.opts.CurrentSystem, two.Path) // switched to by hand, by "test"
-		h.wantRuns(t, one, false)
-		if runs, err := h.Runs(t.Context(), two); err != nil || runs {
-			t.Errorf("Runs = %v, %v for a system that does not boot", runs, err)
-		}
-	})
+// forgetSwitches has switches and wantSwitches begin anew.
+func (h *host) forgetSwitches(t *testing.T) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(h.root, nixtest.Switches)); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
 }
 
-func TestAFailedActivationIsTakenBack(t *testing.T) {
+// wantBoots checks what a boot loader would boot.
+func (h *host) wantBoots(t *testing.T, version string) {
+	t.Helper()
+	got, err := os.ReadFile(filepath.Join(h.root, nixtest.Boot))
+	if err != nil || strings.TrimSpace(string(got)) != version {
+		t.Errorf("boots %q, %v; want %q", got, err, version)
+	}
+}
+
+// wantSwitches checks which versions were switched to, and how.
+func (h *host) wantSwitches(t *testing.T, want string) {
+	t.Helper()
+	var got []string
+	for _, run := range h.switches(t) {
+		got = append(got, strings.Join(run[:2], " "))
+	}
+	if s := strings.Join(got, ", "); s != want {
+		t.Errorf("switches %q, want %q", s, want)
+	}
+}
+
+// roots lists the links in the folder of roots.
+func roots(t *testing.T, h *host) []string {
+	t.Helper()
+	links, err := filepath.Glob(filepath.Join(h.opts.Dir, "roots", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return links
+}
+
+// rooted tells whether nix counts a link, or a generation of a profile, among the roots of s.
+func rooted(t *testing.T, s nix.System, link string) bool {
+	t.Helper()
+	out, err := exec.Command("nix-store", "--query", "--roots", s.Path).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Contains(string(out), link)
+}
+
+func TestActivate(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T)
+	}{
+		{"it switches, and makes a generation", switches},
+		{"a system runs only if the profile has it too", runsAndProfiled},
+		{"nothing boots that is not committed", bootsOnceCommitted},
+		{"what is no NixOS system is refused", refusesOthers},
+		{"nothing but nix needs to be on PATH", needsNix},
+		{"a built system is held until it is in the profile", heldUntilProfiled},
+		{"old generations are deleted, but for those in use", deletesGenerations},
+	} {
+		t.Run(c.name, func(t *testing.T) { nixtest.Each(t, c.test) })
+	}
+}
+
+func switches(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "two": {Version: "v2"}}
+
+	h.wantProfile(t, nix.System{}, 0)
+	h.wantRuns(t, nix.System{}, false)
+	one := h.built(t, all, "one")
+	h.wantRuns(t, one, false)
+	h.activated(t, one)
+	h.wantRuns(t, one, true)
+	h.wantProfile(t, one, 1)
+	h.wantMarker(t, "v1")
+	h.log.Await(t, "activating v1")
+
+	two := h.built(t, all, "two")
+	h.wantRuns(t, two, false)
+	h.activated(t, two)
+	h.wantRuns(t, two, true)
+	h.wantRuns(t, one, false)
+	h.wantProfile(t, two, 2)
+	h.wantMarker(t, "v2")
+
+	h.activated(t, two)
+	h.wantProfile(t, two, 2)
+	h.wantSwitches(t, "v1 test, v1 boot, v2 test, v2 boot, v2 test, v2 boot")
+}
+
+func runsAndProfiled(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "two": {Version: "v2"}}
+	one, two := h.built(t, all, "one"), h.built(t, all, "two")
+	h.activated(t, one)
+	nixtest.Link(t, h.opts.CurrentSystem, two.Path) // switched to by hand, by "test"
+	h.wantRuns(t, one, false)
+	if runs, err := h.Runs(t.Context(), two); err != nil || runs {
+		t.Errorf("Runs = %v, %v for a system that does not boot", runs, err)
+	}
+}
+
+func bootsOnceCommitted(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "two": {Version: "v2"}}
+	one, two := h.built(t, all, "one"), h.built(t, all, "two")
+	h.activated(t, one)
+	looked := false
+	_, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) error {
+		looked = true
+		h.wantProfile(t, one, 1)
+		h.wantBoots(t, "v1")
+		h.wantMarker(t, "v2")
+		return nil
+	}})
+	if err != nil || !looked {
+		t.Fatalf("%v, looked %v", err, looked)
+	}
+	h.wantProfile(t, two, 2)
+	h.wantBoots(t, "v2")
+	h.wantSwitches(t, "v1 test, v1 boot, v2 test, v2 boot")
+}
+
+func refusesOthers(t *testing.T) {
+	h := newHost(t)
+	text := `{ outputs = { self }: { nixosConfigurations.web.config.system.build.toplevel = derivation {
+		name = "no-system"; system = "` + nixtest.Platform() + `"; builder = "/bin/sh"; args = [ "-c" "echo >$out" ]; }; }; }`
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := h.build(t, dir, "web")
+	for _, c := range []struct {
+		path string
+		is   error
+		text string
+	}{
+		{file.Path, nix.ErrNotNixOS, "has no executable bin/switch-to-configuration"},
+		{"", nix.ErrNotNixOS, `"" is not a store path`},
+		{t.TempDir(), nix.ErrNotNixOS, "is not a store path"},
+		{file.Path + "/bin", nix.ErrNotNixOS, "is not a store path"},
+		{"/nix/store/00000000000000000000000000000000-gone", nix.ErrMachine, "is gone from the store: build it again"},
+	} {
+		_, err := h.Activate(t.Context(), nix.System{Path: c.path}, activation.Request{})
+		nixtest.WantError(t, err, c.is, c.text)
+	}
+	h.wantProfile(t, nix.System{}, 0)
+}
+
+func needsNix(t *testing.T) {
+	bin := t.TempDir()
+	for _, tool := range []string{"nix", "nix-store", "nix-env"} {
+		path, err := exec.LookPath(tool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(bin, tool)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", bin)
+	h := newHost(t)
+	h.activated(t, h.build(t, nixtest.TestFlake(t, systems{"web": {Version: "v1"}}), "web"))
+	h.wantMarker(t, "v1")
+}
+
+func heldUntilProfiled(t *testing.T) {
+	h := newHost(t)
+	dir := nixtest.TestFlake(t, systems{"old": {Version: "v1"}, "new": {Version: "v2"}})
+
+	stale := h.build(t, dir, "old")
+	if links := roots(t, h); len(links) != 1 || !rooted(t, stale, links[0]) {
+		t.Fatalf("%v is not held by %v", stale, links)
+	}
+	s := h.build(t, dir, "new")
+	links := roots(t, h)
+	if len(links) != 1 || !rooted(t, s, links[0]) {
+		t.Errorf("%v is not held by %v", s, links)
+	}
+	h.activated(t, s)
+	if links := roots(t, h); len(links) != 0 {
+		t.Errorf("roots %v are left after activation", links)
+	}
+	if !rooted(t, s, h.opts.Profile) {
+		t.Errorf("%v is not held by the profile", s)
+	}
+}
+
+func deletesGenerations(t *testing.T) {
+	h := newHost(t)
+	all := systems{}
+	for _, v := range []string{"v1", "v2", "v3", "v4", "v5"} {
+		all[v] = nixtest.System{Version: v}
+	}
+
+	one := h.built(t, all, "v1")
+	h.activated(t, one)
+	nixtest.Link(t, filepath.Join(filepath.Dir(h.opts.CurrentSystem), "booted-system"), one.Path)
+	for _, v := range []string{"v2", "v3", "v4", "v5"} {
+		if _, err := h.Activate(t.Context(), h.built(t, all, v), activation.Request{Keep: 1}); err != nil {
+			t.Fatal(err)
+		}
+		h.awaitWorkers(t)
+	}
+	links, err := filepath.Glob(h.opts.Profile + "-*-link")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range links {
+		links[i] = filepath.Base(l)
+	}
+	if want := []string{"system-1-link", "system-4-link", "system-5-link"}; !slices.Equal(links, want) {
+		t.Errorf("generations %v, want %v: booted, previous and current", links, want)
+	}
+}
+
+func TestActivationFails(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T)
+	}{
+		{"and is rolled back", failsAndIsRolledBack},
+		{"unless it is only units that fail, which the verification judges", unitsFail},
+		{"as the switch hangs, which is ended", switchHangs},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			nixtest.Installed(t)
+			c.test(t)
+		})
+	}
+}
+
+func failsAndIsRolledBack(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		system   nixtest.System
@@ -93,248 +286,62 @@ func TestAFailedActivationIsTakenBack(t *testing.T) {
 			"pre-switch checks failed", "v2 test"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			nixtest.Each(t, func(t *testing.T) {
-				h := newHost(t)
-				c.system.Version = "v2"
-				dir := nixtest.TestFlake(t, map[string]nixtest.System{"good": {Version: "v1"}, "bad": c.system, "next": {Version: "v3"}})
-				good, generation := nix.System{}, 0
-				if c.before {
-					good, generation = h.built(t, dir, "good"), 1
-					h.activated(t, good)
-					h.forgetSwitches(t)
-				}
-				bad := h.built(t, dir, "bad")
-				a, err := h.Activate(t.Context(), bad, activation.Request{Verify: func(context.Context, activation.Journal) error { return c.verify }})
+			h := newHost(t)
+			c.system.Version = "v2"
+			all := systems{"good": {Version: "v1"}, "bad": c.system, "next": {Version: "v3"}}
+			good, generation := nix.System{}, 0
+			if c.before {
+				good, generation = h.built(t, all, "good"), 1
+				h.activated(t, good)
+				h.forgetSwitches(t)
+			}
+			bad := h.built(t, all, "bad")
+			a, err := h.Activate(t.Context(), bad, activation.Request{Verify: func(context.Context, activation.Journal) error { return c.verify }})
 
-				var failed *activation.Error
-				if !errors.As(err, &failed) {
-					t.Fatalf("error is %T: %v\n%s", err, err, h.workerLog())
-				}
-				if failed.System != bad.Path || a.Phase != activation.RolledBack || a.Cause != activation.CauseVersion || len(a.Tail) == 0 || a.Tail[len(a.Tail)-1] != c.last {
-					t.Errorf("%+v", failed)
-				}
-				nixtest.WantError(t, err, nil, c.sentence)
-				h.wantProfile(t, good, generation)
-				h.wantSwitches(t, c.switches)
-				if running, err := h.Current(t.Context()); err != nil || running != good {
-					t.Errorf("%v runs, %v; want %v", running, err, good)
-				}
-				if c.before {
-					h.wantMarker(t, "v1")
-					h.wantBoots(t, "v1")
-				}
-				h.activated(t, h.built(t, dir, "next"))
-				h.wantBoots(t, "v3")
-			})
+			var failed *activation.Error
+			if !errors.As(err, &failed) {
+				t.Fatalf("error is %T: %v\n%s", err, err, h.workerLog())
+			}
+			if failed.System != bad.Path || a.Phase != activation.RolledBack || a.Cause != activation.CauseVersion || len(a.Tail) == 0 || a.Tail[len(a.Tail)-1] != c.last {
+				t.Errorf("%+v", failed)
+			}
+			nixtest.WantError(t, err, nil, c.sentence)
+			h.wantProfile(t, good, generation)
+			h.wantSwitches(t, c.switches)
+			if running, err := h.Current(t.Context()); err != nil || running != good {
+				t.Errorf("%v runs, %v; want %v", running, err, good)
+			}
+			if c.before {
+				h.wantMarker(t, "v1")
+				h.wantBoots(t, "v1")
+			}
+			h.activated(t, h.built(t, all, "next"))
+			h.wantBoots(t, "v3")
 		})
-	}
-}
-
-// forgetSwitches has switches and wantSwitches begin anew.
-func (h *host) forgetSwitches(t *testing.T) {
-	t.Helper()
-	if err := os.Remove(filepath.Join(h.root, nixtest.Switches)); err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-}
-
-// wantBoots checks what a boot loader would boot.
-func (h *host) wantBoots(t *testing.T, version string) {
-	t.Helper()
-	got, err := os.ReadFile(filepath.Join(h.root, nixtest.Boot))
-	if err != nil || strings.TrimSpace(string(got)) != version {
-		t.Errorf("boots %q, %v; want %q", got, err, version)
 	}
 }
 
 // NixOS ends a switch with 4 when some unit is failing, whose fault that may be or not. The system is
 // activated then, and has to prove itself as any other.
-func TestUnitsThatFailAreJudgedByTheProof(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
-		h := newHost(t)
-		s := h.built(t, nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1", SwitchExit: 4}}), "web")
-		a, err := h.Activate(t.Context(), s, activation.Request{})
-		if err != nil || a.Phase != activation.Committed {
-			t.Fatalf("%+v, %v", a, err)
-		}
-		h.wantRuns(t, s, true)
-	})
-}
-
-func TestNothingBootsThatWasNotConfirmed(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
-		h := newHost(t)
-		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2"}})
-		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
-		h.activated(t, one)
-		looked := false
-		_, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) error {
-			looked = true
-			h.wantProfile(t, one, 1)
-			h.wantBoots(t, "v1")
-			h.wantMarker(t, "v2")
-			return nil
-		}})
-		if err != nil || !looked {
-			t.Fatalf("%v, looked %v", err, looked)
-		}
-		h.wantProfile(t, two, 2)
-		h.wantBoots(t, "v2")
-		h.wantSwitches(t, "v1 test, v1 boot, v2 test, v2 boot")
-	})
-}
-
-func TestASwitchThatHangsIsEndedAndTakenBack(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
-		h := newHost(t)
-		dir := nixtest.TestFlake(t, map[string]nixtest.System{"one": {Version: "v1"}, "two": {Version: "v2", SwitchRuns: "sleep 1000 &", SwitchWaits: "/nowhere"}})
-		one, two := h.built(t, dir, "one"), h.built(t, dir, "two")
-		h.activated(t, one)
-		_, err := h.Activate(t.Context(), two, activation.Request{SwitchTimeout: 2 * time.Second})
-		nixtest.WantError(t, err, nil, "it hung, and was ended after 2s")
-		if left := h.marked(t, "sleep"); len(left) != 0 {
-			t.Errorf("of the switch there is left: %v", left)
-		}
-		h.wantRuns(t, one, true)
-	})
-}
-
-func TestASystemThatMayNotBeSwitchedToBootsNext(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
-		h := newHost(t)
-		dir := nixtest.TestFlake(t, map[string]nixtest.System{
-			"one":   {Version: "v1", Inhibitors: `{"dbus":"daemon","old":"1"}`},
-			"two":   {Version: "v2", Inhibitors: `{"dbus":"broker","new":"1"}`},
-			"three": {Version: "v3", Inhibitors: `{"dbus":"daemon"}`},
-			"four":  {Version: "v4", SwitchExit: 100},
-		})
-		one, two, three, four := h.built(t, dir, "one"), h.built(t, dir, "two"), h.built(t, dir, "three"), h.built(t, dir, "four")
-		h.activated(t, one)
-		h.forgetSwitches(t)
-
-		a, err := h.Activate(t.Context(), two, activation.Request{})
-		if err != nil || a.Phase != activation.RebootPending || !strings.Contains(a.BootOnlyWhy, "dbus (daemon to broker)") {
-			t.Fatalf("%+v, %v", a, err)
-		}
-		h.wantSwitches(t, "v2 boot")
-		h.wantMarker(t, "v1")
-		h.wantProfile(t, two, 2)
-		if a, found, err := h.Resume(t.Context(), activation.Request{}); err != nil || !found || a.Phase != activation.RebootPending {
-			t.Errorf("resumed before the restart: %+v, %v, %v", a, found, err)
-		}
-
-		h.activated(t, three) // what runs is still one
-		h.wantRuns(t, three, true)
-		h.wantBoots(t, "v3")
-
-		h.forgetSwitches(t)
-		a, err = h.Activate(t.Context(), four, activation.Request{})
-		if err != nil || a.Phase != activation.RebootPending || !strings.Contains(a.BootOnlyWhy, "init") {
-			t.Fatalf("%+v, %v", a, err)
-		}
-		h.wantSwitches(t, "v4 test, v4 boot")
-	})
-}
-
-// wantSwitches checks which versions were switched to, and how.
-func (h *host) wantSwitches(t *testing.T, want string) {
-	t.Helper()
-	var got []string
-	for _, run := range h.switches(t) {
-		got = append(got, strings.Join(run[:2], " "))
+func unitsFail(t *testing.T) {
+	h := newHost(t)
+	s := h.built(t, systems{"web": {Version: "v1", SwitchExit: 4}}, "web")
+	a, err := h.Activate(t.Context(), s, activation.Request{})
+	if err != nil || a.Phase != activation.Committed {
+		t.Fatalf("%+v, %v", a, err)
 	}
-	if s := strings.Join(got, ", "); s != want {
-		t.Errorf("switches %q, want %q", s, want)
+	h.wantRuns(t, s, true)
+}
+
+func switchHangs(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "two": {Version: "v2", SwitchRuns: "sleep 1000 &", SwitchWaits: "/nowhere"}}
+	one, two := h.built(t, all, "one"), h.built(t, all, "two")
+	h.activated(t, one)
+	_, err := h.Activate(t.Context(), two, activation.Request{SwitchTimeout: 2 * time.Second})
+	nixtest.WantError(t, err, nil, "it hung, and was ended after 2s")
+	if left := h.marked(t, "sleep"); len(left) != 0 {
+		t.Errorf("of the switch there is left: %v", left)
 	}
-}
-
-func TestActivateRefusesWhatIsNoNixOSSystem(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
-		h := newHost(t)
-		text := `{ outputs = { self }: { nixosConfigurations.web.config.system.build.toplevel = derivation {
-			name = "no-system"; system = "` + nixtest.Platform() + `"; builder = "/bin/sh"; args = [ "-c" "echo >$out" ]; }; }; }`
-		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		file := h.built(t, dir, "web")
-		for _, c := range []struct {
-			path string
-			is   error
-			text string
-		}{
-			{file.Path, nix.ErrNotNixOS, "has no executable bin/switch-to-configuration"},
-			{"", nix.ErrNotNixOS, `"" is not a store path`},
-			{t.TempDir(), nix.ErrNotNixOS, "is not a store path"},
-			{file.Path + "/bin", nix.ErrNotNixOS, "is not a store path"},
-			{"/nix/store/00000000000000000000000000000000-gone", nix.ErrMachine, "is gone from the store: build it again"},
-		} {
-			_, err := h.Activate(t.Context(), nix.System{Path: c.path}, activation.Request{})
-			nixtest.WantError(t, err, c.is, c.text)
-		}
-		h.wantProfile(t, nix.System{}, 0)
-	})
-}
-
-func TestBuildNeedsNothingButNixOnPath(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
-		bin := t.TempDir()
-		for _, tool := range []string{"nix", "nix-store", "nix-env"} {
-			path, err := exec.LookPath(tool)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Symlink(path, filepath.Join(bin, tool)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		t.Setenv("PATH", bin)
-		h := newHost(t)
-		h.activated(t, h.built(t, nixtest.TestFlake(t, map[string]nixtest.System{"web": {Version: "v1"}}), "web"))
-		h.wantMarker(t, "v1")
-	})
-}
-
-func TestBuiltSystemIsRootedUntilItIsInTheProfile(t *testing.T) {
-	nixtest.Each(t, func(t *testing.T) {
-		h := newHost(t)
-		dir := nixtest.TestFlake(t, map[string]nixtest.System{"old": {Version: "v1"}, "new": {Version: "v2"}})
-
-		stale := h.built(t, dir, "old")
-		if links := roots(t, h); len(links) != 1 || !rooted(t, stale, links[0]) {
-			t.Fatalf("%v is not held by %v", stale, links)
-		}
-		s := h.built(t, dir, "new")
-		links := roots(t, h)
-		if len(links) != 1 || !rooted(t, s, links[0]) {
-			t.Errorf("%v is not held by %v", s, links)
-		}
-		h.activated(t, s)
-		if links := roots(t, h); len(links) != 0 {
-			t.Errorf("roots %v are left after activation", links)
-		}
-		if !rooted(t, s, h.opts.Profile) {
-			t.Errorf("%v is not held by the profile", s)
-		}
-	})
-}
-
-// roots lists the links in the folder of roots.
-func roots(t *testing.T, h *host) []string {
-	t.Helper()
-	links, err := filepath.Glob(filepath.Join(h.opts.Dir, "roots", "*"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return links
-}
-
-// rooted tells whether nix counts a link, or a generation of a profile, among the roots of s.
-func rooted(t *testing.T, s nix.System, link string) bool {
-	t.Helper()
-	out, err := exec.Command("nix-store", "--query", "--roots", s.Path).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Contains(string(out), link)
+	h.wantRuns(t, one, true)
 }

@@ -16,7 +16,8 @@ type Facts struct {
 	ProfileSystem    string // that the profile had at the request
 	BootOnly         bool
 	Installed        bool
-	Restarts         int // of the machine, into the new system, the last one included
+	MadeGeneration   bool // of the new system, in the profile
+	Restarts         int  // of the machine, into the new system, the last one included
 
 	Running      string // "" where nothing does
 	RunningError string // why that cannot be told
@@ -33,7 +34,7 @@ type Facts struct {
 func (j *Journal) facts(ctx context.Context, m machine) Facts {
 	f := Facts{
 		Phase: j.Phase, Cause: j.Cause, System: j.System, Previous: j.Previous, ProfileSystem: j.ProfileSystem,
-		BootOnly: j.BootOnly, Installed: j.Installed, Restarts: j.Restarts,
+		BootOnly: j.BootOnly, Installed: j.Installed, MadeGeneration: j.NewestBefore > 0, Restarts: j.Restarts,
 		RestoresTo: m.RestoresTo(j.ProfileLink, nix.System{Path: j.Previous}).Path, Reboots: m.Reboots(),
 	}
 	if running, err := m.Current(ctx); err != nil {

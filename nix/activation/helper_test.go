@@ -70,7 +70,34 @@ func options(root string, log interface{ Write([]byte) (int, error) }) nix.Optio
 	}
 }
 
-func (h *host) built(t *testing.T, dir, configuration string) nix.System {
+// systems are what a flake describes, by their names.
+type systems map[string]nixtest.System
+
+// known are the systems that this process has built, by what they were built of.
+var known = struct {
+	sync.Mutex
+	salt  string
+	built map[string]nix.System
+}{salt: nixtest.Salt(), built: map[string]nix.System{}}
+
+// built returns one of the systems. It builds each only once, as most of a test's time goes into that.
+func (h *host) built(t *testing.T, all systems, name string) nix.System {
+	t.Helper()
+	known.Lock()
+	defer known.Unlock()
+	key := fmt.Sprintf("%s %+v %s", name, all[name], os.Getenv("PATH"))
+	if s, found := known.built[key]; found {
+		return s
+	}
+	dir := filepath.Join(t.TempDir(), "flake")
+	if err := nixtest.Flake(dir, known.salt, map[string]nixtest.System{name: all[name]}); err != nil {
+		t.Fatal(err)
+	}
+	known.built[key] = h.build(t, dir, name)
+	return known.built[key]
+}
+
+func (h *host) build(t *testing.T, dir, configuration string) nix.System {
 	t.Helper()
 	s, err := h.Build(t.Context(), dir, configuration)
 	if err != nil {

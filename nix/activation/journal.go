@@ -12,6 +12,7 @@ import (
 
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/jsonfile"
+	"github.com/npcnix/npcnix/nix/systemd"
 )
 
 const (
@@ -69,10 +70,15 @@ type Journal struct {
 	OperatorSystem string `json:"operator_system"` // that an operator has switched to meanwhile
 	// Installed: the profile and the boot loader were, or are about to be, changed.
 	Installed bool `json:"installed"`
+	// NewestBefore is the number of the profile's newest generation before this activation made one; 0
+	// while it has not.
+	NewestBefore int `json:"newest_generation_before,omitempty"`
 
-	// What systemd knew before: units that ran, and those that had failed.
-	Ran    []string `json:"units_ran"`
-	Failed []string `json:"units_failed"`
+	// What systemd's units did before. An older npcnix reads the names alone: of those that ran, and of
+	// those that had failed.
+	Units  map[string]systemd.Unit `json:"units,omitempty"`
+	Ran    []string                `json:"units_ran"`
+	Failed []string                `json:"units_failed"`
 	// The agent's own unit, and what it was made of, to restart it when that changes.
 	AgentUnit      string `json:"agent_unit"`
 	AgentUnitSum   string `json:"agent_unit_sum"`

@@ -21,11 +21,19 @@ type machine interface {
 	// Reboots reports whether Reboot can be asked for.
 	Reboots() bool
 
+	// NewestGeneration returns the number of the profile's newest generation.
+	NewestGeneration() (int, error)
+
 	// SetProfile makes a system the profile's new generation.
 	SetProfile(context.Context, nix.System) error
 	// RestoreProfile points the profile back.
 	RestoreProfile(ctx context.Context, link string, ran nix.System) error
-	// Switch runs a switch-to-configuration.
+	// DropGeneration deletes the first generation after a number, if it is of a system.
+	DropGeneration(s nix.System, after int) error
+	// StartStopped starts the units that ran before an activation, and that its rollback left stopped. It
+	// returns those that do not run all the same.
+	StartStopped(context.Context, *Journal) []string
+	// Switch runs a switch-to-configuration, or an activate script.
 	Switch(context.Context, switchRun) outcome
 	// KillSwitch kills what an interrupted worker has left of its switch.
 	KillSwitch(id string)

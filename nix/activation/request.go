@@ -111,7 +111,7 @@ func (c *Coordinator) begun(ctx context.Context, s nix.System, r Request) (*Jour
 	if what := inhibitors(previous, s); what != "" {
 		j.BootOnly, j.BootOnlyWhy = true, "it cannot be switched to while the machine runs: "+what
 	}
-	if j.Ran, j.Failed, err = units(ctx); err != nil {
+	if err := j.note(ctx); err != nil {
 		return nil, err
 	}
 	j.AgentUnit, j.AgentUnitSum = c.agentUnit(ctx)

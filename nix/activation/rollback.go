@@ -2,7 +2,9 @@ package activation
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +34,9 @@ const (
 	RestoreProfile Action = "restore profile"
 	// SwitchTo makes a system run. It need not run already, and is not refused.
 	SwitchTo Action = "switch to"
+	// DropGeneration deletes the generation of the new system, if this activation made it. Some boot loaders
+	// make the newest generation the default, and others list only the newest few.
+	DropGeneration Action = "drop generation"
 	// MakeBoot makes a system what boots. It is the profile's, as boot loaders know of no other.
 	MakeBoot Action = "make boot"
 	// Reboot restarts the machine and ends the try, if all steps before it succeeded. The steps after it are
@@ -89,7 +94,11 @@ func bootSteps(f Facts) []Step {
 	if p := f.profiled(); p != "" && p != f.System {
 		system = p
 	}
-	return []Step{{Do: MakeBoot, System: system}}
+	steps := []Step{{Do: MakeBoot, System: system}}
+	if f.MadeGeneration {
+		steps = slices.Insert(steps, 0, Step{Do: DropGeneration})
+	}
+	return steps
 }
 
 // operatorSystem is the system that an operator has switched to meanwhile; "" if none has.
@@ -159,6 +168,11 @@ func (w *worker) rollBack(ctx context.Context) error {
 		if w.OperatorSystem != "" {
 			w.Cause = CauseOperator
 		}
+		if after.Running == w.Previous {
+			if left := w.machine.StartStopped(ctx, w.Journal); len(left) > 0 {
+				w.RollbackError = strings.Join(append(errs, stoppedText(left)), "; ")
+			}
+		}
 		w.restartAgent()
 		return w.advance(w.dir, to)
 	}
@@ -207,12 +221,12 @@ func (w *worker) step(ctx context.Context, s Step) (works bool, err error) {
 			err = fmt.Errorf("the profile may still have %s: %w", w.System, err)
 		}
 	case SwitchTo:
-		err = w.tried(ctx, s.System, "test")
-		// As NixOS has it: with 2 a part of the activation failed, and with 4 a unit. The system runs.
-		return err == nil || w.ExitCode == exitActivation || w.ExitCode == exitUnits, err
+		return w.switchBack(ctx, s.System)
+	case DropGeneration:
+		err = w.machine.DropGeneration(nix.System{Path: w.System}, w.NewestBefore)
 	case MakeBoot:
 		if err = w.machine.Switchable(nix.System{Path: s.System}); err == nil {
-			err = w.tried(ctx, s.System, "boot")
+			err = w.tried(ctx, s.System, actionBoot)
 		}
 	case Reboot:
 		return false, w.restartMachine(ctx)
@@ -220,6 +234,23 @@ func (w *worker) step(ctx context.Context, s Step) (works bool, err error) {
 		err = fmt.Errorf("%s", s.Why)
 	}
 	return err == nil, err
+}
+
+// switchBack makes the previous system run. If its switch-to-configuration refuses to work, as it does where the new
+// system has broken /etc, the previous system's activation comes first.
+func (w *worker) switchBack(ctx context.Context, system string) (works bool, err error) {
+	err = w.tried(ctx, system, actionTest)
+	if running, other := w.machine.Current(ctx); err != nil && other == nil && running.Path != system && ctx.Err() == nil {
+		if activated := w.tried(ctx, system, actionActivate); activated != nil {
+			return false, errors.Join(err, activated)
+		}
+		// What it says stays in the journal: units that the rejected system has started may run on.
+		if err = errors.Join(err, w.tried(ctx, system, actionTest)); w.ExitCode == 0 {
+			return true, err
+		}
+	}
+	// As NixOS has it: with 2 a part of the activation failed, and with 4 a unit. The system runs.
+	return err == nil || w.ExitCode == exitActivation || w.ExitCode == exitUnits, err
 }
 
 // tried runs a system's switch-to-configuration, for an error that says all.

@@ -30,6 +30,14 @@ const (
 	exitInit       = 100 // the init systems do not fit: it can only be booted
 )
 
+// What a system's programs are asked for: of switch-to-configuration, or, with actionActivate, its activate script
+// alone, which puts /etc in order without looking at units.
+const (
+	actionTest     = "test"
+	actionBoot     = "boot"
+	actionActivate = "activate"
+)
+
 // outcome is how a run of switch-to-configuration ended.
 type outcome struct {
 	err  error    // nil: with status 0
@@ -41,6 +49,18 @@ type outcome struct {
 // alone may have another cause: switch-to-configuration ends with any errno.
 func (o outcome) lockTaken() bool {
 	return o.exit == exitBusy && slices.ContainsFunc(o.tail, func(line string) bool { return strings.Contains(line, "acquire lock") })
+}
+
+// activated reports whether the new system runs, whatever its units do. Status 4 hides a status of 2 that came
+// before it; the output does not.
+func (o outcome) activated() bool {
+	return o.err == nil || o.exit == exitUnits && !slices.ContainsFunc(o.tail, activationFailed)
+}
+
+// activationFailed reports whether a line of output says that a part of the activation script failed.
+func activationFailed(line string) bool {
+	return strings.HasPrefix(line, "Failed to run activate script") ||
+		strings.HasPrefix(line, "Activation script snippet '") && strings.Contains(line, "' failed")
 }
 
 // cause tells whose fault it is that the switch failed. A signal is not the worker's own: the kernel has
@@ -103,6 +123,9 @@ func (r switchRun) do(ctx context.Context, dir string, log *slog.Logger) outcome
 // toItsEnd starts the switch and follows its output until it ends.
 func (r switchRun) toItsEnd(ctx context.Context, output *os.File, written io.Reader, lines io.Writer) error {
 	cmd := exec.Command(nix.System{Path: r.system}.Switcher(), r.action)
+	if r.action == actionActivate {
+		cmd = exec.Command(filepath.Join(r.system, "activate"), r.system)
+	}
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), activationVariable+"="+r.id)
 	if r.noCheck {

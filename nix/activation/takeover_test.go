@@ -14,7 +14,7 @@ import (
 )
 
 // takesOver puts an activation.json of testdata/schema1 into the host's data directory.
-func (r *backRig) takesOver(t *testing.T, stage string) {
+func (r *rollbackRig) takesOver(t *testing.T, stage string) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "schema1", stage+".json"))
 	if err != nil {
@@ -25,7 +25,7 @@ func (r *backRig) takesOver(t *testing.T, stage string) {
 }
 
 // An npcnix of the first schema has begun the activation, and ended with its worker in the stage.
-func TestAnActivationThatAnOlderNpcnixBeganIsBroughtToItsEnd(t *testing.T) {
+func TestTakeover(t *testing.T) {
 	for _, c := range []struct {
 		name, stage string
 		runs        string // what the switch had come to
@@ -45,7 +45,7 @@ func TestAnActivationThatAnOlderNpcnixBeganIsBroughtToItsEnd(t *testing.T) {
 		{"after a rollback that failed", "stranded", "two", activation.Request{}, activation.RollbackFailed, activation.CauseVersion, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newBackRig(t, nil)
+			r := newRollrollbackRig(t, nil)
 			r.takesOver(t, c.stage)
 			nixtest.Link(t, r.opts.CurrentSystem, map[string]nix.System{"one": r.one, "two": r.two}[c.runs].Path)
 			j, found, err := r.Resume(t.Context(), c.request)
@@ -65,7 +65,7 @@ func TestAnActivationThatAnOlderNpcnixBeganIsBroughtToItsEnd(t *testing.T) {
 		})
 	}
 	t.Run("of a system that boots next", func(t *testing.T) {
-		r := newBackRig(t, nil)
+		r := newRollrollbackRig(t, nil)
 		r.takesOver(t, "booting")
 		nixtest.Link(t, r.opts.Profile+"-2-link", r.boots.Path)
 		nixtest.Link(t, r.opts.Profile, "system-2-link")
@@ -80,6 +80,25 @@ func TestAnActivationThatAnOlderNpcnixBeganIsBroughtToItsEnd(t *testing.T) {
 		r.wantBoots(t, "boots")
 		r.wantFirstSchema(t)
 	})
+}
+
+// One that is older still knows less, and names a boot otherwise.
+func TestTakeoverOfAnEarlyNpcnix(t *testing.T) {
+	r := newRollrollbackRig(t, nil)
+	r.bootsNext(t)
+	r.edit(t, func(all map[string]any) {
+		delete(all, "profile_system")
+		all["previous_system"] = r.fix.Path // which an operator tried
+		all["boot_id"] = all["boot_id"].(string)[:36]
+	})
+	if j, found, err := r.Resume(t.Context(), activation.Request{}); err != nil || !found || j.Phase != activation.RebootPending {
+		t.Fatalf("in the same boot: %+v, %v, %v", j, found, err)
+	}
+	r.restarted(t, r.boots)
+	_, _, err := r.Resume(t.Context(), activation.Request{Verify: refuses})
+	wantRolledBack(t, err, "verify: no")
+	r.wantProfile(t, r.one, 1)
+	r.wantBoots(t, "v1")
 }
 
 // wantFirstSchema checks that an older npcnix can read activation.json still.

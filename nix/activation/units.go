@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/npcnix/npcnix/nix"
@@ -51,55 +53,96 @@ func detach(dir string, args []string, mode int) error {
 	return nil
 }
 
-// units returns the names of the units that run, and of those that have failed. Without systemd there
-// are none.
-func units(ctx context.Context) (ran, failed []string, err error) {
+// note writes down what systemd's units do before the switch. Without systemd there are none.
+func (j *Journal) note(ctx context.Context) error {
 	all, err := systemd.Units(ctx)
-	for _, u := range all {
+	if err != nil {
+		return err
+	}
+	j.Units = all
+	for name, u := range all {
 		switch {
-		case u.Failing():
-			failed = append(failed, u.Name)
-		case u.Runs():
-			ran = append(ran, u.Name)
+		case u.Fails():
+			j.Failed = append(j.Failed, name)
+		case u.Ran():
+			j.Ran = append(j.Ran, name)
 		}
 	}
-	return ran, failed, err
+	slices.Sort(j.Ran)
+	slices.Sort(j.Failed)
+	return nil
 }
 
-// Failing are units that are failing.
+// conduct is what a unit did before the switch. An older npcnix wrote only names.
+func (j *Journal) conduct(name string) systemd.Unit {
+	if j.Units != nil {
+		return j.Units[name]
+	}
+	switch {
+	case slices.Contains(j.Ran, name):
+		return systemd.Unit{Load: "loaded", Active: "active"}
+	case slices.Contains(j.Failed, name):
+		return systemd.Unit{Load: "loaded", Active: "failed"}
+	}
+	return systemd.Unit{}
+}
+
+// Failing are units that a switch did no good, each with how it is.
 type Failing struct {
 	Failed     []string // that ran before
-	Restarting []string // that ran before: they end and are started again
+	Restarting []string // that ran before: they are not up yet, or end and are started again
 	New        []string // that did not run before
 	// Restarts tells of all that ran before how often they were started again since they were last
 	// started on purpose: between two looks they may have ended and run again.
 	Restarts map[string]string
 }
 
-// NewlyFailing returns the units that are failing and were not before the activation j. It omits those
-// that match one of the patterns of exempt (path.Match), and npcnix's own. Without systemd there are
-// none.
+// NewlyFailing returns the units that do worse than before the activation j, as [systemd.Judge] has it.
+// It omits those that match one of the patterns of exempt (path.Match), and npcnix's own. Without
+// systemd there are none.
 func (c *Coordinator) NewlyFailing(ctx context.Context, j Journal, exempt []string) (Failing, error) {
-	var f Failing
-	all, err := systemd.Units(ctx)
+	f := Failing{Restarts: map[string]string{}}
+	all, err := systemd.Units(ctx, j.Ran...)
 	if err != nil {
 		return f, nix.Blame(ctx, err)
 	}
 	exempt = append([]string{workerUnit + "*", timerUnit + "*", j.AgentUnit}, exempt...)
-	if f.Restarts, err = systemd.Restarts(ctx); err != nil {
-		return f, nix.Blame(ctx, err)
-	}
-	maps.DeleteFunc(f.Restarts, func(name, _ string) bool { return !slices.Contains(j.Ran, name) || systemd.Match(exempt, name) })
-	for _, u := range all {
-		switch {
-		case !u.Failing() || slices.Contains(j.Failed, u.Name) || systemd.Match(exempt, u.Name):
-		case !slices.Contains(j.Ran, u.Name):
-			f.New = append(f.New, u.Name)
-		case u.Active == "failed":
-			f.Failed = append(f.Failed, u.Name)
-		default:
-			f.Restarting = append(f.Restarting, u.Name)
+	named := notStarted(j.Tail)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if systemd.Match(exempt, name) {
+			continue
+		}
+		before, now := j.conduct(name), all[name]
+		verdict, how := systemd.Judge(before, now, slices.Contains(named, name))
+		said := now.Name + " (" + how + ")"
+		switch verdict {
+		case systemd.Broken:
+			f.Failed = append(f.Failed, said)
+		case systemd.Waiting:
+			f.Restarting = append(f.Restarting, said)
+		case systemd.Failing:
+			f.New = append(f.New, said)
+		}
+		if before.Steady() {
+			f.Restarts[now.Name] = strconv.Itoa(now.Restarts)
 		}
 	}
+	// A unit of several names was judged by each.
+	f.Failed, f.Restarting, f.New = slices.Compact(f.Failed), slices.Compact(f.Restarting), slices.Compact(f.New)
 	return f, nil
+}
+
+// Words of switch-to-configuration about units that it could not start: of the Rust one, and of systemctl
+// in the Perl one.
+var notStartedLine = regexp.MustCompile(`^(?:Failed to (?:start|restart|reload)|(?:Job|A dependency job) for) ([^ ]+\.[a-z]+)`)
+
+// notStarted returns the units that a switch says it could not start.
+func notStarted(lines []string) []string {
+	var names []string
+	for _, line := range lines {
+		if found := notStartedLine.FindStringSubmatch(line); found != nil {
+			names = append(names, found[1])
+		}
+	}
+	return names
 }

@@ -89,11 +89,11 @@ func (w *worker) begin(ctx context.Context) error {
 		return w.makeBoot(ctx)
 	}
 	w.log.Info("switching", "system", w.System, "activation", w.ID)
-	ran := w.run(ctx, w.System, "test")
+	ran := w.run(ctx, w.System, actionTest)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case ran.err == nil || ran.exit == exitUnits:
+	case ran.activated():
 		w.restartAgent()
 		if err := w.advance(w.dir, Verifying); err != nil {
 			return err
@@ -140,8 +140,13 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 	defer cancel()
 	s := nix.System{Path: w.System}
 	profiled, _, err := w.machine.Profiled()
-	if err == nil {
+	if err == nil && !w.Installed {
 		w.Installed = true
+		if profiled != s {
+			w.NewestBefore, err = w.machine.NewestGeneration()
+		}
+	}
+	if err == nil {
 		err = w.save(w.dir)
 	}
 	if err == nil && profiled != s {
@@ -154,7 +159,7 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 		w.machine.Prune(w.Keep, w.ProfileLink, s, nix.System{Path: w.Previous})
 	}
 	w.machine.ReleaseBuilt(s)
-	if ran := w.run(ctx, w.System, "boot"); ran.err != nil {
+	if ran := w.run(ctx, w.System, actionBoot); ran.err != nil {
 		cause := ran.cause()
 		if ran.lockTaken() {
 			cause = CauseInterrupted

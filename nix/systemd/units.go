@@ -10,63 +10,117 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Unit is a unit that systemd has loaded.
-type Unit struct{ Name, Active, Sub string }
+// Unit is how a unit is at one moment. What a switch needs to know of the moment before it is kept in JSON.
+type Unit struct {
+	Name string `json:"-"` // the primary one
 
-// Failing reports whether a unit has failed, or waits to be started again.
-func (u Unit) Failing() bool { return u.Active == "failed" || u.Sub == "auto-restart" }
+	Load   string `json:"load,omitempty"`   // loaded, not-found, masked, bad-setting, error
+	Active string `json:"active"`           // active, reloading, inactive, failed, activating, deactivating
+	Sub    string `json:"sub,omitempty"`    // more exactly, by kind of unit
+	Result string `json:"result,omitempty"` // of its last run: success, or what it failed of
+	Type   string `json:"type,omitempty"`   // of a service
 
-// Runs reports whether a unit is active, or about to be.
-func (u Unit) Runs() bool {
-	return !u.Failing() && (u.Active == "active" || u.Active == "activating" || u.Active == "reloading")
+	RemainAfterExit bool    `json:"remain_after_exit,omitempty"`
+	Restarts        int     `json:"restarts,omitempty"` // by systemd itself, since it was last started on purpose
+	UpSecs          float64 `json:"up_secs,omitempty"`  // since it has become active
+
+	Wanted     bool `json:"-"` // by another unit
+	Triggered  bool `json:"-"` // by a socket, timer or path that is active
+	Conflicted bool `json:"-"` // with a unit that is active
+	Unmet      bool `json:"-"` // one of its conditions was not met when it was to be started
+	Queued     bool `json:"-"` // systemd has a job for it
 }
 
-// Units returns the loaded units, but not slices, scopes and devices. Without systemd there are none.
-func Units(ctx context.Context) ([]Unit, error) {
+// Up is how long the unit has been active.
+func (u Unit) Up() time.Duration { return time.Duration(u.UpSecs * float64(time.Second)) }
+
+// properties are what Units asks for.
+var properties = []string{
+	"Id", "Names", "LoadState", "ActiveState", "SubState", "Result", "Type", "RemainAfterExit", "NRestarts",
+	"ActiveEnterTimestampMonotonic", "WantedBy", "RequiredBy", "UpheldBy", "BoundBy", "TriggeredBy",
+	"Conflicts", "ConflictedBy", "ConditionResult", "ConditionTimestampMonotonic", "Job",
+}
+
+// kinds of units that are looked at: not slices, scopes and devices.
+var kinds = []string{"*.service", "*.socket", "*.timer", "*.path", "*.mount", "*.target"}
+
+// Units asks systemd for the units that it has loaded, and for those named, by each of their names.
+// Without systemd there are none.
+func Units(ctx context.Context, names ...string) (map[string]Unit, error) {
 	if !Running() {
 		return nil, nil
 	}
-	out, err := systemctl(ctx, "list-units", "--all", "--full", "--plain", "--no-legend",
-		"--type=service,socket,timer,path,mount,target")
+	args := append([]string{"show", "--all", "--property=" + strings.Join(properties, ","), "--"}, kinds...)
+	out, err := systemctl(ctx, append(args, names...)...)
 	if err != nil {
 		return nil, err
 	}
-	var all []Unit
-	for line := range strings.Lines(out) {
-		// UNIT LOAD ACTIVE SUB DESCRIPTION
-		if f := strings.Fields(line); len(f) >= 4 {
-			all = append(all, Unit{f[0], f[2], f[3]})
-		}
-	}
-	return all, nil
+	return parseUnits(out, monotonic()), nil
 }
 
-// Restarts returns how often systemd has started each service again by itself since it was last started
-// on purpose. Without systemd there are none.
-func Restarts(ctx context.Context) (map[string]string, error) {
-	if !Running() {
-		return nil, nil
-	}
-	out, err := systemctl(ctx, "show", "--property=Id,NRestarts", "*.service")
-	if err != nil {
-		return nil, err
-	}
-	times := map[string]string{}
-	for properties := range strings.SplitSeq(out, "\n\n") { // one service's
-		var name, n string
-		for line := range strings.Lines(properties) {
-			switch property, value, _ := strings.Cut(strings.TrimSpace(line), "="); property {
-			case "Id":
-				name = value
-			case "NRestarts":
-				n = value
+// parseUnits reads what systemctl show prints.
+func parseUnits(text string, now time.Duration) map[string]Unit {
+	var blocks []map[string]string
+	up := map[string]bool{}
+	for block := range strings.SplitSeq(text, "\n\n") {
+		p := map[string]string{}
+		for line := range strings.Lines(block) {
+			if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
+				p[name] = value
 			}
 		}
-		times[name] = n
+		blocks = append(blocks, p)
+		if p["ActiveState"] == "active" {
+			up[p["Id"]] = true
+		}
 	}
-	return times, nil
+
+	units := map[string]Unit{}
+	for _, p := range blocks {
+		if p["Id"] == "" {
+			continue
+		}
+		u := unit(p, now)
+		u.Triggered = anyOf(p["TriggeredBy"], up)
+		u.Conflicted = anyOf(p["Conflicts"]+" "+p["ConflictedBy"], up)
+		for _, name := range append(strings.Fields(p["Names"]), p["Id"]) {
+			units[name] = u
+		}
+	}
+	return units
+}
+
+func unit(p map[string]string, now time.Duration) Unit {
+	u := Unit{
+		Name: p["Id"], Load: p["LoadState"], Active: p["ActiveState"], Sub: p["SubState"], Result: p["Result"], Type: p["Type"],
+		RemainAfterExit: p["RemainAfterExit"] == "yes",
+		Wanted:          strings.TrimSpace(p["WantedBy"]+p["RequiredBy"]+p["UpheldBy"]+p["BoundBy"]) != "",
+		Unmet:           p["ConditionResult"] == "no" && p["ConditionTimestampMonotonic"] != "0", // which a unit that was never started has
+		Queued:          p["Job"] != "" && p["Job"] != "0",
+	}
+	u.Restarts, _ = strconv.Atoi(p["NRestarts"])
+	if since, err := strconv.ParseInt(p["ActiveEnterTimestampMonotonic"], 10, 64); err == nil && since > 0 && u.Active == "active" {
+		u.UpSecs = max(0, (now - time.Duration(since)*time.Microsecond).Seconds())
+	}
+	return u
+}
+
+func anyOf(names string, in map[string]bool) bool {
+	return slices.ContainsFunc(strings.Fields(names), func(name string) bool { return in[name] })
+}
+
+// monotonic is the time that systemd's monotonic time stamps count in.
+func monotonic() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }
 
 // UnitSum tells one text of a unit and its drop-ins from another. It is "" where there is no such unit.

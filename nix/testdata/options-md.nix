@@ -4,11 +4,10 @@ let
   inherit (nixpkgs) lib;
   evaluated = nixpkgs.lib.nixosSystem { system = "x86_64-linux"; modules = [ ../module.nix ]; };
 
-  # The options of a submodule, or null for other types.
+  # The options that a type's values have, such as each of the checks; null where there are none.
   members = type:
-    if type ? module then (lib.evalModules { modules = [ type.module ]; }).options
-    else if type ? inner then members type.inner
-    else null;
+    let options = builtins.removeAttrs (type.getSubOptions [ ]) [ "_module" ]; in
+    if options == { } then null else options;
   isOption = v: v._type or null == "option";
 
   text = value:
@@ -24,7 +23,7 @@ let
 
     ${builtins.replaceStrings [ "\n" ] [ " " ] option.description}
 
-    - Type: ${option.type.name}
+    - Type: ${option.type.description}
   ''
   + (if option ? defaultText then "- Default: `${text option.defaultText}`\n"
     else if option ? default then "- Default: `${text option.default}`\n"

@@ -46,11 +46,13 @@ type Hop struct {
 
 // Options say which chain to check.
 type Options struct {
-	Remote   string // its URL; required
-	Region   string // of the remote's bucket, if the URL names none
-	QueueURL string // "": the host polls, or none was given
-	TopicARN string // "": the one that the bucket's notification names
-	Host     *Host  // this host; nil if the doctor runs elsewhere
+	Remote string // its URL; required
+	Region string // of the remote's bucket, if the URL names none
+	// CredentialsFile has USER:PASSWORD for a remote on a web server; "": none.
+	CredentialsFile string
+	QueueURL        string // "": the host polls, or none was given
+	TopicARN        string // "": the one that the bucket's notification names
+	Host            *Host  // this host; nil if the doctor runs elsewhere
 	// Probe sends an event through the chain.
 	Probe        bool
 	ProbeTimeout time.Duration // default 2 min
@@ -144,7 +146,7 @@ func (c *chain) remote(ctx context.Context) Finding {
 	if c.blind != "" && c.bucket != "" {
 		return unknown(link, c.blind, "")
 	}
-	r, err := store.Open(ctx, c.Remote, store.Options{Region: c.Region})
+	r, err := store.Open(ctx, c.Remote, store.Options{Region: c.Region, CredentialsFile: c.CredentialsFile})
 	if err != nil {
 		return wrong(link, err.Error(), "fix the remote's URL, or the settings that it depends on")
 	}

@@ -19,8 +19,8 @@ import (
 	"github.com/npcnix/npcnix/agent/health"
 )
 
-// What a host needs at least of free space. A small system's closure is about 1 GiB, of which a new
-// version brings a part; the data directory holds an unpacked flake and logs.
+// The least free space that a host needs. A small system's closure is about 1 GiB, and a new version adds a
+// part of that; the data directory holds an unpacked flake and logs.
 const (
 	leastStore = 2 << 30
 	leastData  = 100 << 20
@@ -44,45 +44,45 @@ func (h *Host) links(_ context.Context, o Options) []func(context.Context) Findi
 	return append(links, nixWorks, h.storeSpace, h.dataSpace, h.system)
 }
 
-// agent says whether the agent runs.
+// agent says whether the agent is running.
 func (h *Host) agent(p health.Health, running bool, err error) Finding {
 	const link = "agent"
 	switch {
 	case h.Config.Configuration == "":
-		return wrong(link, "it has nothing to run: no configuration is set", "`npcnix config set configuration NAME`")
+		return wrong(link, "no configuration is set, so there is nothing to run", "`npcnix config set configuration NAME`")
 	case err != nil && running:
-		return unknown(link, "it runs, but what it says cannot be read: "+err.Error(), "run the doctor as root")
+		return unknown(link, "it is running, but its health cannot be read: "+err.Error(), "run the doctor as root")
 	case err != nil:
-		return unknown(link, "whether it runs cannot be told: "+err.Error(), "run the doctor as root")
+		return unknown(link, "whether it is running is unknown: "+err.Error(), "run the doctor as root")
 	case !running:
-		return wrong(link, "it does not run", "`systemctl start npcnix`, and see `journalctl -u npcnix`; without the unit, `npcnix follow`")
+		return wrong(link, "it is not running", "`systemctl start npcnix`, and see `journalctl -u npcnix`; without the unit, `npcnix follow`")
 	case p.TransientError != "":
 		return wrong(link, "it meets a transient error: "+p.TransientError, "see what the error says; it goes on by itself when that is over")
 	case h.Config.Paused.Active(time.Now()):
-		return ok(link, "it runs as process %d, and is %s", p.PID, h.Config.Paused)
+		return ok(link, "it is running as process %d, and is %s", p.PID, h.Config.Paused)
 	}
-	return ok(link, "it runs as process %d", p.PID)
+	return ok(link, "it is running as process %d", p.PID)
 }
 
-// judgePart says what the running agent has found out about a permission. To try it anew would disturb
-// messages or records.
+// judgePart says what the running agent knows about a permission. To try it here would disturb messages or
+// records.
 func judgePart(p health.Health, running bool, name health.Code, link, does, fix string) Finding {
 	state, tried := p.Parts[name]
 	switch {
 	case !running:
-		return unknown(link, "only a running agent can tell without side effects, and none runs", "start the agent, then ask again")
+		return unknown(link, "only a running agent can tell without side effects, and none is running", "start the agent, and run the doctor again")
 	case !tried:
-		return unknown(link, "the agent has not tried it yet", "ask again in half a minute")
+		return unknown(link, "the agent has not tried it yet", "run the doctor again in half a minute")
 	case !state.Works:
 		return wrong(link, fmt.Sprintf("not since %s: %s", state.Since.UTC().Format(time.RFC3339), state.Error), fix)
 	}
 	return ok(link, "%s", does)
 }
 
-// nixVersion is at the end of what nix and its descendants say of themselves.
+// nixVersion is at the end of the version text of nix and its descendants.
 var nixVersion = regexp.MustCompile(`(\d+)\.(\d+)\S*$`)
 
-// nixWorks says whether nix is there, new enough and knows flakes, called as npcnix calls it.
+// nixWorks says whether nix is installed, new enough and has flakes, called as npcnix calls it.
 func nixWorks(ctx context.Context) Finding {
 	const link = "nix"
 	path, err := exec.LookPath("nix")
@@ -91,29 +91,29 @@ func nixWorks(ctx context.Context) Finding {
 	}
 	out, err := output(ctx, path, "--version")
 	if err != nil {
-		return wrong(link, "nix does not start: "+err.Error(), "mend the installation of nix")
+		return wrong(link, "nix does not start: "+err.Error(), "fix the installation of nix")
 	}
 	m := nixVersion.FindStringSubmatch(out)
 	if m == nil {
-		return unknown(link, "what nix says of its version cannot be read: "+out, "")
+		return unknown(link, "nix's version cannot be read: "+out, "")
 	}
 	major, _ := strconv.Atoi(m[1])
 	minor, _ := strconv.Atoi(m[2])
 	if major < 2 || major == 2 && minor < 8 {
-		return wrong(link, out+" is too old", "have nix 2.8 or later")
+		return wrong(link, out+" is too old", "install nix 2.8 or later")
 	}
 	flakes, err := output(ctx, path, "--extra-experimental-features", "nix-command flakes", "eval", "--raw", "--expr",
 		`if builtins ? getFlake then "yes" else "no"`)
 	if err != nil {
-		return wrong(link, out+" cannot evaluate: "+err.Error(), "see what the error says: the daemon, nix.conf, or permissions")
+		return wrong(link, out+" cannot evaluate: "+err.Error(), "see the error: the daemon, nix.conf, or permissions")
 	}
 	if flakes != "yes" {
-		return wrong(link, out+" knows no flakes, even with the experimental feature", "have a nix with flakes")
+		return wrong(link, out+" has no flakes, even with the experimental feature", "install a nix with flakes")
 	}
 	return ok(link, "%s, with flakes", out)
 }
 
-// output is what a program prints, on one line; its error has the end of what it complained of.
+// output is what a program prints, on one line; the error has the end of its stderr.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.WaitDelay = "/", time.Second
@@ -138,16 +138,16 @@ func (h *Host) storeSpace(context.Context) Finding {
 }
 
 func (h *Host) dataSpace(context.Context) Finding {
-	return space("data disk", string(h.Dir), leastData, "make room, or move the data directory")
+	return space("data disk", string(h.Dir), leastData, "free some space, or move the data directory")
 }
 
-// space says whether a directory's file system has room.
+// space says whether a directory's file system has enough free space.
 func space(link, dir string, least uint64, fix string) Finding {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); errors.Is(err, fs.ErrNotExist) {
-		return wrong(link, "there is no "+dir, "see above: is nix installed, was the host set up with `npcnix install`?")
+		return wrong(link, "there is no "+dir, "install nix, and set the host up with `npcnix install`")
 	} else if err != nil {
-		return unknown(link, fmt.Sprintf("the room in %s cannot be asked for: %v", dir, err), "")
+		return unknown(link, fmt.Sprintf("the free space of %s is unknown: %v", dir, err), "")
 	}
 	free := s.Bavail * uint64(s.Bsize)
 	switch {
@@ -166,21 +166,21 @@ func bytesText(n uint64) string {
 	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }
 
-// system says whether this is a machine that can be switched.
+// system says whether npcnix can switch this machine.
 func (h *Host) system(context.Context) Finding {
 	const link = "system"
 	system, err := filepath.EvalSymlinks(h.CurrentSystem)
 	if errors.Is(err, fs.ErrNotExist) {
-		return wrong(link, "nothing is at "+h.CurrentSystem+": this is no NixOS", "run npcnix on NixOS")
+		return wrong(link, "there is no "+h.CurrentSystem+": this is not NixOS", "run npcnix on NixOS")
 	}
 	if err != nil {
 		return unknown(link, err.Error(), "run the doctor as root")
 	}
 	if _, err := os.Stat(filepath.Join(system, "bin", "switch-to-configuration")); err != nil {
-		return wrong(link, system+" has no bin/switch-to-configuration: it cannot be switched from", "run npcnix on NixOS, with system.switch.enable")
+		return wrong(link, system+" has no bin/switch-to-configuration, so npcnix cannot switch from it", "run npcnix on NixOS with system.switch.enable")
 	}
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
-		return ok(link, "%s runs, without systemd: activations are processes of their own, which end with a container", system)
+		return ok(link, "%s runs without systemd: an activation is a process of its own, which ends with its container", system)
 	}
-	return ok(link, "%s runs, on systemd", system)
+	return ok(link, "%s runs with systemd", system)
 }

@@ -12,10 +12,10 @@ import (
 )
 
 // examineHost runs the links of a host that follows a file, with what its agent last wrote.
-func examineHost(t *testing.T, h *Host, queue, pulse string) map[string]Finding {
+func examineHost(t *testing.T, h *Host, queue, health string) map[string]Finding {
 	t.Helper()
-	if pulse != "" {
-		if err := os.WriteFile(filepath.Join(string(h.Dir), "agent.json"), []byte(pulse), 0o600); err != nil {
+	if health != "" {
+		if err := os.WriteFile(filepath.Join(string(h.Dir), "agent.json"), []byte(health), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -46,12 +46,19 @@ func wantFinding(t *testing.T, f Finding, v Verdict, found, fix string) {
 	}
 }
 
-func TestTheAgentTellsWhatAHostMayDo(t *testing.T) {
+func TestHost(t *testing.T) {
+	t.Run("the agent tells what the host is permitted to do", testAgent)
+	t.Run("a system that cannot be switched is wrong", testSystem)
+	t.Run("a disk without space is wrong", testDisk)
+	t.Run("nix must be installed, new enough, and have flakes", testNix)
+}
+
+func testAgent(t *testing.T) {
 	h := newHost(t)
 	wantFinding(t, examineHost(t, h, "", "")["agent"], Wrong, "no configuration is set", "npcnix config set configuration")
 	h.Config.Configuration = "web1"
 	found := examineHost(t, h, "https://queue", "")
-	wantFinding(t, found["agent"], Wrong, "does not run", "systemctl start npcnix")
+	wantFinding(t, found["agent"], Wrong, "is not running", "systemctl start npcnix")
 	wantFinding(t, found["may receive"], Unknown, "only a running agent can tell", "start the agent")
 	wantFinding(t, found["may record"], Unknown, "only a running agent can tell", "start the agent")
 
@@ -78,16 +85,16 @@ func TestTheAgentTellsWhatAHostMayDo(t *testing.T) {
 	found = examineHost(t, h, "", `{"schema": 1, "pid": 7, "hindered": "the disk is full"}`)
 	wantFinding(t, found["agent"], Wrong, "the disk is full", "goes on by itself")
 	found = examineHost(t, h, "", `{"schema":`)
-	wantFinding(t, found["agent"], Unknown, "it runs, but", "")
+	wantFinding(t, found["agent"], Unknown, "it is running, but", "")
 	wantFinding(t, found["may record"], Unknown, "", "")
 
 	unlock()
 	found = examineHost(t, h, "", `{"schema": 1, "pid": 7, "parts": {"record": {"works": true}}}`)
-	wantFinding(t, found["agent"], Wrong, "does not run", "")
-	wantFinding(t, found["may record"], Unknown, "none runs", "")
+	wantFinding(t, found["agent"], Wrong, "is not running", "")
+	wantFinding(t, found["may record"], Unknown, "none is running", "")
 }
 
-func TestASystemThatCannotBeSwitchedIsFound(t *testing.T) {
+func testSystem(t *testing.T) {
 	h := newHost(t)
 	wantFinding(t, h.system(t.Context()), OK, h.CurrentSystem, "")
 	if err := os.RemoveAll(filepath.Join(h.CurrentSystem, "bin")); err != nil {
@@ -95,17 +102,17 @@ func TestASystemThatCannotBeSwitchedIsFound(t *testing.T) {
 	}
 	wantFinding(t, h.system(t.Context()), Wrong, "no bin/switch-to-configuration", "NixOS")
 	h.CurrentSystem += "-not"
-	wantFinding(t, h.system(t.Context()), Wrong, "this is no NixOS", "NixOS")
+	wantFinding(t, h.system(t.Context()), Wrong, "this is not NixOS", "NixOS")
 }
 
-func TestADiskWithoutRoomIsFound(t *testing.T) {
+func testDisk(t *testing.T) {
 	dir := t.TempDir()
-	wantFinding(t, space("disk", dir, 1, "make room"), OK, "free", "")
-	wantFinding(t, space("disk", dir, 1<<62, "make room"), Wrong, "less than 4294967296.0 GiB", "make room")
+	wantFinding(t, space("disk", dir, 1, "free some space"), OK, "free", "")
+	wantFinding(t, space("disk", dir, 1<<62, "free some space"), Wrong, "less than 4294967296.0 GiB", "free some space")
 	wantFinding(t, space("disk", filepath.Join(dir, "none"), 1, ""), Wrong, "there is no "+dir, "")
 }
 
-func TestNixIsThereNewEnoughAndKnowsFlakes(t *testing.T) {
+func testNix(t *testing.T) {
 	if _, err := exec.LookPath("nix"); err == nil {
 		wantFinding(t, nixWorks(t.Context()), OK, "nix", "")
 	} else if os.Getenv("NPCNIX_REQUIRE_ALL") != "" {
@@ -124,7 +131,7 @@ func TestNixIsThereNewEnoughAndKnowsFlakes(t *testing.T) {
 		{`[ "$1" = --version ] && echo "nix (Nix) 2.8.0" || echo yes`, "2.8.0, with flakes", OK},
 		{`[ "$1" = --version ] && echo "nix (Lix, like Nix) 2.91.1" || echo yes`, "2.91.1, with flakes", OK},
 		{`[ "$1" = --version ] && echo "nix (Determinate Nix 3.5.2) 2.28.3pre" || echo yes`, "2.28.3pre, with flakes", OK},
-		{`[ "$1" = --version ] && echo "nix (Nix) 2.20.1" || echo no`, "knows no flakes", Wrong},
+		{`[ "$1" = --version ] && echo "nix (Nix) 2.20.1" || echo no`, "has no flakes", Wrong},
 		{`[ "$1" = --version ] && echo "nix (Nix) 2.20.1" || { echo error: cannot connect to socket >&2; exit 1; }`, "cannot connect to socket", Wrong},
 		{`echo something`, "cannot be read: something", Unknown},
 		{`echo broken >&2; exit 1`, "nix does not start: broken", Wrong},

@@ -65,14 +65,28 @@ func (c *chain) probe(ctx context.Context) (f Finding) {
 	if f, done := c.prepareProbe(waiting, m, id); done {
 		return f
 	}
+	if f, done := c.sendProbe(waiting, m, id); done {
+		return f
+	}
+	if err := ctx.Err(); err != nil {
+		return unknown(link, "interrupted", "")
+	}
+	return wrong(link, fmt.Sprintf("no event arrived within %s", limit),
+		"fix what is wrong above; S3 takes about five minutes to apply a changed notification")
+}
+
+// sendProbe puts one object after the other until the event of one arrives; done says that it did, or that
+// the probe ends here.
+func (c *chain) sendProbe(ctx context.Context, m *made, id string) (f Finding, done bool) {
+	const link = "probe"
 	type put struct{ began, answered time.Time }
 	puts := map[string]put{} // by key
-	for n := 1; waiting.Err() == nil; n++ {
+	for n := 1; ctx.Err() == nil; n++ {
 		key := fmt.Sprintf("%s.probe-%s-%d%s", c.key, id, n, c.suffix)
 		began := time.Now()
 		m.objects = append(m.objects, s3.DeleteObjectInput{Bucket: &c.bucket, Key: &key})
-		out, err := c.aws.s3.PutObject(waiting, &s3.PutObjectInput{Bucket: &c.bucket, Key: &key, Body: strings.NewReader("")})
-		if err != nil && waiting.Err() != nil {
+		out, err := c.aws.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &c.bucket, Key: &key, Body: strings.NewReader("")})
+		if err != nil && ctx.Err() != nil {
 			break
 		}
 		if err != nil && didNothing(err) {
@@ -80,13 +94,13 @@ func (c *chain) probe(ctx context.Context) (f Finding) {
 		}
 		if err != nil {
 			return refused("the object "+key+" cannot be put", err,
-				"s3:PutObject, s3:DeleteObject and, where the bucket keeps versions, s3:DeleteObjectVersion on "+c.key+".probe-*")
+				"s3:PutObject, s3:DeleteObject and, if the bucket keeps versions, s3:DeleteObjectVersion on "+c.key+".probe-*"), true
 		}
 		m.objects[len(m.objects)-1].VersionId = out.VersionId
 		puts[key] = put{began, time.Now()}
-		sent, notice, err := c.awaitProbe(waiting, m.queue, func(key string) bool { return !puts[key].began.IsZero() })
+		sent, notice, err := c.awaitProbe(ctx, m.queue, func(key string) bool { return !puts[key].began.IsZero() })
 		if err != nil {
-			return refused("the probe's queue cannot be received from", err, "sqs:ReceiveMessage on npcnix-probe-*")
+			return refused("the probe's queue cannot be received from", err, "sqs:ReceiveMessage on npcnix-probe-*"), true
 		}
 		if p := puts[notice.Key]; notice.Key != "" {
 			f := ok(link, "the bucket's event arrived in a queue subscribed to %s", c.topic)
@@ -95,14 +109,10 @@ func (c *chain) probe(ctx context.Context) (f Finding) {
 				{"event in the queue, by AWS's clocks", millis(max(0, sent.Sub(notice.At)))},
 				{"received, since the put began", millis(time.Since(p.began))},
 			}
-			return f
+			return f, true
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return unknown(link, "interrupted", "")
-	}
-	return wrong(link, fmt.Sprintf("no event arrived within %s", limit),
-		"fix what is wrong above; S3 takes about five minutes to apply a changed notification")
+	return Finding{}, false
 }
 
 func refused(what string, err error, permission string) Finding {

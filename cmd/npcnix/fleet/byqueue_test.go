@@ -34,7 +34,7 @@ func TestAQueueIsDoneOnlyAfterItWasSeenToHaveHadTheEvent(t *testing.T) {
 		state   string
 		after   int // seconds
 	}{
-		{"zero proves nothing", Queue{}, nil, Missing, "waiting", 3600},
+		{"zero says nothing", Queue{}, nil, Missing, "waiting", 3600},
 		{"the event is visible", Queue{}, []step{{5, 1, 0, 0}}, Missing, "working", 3600},
 		{"the event is in flight", Queue{}, []step{{5, 0, 1, 0}}, Missing, "working", 3600},
 		{"it came and was deleted just now", Queue{}, []step{{5, 0, 1, 0}, {60, 0, 0, 0}}, Missing, "draining", 60 + 179},

@@ -167,9 +167,9 @@ func tableOf(rows, all []Row, now store.Version) []string {
 			version = "-"
 		}
 		if r.Behind && r.BehindBy != nil && r.ETag != now.ETag {
-			version += " behind " + duration(time.Duration(float64(*r.BehindBy)*float64(time.Second)))
+			version += " behind " + Duration(time.Duration(float64(*r.BehindBy)*float64(time.Second)))
 		}
-		heard := duration(moment.Sub(r.Heard).Truncate(time.Second)) + " ago"
+		heard := Duration(moment.Sub(r.Heard).Truncate(time.Second)) + " ago"
 		if r.Silent {
 			heard += " SILENT"
 		}

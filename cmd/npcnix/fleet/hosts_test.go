@@ -27,8 +27,8 @@ func TestTheRosterSaysWhoIsBehindAndWhoIsSilent(t *testing.T) {
 			t.Fatal(now, err)
 		}
 		text := Table(rows, rows, now)
-		for _, want := range []string{"web1  web1           v1 behind 30m0s", "applied, reboot due", "3h30m ago SILENT  01234567-nixos",
-			"web2  web2           v2 ", "0s ago", "applied, WARNING what boots[2J is unknown", "web3  -              - behind 30m0s", "unreadable: damaged record", "3 hosts, 2 behind v2, 2 silent"} {
+		for _, want := range []string{"web1  web1           v1 behind 30m", "applied, reboot due", "3h30m ago SILENT  01234567-nixos",
+			"web2  web2           v2 ", "0s ago", "applied, WARNING what boots[2J is unknown", "web3  -              - behind 30m", "unreadable: damaged record", "3 hosts, 2 behind v2, 2 silent"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("it does not say %q:\n%s", want, text)
 			}
@@ -93,7 +93,7 @@ func TestTheRosterOfARemoteThatHoldsNothingShowsTheRecords(t *testing.T) {
 	})
 }
 
-func TestWatchingARosterThatMayNotBeReadEnds(t *testing.T) {
+func TestWatchingARosterThatCannotBeReadEnds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.fail(store.ErrForbidden)

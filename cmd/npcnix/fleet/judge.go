@@ -29,7 +29,7 @@ const (
 )
 
 // StaleAfter is how long a host may say nothing before it is called silent. Agents write their
-// record anew each hour.
+// record every hour.
 const StaleAfter = 2 * time.Hour
 
 // Host is where one host stands.

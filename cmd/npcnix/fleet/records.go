@@ -58,7 +58,7 @@ func (r *records) refresh(ctx context.Context, hosts map[string]bool) error {
 		if !known || have.info.ETag != info.ETag || info.ETag == "" { // without one a change does not show
 			changed = append(changed, info)
 		} else {
-			have.info = info // it may have been written anew with the same content
+			have.info = info // it was perhaps written again with the same content
 			r.known[info.Host] = have
 		}
 	}

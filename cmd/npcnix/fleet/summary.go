@@ -94,7 +94,7 @@ func (r Result) Err() error {
 	if r.Trouble != "" {
 		why += "; the fleet could not be seen at the end: " + clean(r.Trouble)
 	}
-	return fmt.Errorf("time ran out after %s with %d of %s missing%s", duration(r.Timeout), r.Missing, hosts(len(r.Hosts)), why)
+	return fmt.Errorf("time ran out after %s with %d of %s missing%s", Duration(r.Timeout), r.Missing, hosts(len(r.Hosts)), why)
 }
 
 func hosts(n int) string {
@@ -139,7 +139,7 @@ func closing(r Result) string {
 	fmt.Fprintf(&b, "%s\n", headline(r))
 	if l := r.Latency; l.Hosts > 0 {
 		fmt.Fprintf(&b, "publish to applied, %s: p50 %s, p99 %s, slowest %s (%s)\n",
-			hosts(l.Hosts), duration(l.P50), duration(l.P99), duration(l.Slowest), l.SlowestHost)
+			hosts(l.Hosts), Duration(l.P50), Duration(l.P99), Duration(l.Slowest), l.SlowestHost)
 	}
 	if r.Resume != "" {
 		fmt.Fprintf(&b, "to go on waiting: %s\n", r.Resume)

@@ -63,7 +63,7 @@ func markdown(r Result) string {
 	}
 	if l := r.Latency; l.Hosts > 0 {
 		fmt.Fprintf(&b, "| publish to applied | p50 | p99 | slowest |\n|---|---|---|---|\n| %s | %s | %s | %s (%s) |\n\n",
-			hosts(l.Hosts), duration(l.P50), duration(l.P99), duration(l.Slowest), literal.Replace(l.SlowestHost))
+			hosts(l.Hosts), Duration(l.P50), Duration(l.P99), Duration(l.Slowest), literal.Replace(l.SlowestHost))
 	}
 	open := slices.DeleteFunc(byRank(r.Hosts), func(h Host) bool { return h.Verdict == Done })
 	if len(open) == 0 {

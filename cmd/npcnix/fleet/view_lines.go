@@ -67,7 +67,7 @@ func describe(h Host) []string {
 		words = append(words, fmt.Sprintf("(attempt %d)", n))
 	}
 	if h.Timed && h.Verdict == Done {
-		words = append(words, "after "+duration(h.Took))
+		words = append(words, "after "+Duration(h.Took))
 	}
 	if h.Why != "" {
 		words[len(words)-1] += ":"
@@ -102,17 +102,29 @@ func stopwatch(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d", s/60, s%60)
 }
 
-// duration writes a time as people say it: in whole units, the smaller ones while they matter.
-func duration(d time.Duration) string {
+// Duration writes a time as people say it: in whole units, the smaller ones while they matter.
+func Duration(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "0s"
 	case d < 10*time.Second:
 		return d.Round(100 * time.Millisecond).String()
+	}
+	switch d = d.Round(time.Second); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
 	case d < time.Hour:
-		return d.Round(time.Second).String()
+		return units(d/time.Minute, "m", d/time.Second%60, "s")
 	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d/time.Minute%60)
+		return units(d/time.Hour, "h", d/time.Minute%60, "m")
 	}
 	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+// units writes a time in two units, or in the larger one if it is whole.
+func units(n time.Duration, unit string, rest time.Duration, smaller string) string {
+	if rest == 0 {
+		return fmt.Sprintf("%d%s", n, unit)
+	}
+	return fmt.Sprintf("%d%s%d%s", n, unit, rest, smaller)
 }

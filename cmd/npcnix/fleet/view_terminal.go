@@ -79,12 +79,12 @@ func table(hosts []Host, width int) []string {
 	now := time.Now()
 	var lines []string
 	for _, h := range hosts {
-		cells := []string{pad(cut(h.Name, names), names), pad(h.State, states), pad(duration(now.Sub(h.Since).Truncate(time.Second)), 6)}
+		cells := []string{pad(cut(h.Name, names), names), pad(h.State, states), pad(Duration(now.Sub(h.Since).Truncate(time.Second)), 6)}
 		if n := h.attempt(); n > 1 && h.State != Behind {
 			cells = append(cells, fmt.Sprintf("attempt %d", n))
 		}
 		if h.Timed && h.Verdict == Done {
-			cells = append(cells, "after "+duration(h.Took))
+			cells = append(cells, "after "+Duration(h.Took))
 		}
 		if q := h.Queue; q != nil {
 			cells = append(cells, q.String())

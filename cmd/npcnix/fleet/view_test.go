@@ -36,8 +36,8 @@ func TestLinesAreOnePerChangeAndOneAMinute(t *testing.T) {
 1:00 1 of 3 done, 1 building, 1 silent
 2:00 1 of 3 done, 1 building, 1 silent
 `
-		if !strings.HasPrefix(out.String(), want) || strings.Count(out.String(), "the fleet cannot be seen, trying again: 503") != 1 ||
-			strings.Count(out.String(), " the fleet still cannot be seen: 503\n") != 2 ||
+		if !strings.HasPrefix(out.String(), want) || strings.Count(out.String(), "the records cannot be read, trying again: 503") != 1 ||
+			strings.Count(out.String(), " the records still cannot be read: 503\n") != 2 ||
 			!strings.HasSuffix(out.String(), "building: web1\nsilent: web3\ntimed out: 0123456789ab, 1 of 3 done, 1 building, 1 silent (5:00)\npublish to applied, 1 host: p50 0s, p99 0s, slowest 0s (web2)\nto go on waiting: again\n") {
 			t.Errorf("got:\n%s", out.String())
 		}
