@@ -71,6 +71,9 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	case s == record.Applied && applied != nil:
 		rec.System, rec.PreviousSystem = applied.System, applied.Previous
 		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
+		if rec.Warning == "" {
+			rec.Warning = record.Bounded(applied.Warning, record.MaxError)
+		}
 	case s == record.RebootPending && r.state.Intent != nil:
 		in := r.state.Intent
 		rec.Trigger, rec.Attempt, rec.Times = in.Trigger, in.Attempt, in.Times

@@ -35,7 +35,7 @@ func Activate(ctx context.Context, o Options, dir, configuration string) (s nix.
 		return s, "", err
 	}
 
-	err = a.switchTo(ctx, s, a.request(r.config, nil))
+	r.warning, err = a.switchTo(ctx, s, a.request(r.config, nil))
 	var reboot rebootNeeded
 	switch {
 	case errors.As(err, &reboot):

@@ -41,6 +41,7 @@ type round struct {
 	release *release.Verified // of the target; nil if it is none
 	attempt int
 	times   record.Times
+	warning string // what is worth telling of the activated system
 }
 
 // move makes s the round's state.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
@@ -18,7 +19,7 @@ const unitLook = time.Second
 // A unit that is restarted again and again has until ctx ends to stay up for as long.
 func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 	if v.Units == nil || len(j.Ran) == 0 {
-		return nil // there is no systemd, or the units were those of another boot
+		return nil // there is no systemd
 	}
 	settled := time.NewTimer(v.Config.SettleTime())
 	defer settled.Stop()
@@ -45,6 +46,20 @@ func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 			return seen.timeUp()
 		}
 	}
+}
+
+// Warning says which units fail that did not run before the switch, and whether NixOS found any; "" where
+// there are none.
+func Warning(ctx context.Context, units Units, c config.Config, j activation.Journal) string {
+	now, err := units.NewlyFailing(ctx, j, c.ExemptUnits)
+	switch {
+	case err == nil && len(now.New) > 0:
+		return "units fail that did not run before: " + strings.Join(now.New, " ")
+	case j.UnitsFailed():
+		return "switch-to-configuration reported failed units"
+	}
+
+	return ""
 }
 
 // verdict is what the units say at the end of the settling time.

@@ -119,7 +119,6 @@ var scenarios = []scenario{
 			h.Must("systemd-run", "--quiet", "--unit=holder", "flock", "/run/nixos/switch-to-configuration.lock", "sleep", "6")
 		}},
 	{name: "an operator switches meanwhile", want: "rejected", stays: "theirs",
-		before: `{ services.npcnix.checks = [ { name = "go"; command = [ "/bin/test" "-e" "/run/go" ]; } ]; }`,
 		change: `{ services.npcnix.checks = [ { name = "go"; command = [ "/bin/test" "-e" "/run/go" ]; } ]; systemd.services.web.serviceConfig.ExecStart = "/bin/sleep 1000002"; }`,
 		meanwhile: func(h *Host, _, _ string) {
 			h.Await("the verification", func() bool { return h.Phase() == "verifying" })
@@ -134,6 +133,10 @@ var scenarios = []scenario{
 		change: `{ test.bootloader = "echo disk is full; exit 1"; }`},
 	{name: "switching is inhibited", slice: true, want: "applied",
 		before: `{ system.switch.inhibitors.dbus = "dbus"; }`, change: `{ system.switch.inhibitors.dbus = "broker"; }`, meanwhile: reboots},
+	{name: "switching is inhibited, and a service fails after the reboot", want: "rolled_back", says: []string{"web.service"},
+		before:    `{ system.switch.inhibitors.dbus = "dbus"; }`,
+		change:    `{ system.switch.inhibitors.dbus = "broker"; systemd.services.web.serviceConfig.ExecStart = "/bin/false"; }`,
+		meanwhile: reboots, after: func(h *Host) { h.wants("web", "active") }},
 	{name: "another init", want: "applied", change: `{ test.init = "systemd 3"; }`, meanwhile: reboots},
 	{name: "a boot loader lies, and the old system boots", want: "rolled_back",
 		before: `{ system.switch.inhibitors.dbus = "dbus"; }`, change: `{ system.switch.inhibitors.dbus = "broker"; test.bootloader = "exit 0"; }`, meanwhile: reboots},

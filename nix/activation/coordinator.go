@@ -230,7 +230,14 @@ func (c *Coordinator) verify(ctx context.Context, j *Journal, r Request) error {
 			return c.ask(ctx, j.ID, func(j *Journal) error { return j.toRollback(c.dir, CauseVersion, fmt.Sprintf("verify: %v", err)) })
 		}
 	}
-	return c.ask(ctx, j.ID, func(j *Journal) error { return j.advance(c.dir, Committing) })
+	warning := ""
+	if r.Warning != nil {
+		warning = r.Warning(ctx, *j)
+	}
+	return c.ask(ctx, j.ID, func(j *Journal) error {
+		j.Warning = warning
+		return j.advance(c.dir, Committing)
+	})
 }
 
 // ask changes the phase of the activation id, if that is still being verified. Whoever else holds the

@@ -68,6 +68,8 @@ type Journal struct {
 	RollbackError  string `json:"rollback_error"`
 	RollbackTries  int    `json:"rollback_tries"`  // that have failed, or had the machine restarted
 	OperatorSystem string `json:"operator_system"` // that an operator has switched to meanwhile
+	// Warning is what is worth telling of the verified system, such as units that fail and did not before.
+	Warning string `json:"warning,omitempty"`
 	// Installed: the profile and the boot loader were, or are about to be, changed.
 	Installed bool `json:"installed"`
 	// NewestBefore is the number of the profile's newest generation before this activation made one; 0
