@@ -39,6 +39,7 @@ rounds:
 	done
 
 nixos: # all scenarios on NixOS's own parts; the table is that of docs/design
+	rm -f .cache/matrix.tsv
 	NPCNIX_TEST_MATRIX=1 go test -count 1 -parallel 3 -timeout 120m ./integration/nixos; status=$$?; cat .cache/matrix.md; exit $$status
 
 demo: build ## three hosts, reconfigured by a publish, before your eyes

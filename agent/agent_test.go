@@ -120,11 +120,11 @@ func TestAFailingVersionIsTriedPerScheduleThenRejectedAndTheNextAppliesAtOnce(t 
 			t.Errorf("a rejected version's message was touched: %q", steps)
 		}
 		r.host.set(func(h *fakeHost) { h.build, h.system = nil, "/nix/store/sys-3" })
-		r.store.set(func(s *fakeStore) { s.etag = "mended" })
+		r.store.set(func(s *fakeStore) { s.etag = "fixed" })
 		r.queue.in <- []events.Delivery{message("m2")}
 		synctest.Wait()
 		r.end()
-		if got := r.state().Applied.ETag; got != "mended" {
+		if got := r.state().Applied.ETag; got != "fixed" {
 			t.Errorf("applied is %s", got)
 		}
 		equal(t, "acks", r.of("ack"), []string{"ack m2"})
@@ -239,7 +239,7 @@ func TestAMessageHeldForElevenHoursIsGivenUp(t *testing.T) {
 			t.Errorf("extended last after %s", last)
 		}
 		if acks := r.of("ack"); len(acks) != 0 {
-			t.Errorf("settled what was given up: %q", acks)
+			t.Errorf("released what was given up: %q", acks)
 		}
 		if got := r.state().Applied.ETag; got != "v2" {
 			t.Errorf("applied is %s", got)
@@ -399,7 +399,7 @@ func TestAMessageReceivedWhilePausedIsGivenBack(t *testing.T) {
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.queue.in <- []events.Delivery{message("m1")} // by the poll in the air
 		synctest.Wait()
-		equal(t, "settled", r.of("extend", "ack"), []string{"extend m1 by 25s"})
+		equal(t, "messages", r.of("extend", "ack"), []string{"extend m1 by 25s"})
 		time.Sleep(59 * time.Minute)
 		if got := r.state().Applied.ETag; got != "v1" {
 			t.Errorf("applied %s while paused", got)
@@ -487,7 +487,7 @@ func TestStoppingDuringABuildGivesTheMessageBackAndForgetsTheIntent(t *testing.T
 			t.Errorf("took %s", took)
 		}
 		if got := r.of("extend m1 by 2s", "ack"); len(got) != 1 {
-			t.Errorf("settled: %q", got)
+			t.Errorf("messages: %q", got)
 		}
 		if s := r.state(); s.Intent != nil || s.Failure != nil {
 			t.Errorf("state: %+v", s)
@@ -541,15 +541,15 @@ func TestWhatBecameOfAnActivationIsFoundOutAfterACrash(t *testing.T) {
 	}{
 		{"killed while building, it builds again, and that is no failure", Intent{Target: v2, Status: record.Building, Attempt: 1}, nil, "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
-		{"killed before the activation was ordered, it is begun anew", activating, nil, "/nix/store/old",
+		{"killed before the activation was requested, it is begun again", activating, nil, "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
 		{"what is on disk is an older activation", activating, &activation.Journal{ID: "other", Phase: activation.RolledBack}, "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},
 		{"killed before the confirmation was taken note of, nothing is activated again", activating, on(activation.Committed, false), "/nix/store/sys-2",
 			nil, record.Applied},
-		{"killed before the proof, it proves itself to the next agent", activating, on(activation.Verifying, false), "/nix/store/sys-2",
+		{"killed before the verification, it is verified by the next agent", activating, on(activation.Verifying, false), "/nix/store/sys-2",
 			nil, record.Applied},
-		{"the dead man's switch has taken it back, it is rejected", activating, on(activation.RolledBack, false), "/nix/store/old",
+		{"the rollback timer has rolled it back, it is rejected", activating, on(activation.RolledBack, false), "/nix/store/old",
 			nil, record.RolledBack},
 		{"it was interrupted, it is attempted again", activating, on(activation.RolledBack, true), "/nix/store/old",
 			[]string{"fetch v2", "build web1", "activate /nix/store/sys-2"}, record.Applied},

@@ -30,9 +30,9 @@ func (r *rig) left(status record.Status, act activation.Journal) {
 	r.host.running, r.host.left = "/nix/store/sys-1", &act
 }
 
-// What was to boot next would be booted whatever became of the newer version, with nobody to ask it for
-// its proof.
-func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
+// A system that is pending a reboot would be booted whatever became of the newer version, and nobody would
+// verify it.
+func TestASystemThatIsPendingARebootIsAbandonedBeforeANewerVersionIsTried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{1} })
 		r.left(record.RebootPending, activation.Journal{Phase: activation.RebootPending})
@@ -41,15 +41,15 @@ func TestWhatIsToBootNextIsTakenBackBeforeANewerVersionIsTried(t *testing.T) {
 		r.start()
 		time.Sleep(time.Minute)
 		r.end()
-		steps := r.of("take back", "fetch", "activate")
-		equal(t, "steps", steps[:min(2, len(steps))], []string{"take back /nix/store/sys-2", "fetch v3"})
+		steps := r.of("abandon", "fetch", "activate")
+		equal(t, "steps", steps[:min(2, len(steps))], []string{"abandon /nix/store/sys-2", "fetch v3"})
 		if rec := r.store.lastRecord(); rec.Status != record.Rejected || rec.Version.ETag != "v3" || rec.RebootDue {
 			t.Errorf("record: %+v", rec)
 		}
 	})
 }
 
-func TestASystemWhoseOrderIsForgottenMustReachTheStoreToo(t *testing.T) {
+func TestASystemWhoseRequestIsForgottenMustReachTheStoreToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.opts.Reach = func(context.Context, config.Config, bool) error { r.add("reach"); return errors.New("cut off") }
@@ -69,8 +69,8 @@ func TestASystemWhoseOrderIsForgottenMustReachTheStoreToo(t *testing.T) {
 
 func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
 	for name, act := range map[string]activation.Journal{
-		"cut short, and somebody has switched by hand": {Phase: activation.RolledBack, OperatorSystem: "/nix/store/fix"},
-		"cut short, and not taken back":                {Phase: activation.RollbackFailed, RollbackError: "the boot loader is full"},
+		"interrupted, and an operator has switched": {Phase: activation.RolledBack, OperatorSystem: "/nix/store/fix"},
+		"interrupted, and not rolled back":          {Phase: activation.RollbackFailed, RollbackError: "the boot loader is full"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -100,7 +100,7 @@ func TestWhatIsNotToBeTriedAgainByItself(t *testing.T) {
 }
 
 // The applied version runs and is in the profile again, but the boot loader may have the other.
-func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
+func TestAfterARollbackThatFailedTheAppliedVersionIsActivatedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.left(record.RebootPending, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
@@ -114,8 +114,8 @@ func TestAfterAWayBackThatFailedTheAppliedVersionIsActivatedAnew(t *testing.T) {
 	})
 }
 
-// What was taken back since, and did not come to setting what boots, has mended nothing.
-func TestAWayBackThatFailedIsRememberedUntilSomethingIsActivated(t *testing.T) {
+// What was rolled back since, and did not get as far as setting the boot default, has repaired nothing.
+func TestARollbackThatFailedIsRememberedUntilSomethingIsActivated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.left(record.RebootPending, activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted, Installed: true, BootOnly: true, RollbackError: "the boot loader is full"})
@@ -140,7 +140,7 @@ func TestAWayBackThatFailedIsRememberedUntilSomethingIsActivated(t *testing.T) {
 	})
 }
 
-func TestAHostThatIsSwitchedByHandWhileAnotherSystemBootsNextIsNotRestarted(t *testing.T) {
+func TestAHostThatAnOperatorSwitchesWhileARebootIsPendingIsNotRebooted(t *testing.T) {
 	for _, c := range []struct {
 		before, after string // the agent began
 		restarts      int

@@ -97,7 +97,7 @@ func TestForceDoesNotOutliveAFailureByEvents(t *testing.T) {
 	})
 }
 
-func TestStoppedDuringTheSwitchTheMessageIsSettled(t *testing.T) {
+func TestStoppedDuringTheSwitchTheMessageIsAcknowledged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.start()
@@ -371,13 +371,13 @@ func TestAnUnchangedPollLeavesTheRecordAsItIs(t *testing.T) {
 }
 
 // nix.ErrMachine after the switch started; a status with newlines
-// cost of an activation that fails for the machine's reasons: unsettled stays, attempts never end
+// cost of an activation that fails for the machine's reasons: it needs repair for ever, attempts never end
 func TestAStopBeforeTheSwitchDoesNotHideDrift(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.start()
 		synctest.Wait()
-		// v2's activation fails for machine reasons once (ErrMachine: nothing was changed), then v1 is published again and by hand something else runs
+		// v2's activation fails for machine reasons once (ErrMachine: nothing was changed), then v1 is published again, and an operator runs something else
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })
 		r.host.set(func(h *fakeHost) {
 			h.system = "/nix/store/sys-2"
@@ -388,7 +388,7 @@ func TestAStopBeforeTheSwitchDoesNotHideDrift(t *testing.T) {
 		s := r.state()
 		r.end()
 		if s.NeedsRepair {
-			t.Errorf("nothing was changed on the host, yet: unsettled")
+			t.Errorf("nothing was changed on the host, yet it needs repair")
 		}
 	})
 }
@@ -450,7 +450,7 @@ func TestAHungRecordDoesNotHoldUpTheNextPublish(t *testing.T) {
 	})
 }
 
-func TestAMessageIsHeldWhileSomethingHindersTheWork(t *testing.T) {
+func TestAMessageIsHeldWhileATransientErrorLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.start()
@@ -463,7 +463,7 @@ func TestAMessageIsHeldWhileSomethingHindersTheWork(t *testing.T) {
 		r.end()
 		held := r.of("extend", "ack")
 		if len(held) < 30 || held[len(held)-1] != "ack m1" {
-			t.Errorf("settled: %q", held)
+			t.Errorf("messages: %q", held)
 		}
 		for _, step := range held[:len(held)-1] {
 			if step != "extend m1 by 2m0s" {

@@ -192,8 +192,8 @@ func (h *fakeHost) Realise(_ context.Context, s nix.System, caches []nix.Cache) 
 	return h.realise
 }
 
-// Activate has the activation verified as nix.Host does, and takes it back where activate or the
-// proof fails.
+// Activate has the activation verified as nix.Host does, and rolls it back if activate or the
+// verification fails.
 func (h *fakeHost) Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error) {
 	h.add("activate %s", s.Path)
 	h.mu.Lock()
@@ -217,7 +217,7 @@ func (h *fakeHost) Activate(ctx context.Context, s nix.System, o activation.Requ
 	return h.finish(ctx, o)
 }
 
-// finish has the new system prove itself.
+// finish has the new system verified.
 func (h *fakeHost) finish(ctx context.Context, o activation.Request) (activation.Journal, error) {
 	if ctx.Err() != nil {
 		return *h.left, ctx.Err()
@@ -237,7 +237,7 @@ func (h *fakeHost) finish(ctx context.Context, o activation.Request) (activation
 	return h.end(err)
 }
 
-// end settles the activation.
+// end ends the activation.
 func (h *fakeHost) end(err error) (activation.Journal, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -259,7 +259,7 @@ func (h *fakeHost) Abandon(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.left != nil && h.left.Phase == activation.RebootPending {
-		h.add("take back %s", h.left.System)
+		h.add("abandon %s", h.left.System)
 		h.left.Phase, h.left.Cause = activation.RolledBack, activation.CauseSuperseded
 	}
 	return nil

@@ -64,7 +64,7 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	}
 	rec.Times.Acknowledged = time.Now()
 	if r.state.NeedsRepair {
-		rec.Warning = "the rollback of an activation failed: what runs or boots may not be what it should"
+		rec.Warning = "the rollback of an activation failed: what runs or boots might not be what it should"
 	}
 
 	switch f, applied := r.state.Failure, r.state.Applied; {

@@ -130,7 +130,7 @@ func TestOnce(t *testing.T) {
 		{"any ends when applied", OnceAny, func(*rig) {}, "", []string{"activate /nix/store/sys-1"}, 0},
 		{"any ends when unchanged", OnceAny, func(r *rig) { r.applied("v1") }, "", nil, 0},
 		{"any ends when rejected", OnceAny, func(r *rig) { r.host.build = func(context.Context) error { return errBuild } }, "build failed", nil, 12 * time.Minute},
-		{"any ends when taken back, which is not tried again", OnceAny, func(r *rig) { r.host.activate = func() error { return errBuild } }, "build failed", []string{"activate /nix/store/sys-1"}, 0},
+		{"any ends when rolled back, which is not tried again", OnceAny, func(r *rig) { r.host.activate = func() error { return errBuild } }, "build failed", []string{"activate /nix/store/sys-1"}, 0},
 		{"any ends when paused", OnceAny, func(r *rig) {
 			r.configure(func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} })
 		}, "unpause", nil, 0},

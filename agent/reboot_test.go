@@ -117,7 +117,7 @@ func TestTheMachineIsRestartedInItsWindowAndOnceForASystem(t *testing.T) {
 	}
 }
 
-func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
+func TestAHostThatAnOperatorSwitchedIsNotRebooted(t *testing.T) {
 	for name, at := range map[string]time.Duration{
 		"long before":                        time.Hour,
 		"between the last look and its time": 3 * time.Hour,
@@ -137,7 +137,7 @@ func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
 					t.Errorf("record: %+v", rec)
 				}
 				if p := r.health(); p.RebootDue == "" || !p.RebootAt.IsZero() {
-					t.Errorf("pulse: due for %q, at %s", p.RebootDue, p.RebootAt)
+					t.Errorf("health: due for %q, at %s", p.RebootDue, p.RebootAt)
 				}
 				r.host.set(func(h *fakeHost) { h.system = "/nix/store/sys-2" })
 				r.store.set(func(s *fakeStore) { s.etag = "v2" })
@@ -252,7 +252,7 @@ func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *tes
 	})
 }
 
-func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
+func TestASystemIsVerifiedByTheSettingsThatItBrings(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(*config.Config)

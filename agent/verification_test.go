@@ -45,7 +45,7 @@ func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 		confirm        time.Duration
 		current, units time.Duration // that it cannot be told what runs, and what fails
 		failing        []activation.Failing
-		why            string // "": it has proved itself
+		why            string // "": it is verified
 	}{
 		{"at once", time.Minute, 0, 0, nil, ""},
 		{"what runs cannot be told for a while", time.Minute, 20 * time.Second, 0, nil, ""},
@@ -53,7 +53,7 @@ func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 		{"units cannot be looked at for a while", time.Minute, 0, 20 * time.Second, nil, ""},
 		{"nor ever", time.Minute, 0, time.Hour, nil, "units could not be looked at: cannot fork"},
 		{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []activation.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
-		{"there is no time for units to settle", 3 * time.Second, 0, 0, nil, "units did not settle in the time for verification: make verify_timeout_secs larger"},
+		{"there is no time to watch units", 3 * time.Second, 0, 0, nil, "units did not settle in the time for verification: make verify_timeout_secs larger"},
 		{"nor for those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time for verification; failed that ran before: web.service"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -43,7 +43,7 @@ func TestReboot(t *testing.T) {
 
 func downInTheMiddle(t *testing.T) {
 	t.Parallel()
-	proof := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
+	slow := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
@@ -55,7 +55,7 @@ func downInTheMiddle(t *testing.T) {
 			}{
 				{activation.Switching, nspawn.System{Version: "switch", After: once}, nil},
 				{activation.Switching, nspawn.System{Version: "early-switch", Before: once}, nil},
-				{activation.Verifying, nspawn.System{Version: "proof"}, proof},
+				{activation.Verifying, nspawn.System{Version: "verification"}, slow},
 				{activation.Committing, nspawn.System{Version: "commit", Bootloader: once}, nil},
 			} {
 				g.m.Must("rm", "-f", onceMark)
@@ -171,7 +171,7 @@ func bootedSystemFails(t *testing.T) {
 	}
 }
 
-// What npcnix-rearm has armed is lost: the agent sees to it before it has the system prove itself.
+// What npcnix-rearm has armed is lost: the agent starts it before it verifies the system.
 func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)

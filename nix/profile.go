@@ -28,7 +28,7 @@ func (h *Host) Current(context.Context) (System, error) {
 	return System{Path: path}, nil
 }
 
-// Profiled returns the system that the profile points to, which is the one that boots next, and
+// Profiled returns the system that the profile points to, which is the boot default, and
 // the number of its generation. Both are zero where there is no profile yet; the number alone is
 // where the profile points to something that is no generation of it.
 func (h *Host) Profiled() (System, int, error) {

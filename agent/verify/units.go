@@ -15,14 +15,14 @@ import (
 // unitLook is the time between two looks at the units.
 const unitLook = time.Second
 
-// unitsSettle watches the units for the settling time: at its end no unit that ran before may have failed.
+// unitsSettle watches the units for the settle_secs: at its end no unit that ran before may have failed.
 // A unit that is restarted again and again has until ctx ends to stay up for as long.
 func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 	if v.Units == nil || len(j.Ran) == 0 {
 		return nil // there is no systemd
 	}
-	settled := time.NewTimer(v.Config.SettleTime())
-	defer settled.Stop()
+	watched := time.NewTimer(v.Config.SettleTime())
+	defer watched.Stop()
 	tick := time.NewTicker(unitLook)
 	defer tick.Stop()
 
@@ -32,14 +32,14 @@ func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
 		if seen.add(ctx, now, err) {
 			over = false
-			settled.Reset(v.Config.SettleTime())
+			watched.Reset(v.Config.SettleTime())
 		}
 		if err == nil && over {
 			return v.verdict(now)
 		}
 
 		select {
-		case <-settled.C:
+		case <-watched.C:
 			over = true
 		case <-tick.C:
 		case <-ctx.Done():
@@ -62,7 +62,7 @@ func Warning(ctx context.Context, units Units, c config.Config, j activation.Jou
 	return ""
 }
 
-// verdict is what the units say at the end of the settling time.
+// verdict is what the units say at the end of the settle_secs.
 func (v Verifier) verdict(now activation.Failing) error {
 	if len(now.Failed) > 0 {
 		return fmt.Errorf("units failed that ran before: %s", strings.Join(now.Failed, " "))

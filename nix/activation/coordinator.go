@@ -54,7 +54,7 @@ func New(host *nix.Host, command ...string) (*Coordinator, error) {
 // activation has ended, or when ctx ends: the activation then goes on, for Resume to take up.
 //
 // Without an error, the phase is Committed, and s runs and boots; or it is RebootPending, as s could not be
-// switched to and boots next: Resume goes on after a reboot. An [*Error] says that s was rolled back.
+// switched to and becomes active with the next boot: Resume goes on after a reboot. An [*Error] says that s was rolled back.
 // Nothing was done if the error is [nix.ErrNotNixOS], [nix.ErrMachine], or ctx's own from before the
 // beginning.
 //

@@ -30,7 +30,7 @@ const (
 //	   │        │           │   │           │
 //	   └────────┴───────────┴───┴───────────┴──→ rolling_back → rolled_back, or rollback_failed
 //
-// The action "test" switches to the new system: it changes everything but what boots next. Only when the
+// The action "test" switches to the new system: it changes everything except the boot default. Only when the
 // system is verified is it put into the profile and made what boots. Until then a loss of power brings
 // back the previous system, by any boot loader. A system that cannot be switched to is made what boots
 // next (reboot_pending), and is verified after a reboot.

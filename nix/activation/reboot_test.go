@@ -21,8 +21,8 @@ func TestReboot(t *testing.T) {
 		test func(t *testing.T)
 	}{
 		{"before the commit, the previous system boots", rebootBeforeCommit},
-		{"a system that cannot be switched to boots next", bootOnly},
-		{"a system that NixOS's check refuses boots next", checkRefuses},
+		{"a system that cannot be switched to is pending a reboot", bootOnly},
+		{"a system that NixOS's check refuses is pending a reboot", checkRefuses},
 		{"a system that was booted is verified", bootedIsVerified},
 		{"a pending reboot is not forgotten when a newer system fails", pendingReboot},
 	} {

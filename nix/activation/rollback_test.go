@@ -40,8 +40,8 @@ func newRollrollbackRig(t *testing.T, change func(all systems)) *rollbackRig {
 	return r
 }
 
-// bootsNext makes what boots next of the system that cannot be switched to.
-func (r *rollbackRig) bootsNext(t *testing.T) {
+// pendReboot makes the system that cannot be switched to the boot default, pending a reboot.
+func (r *rollbackRig) pendReboot(t *testing.T) {
 	t.Helper()
 	if a, err := r.Activate(t.Context(), r.boots, activation.Request{}); err != nil || a.Phase != activation.RebootPending {
 		t.Fatal(a.Phase, err)
@@ -156,15 +156,15 @@ func operatorSwitches(t *testing.T) {
 			}})
 			return err
 		}, "verify: no"},
-		{"while another system is to boot next, and restarted", func(t *testing.T, r *rollbackRig) error {
-			r.bootsNext(t)
+		{"while another system is pending a reboot, and rebooted", func(t *testing.T, r *rollbackRig) error {
+			r.pendReboot(t)
 			r.switchedBy(t, r.fix, "fix")
 			r.restarted(t, r.fix)
 			_, _, err := r.Resume(t.Context(), activation.Request{})
 			return err
 		}, "did not boot the new system"},
-		{"while another system is to boot next, which is abandoned", func(t *testing.T, r *rollbackRig) error {
-			r.bootsNext(t)
+		{"while another system is pending a reboot, which is abandoned", func(t *testing.T, r *rollbackRig) error {
+			r.pendReboot(t)
 			r.switchedBy(t, r.fix, "fix")
 			if err := r.Abandon(t.Context()); err != nil {
 				t.Fatal(err)
@@ -246,7 +246,7 @@ func operatorHoldsLock(t *testing.T) {
 
 func operatorAndFailedRollback(t *testing.T) {
 	r := newRollrollbackRig(t, nil)
-	r.bootsNext(t)
+	r.pendReboot(t)
 	nixtest.Link(t, r.opts.CurrentSystem, r.fix.Path) // nixos-rebuild test
 	boot := filepath.Join(r.root, nixtest.Boot)
 	if err := os.Remove(boot); err != nil {
@@ -295,7 +295,7 @@ func bootedBefore(t *testing.T) {
 
 func generationGone(t *testing.T) {
 	r := newRollrollbackRig(t, nil)
-	r.bootsNext(t)
+	r.pendReboot(t)
 	if target, err := os.Readlink(filepath.Join(r.opts.Dir, "roots", "previous")); err != nil || target != r.one.Path {
 		t.Errorf("the previous system is not held: %q, %v", target, err)
 	}
@@ -333,7 +333,7 @@ func bootsProfiled(t *testing.T) {
 
 func bootedThrice(t *testing.T) {
 	r := newRollrollbackRig(t, nil)
-	r.bootsNext(t)
+	r.pendReboot(t)
 	for range 3 {
 		r.restarted(t, r.boots)
 		ctx, cancel := context.WithCancel(t.Context())

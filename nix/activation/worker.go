@@ -80,7 +80,7 @@ func (w *worker) toItsEnd(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// begin switches to the new system, or makes it what boots next.
+// begin switches to the new system, or makes it the boot default.
 func (w *worker) begin(ctx context.Context) error {
 	if w.outdated(ctx) {
 		return w.toRollback(w.dir, CauseBusy, "an operator has switched, or changed the profile, since this was requested")
@@ -123,14 +123,14 @@ func (w *worker) runs(ctx context.Context) bool {
 	return err == nil && running.Path == w.System
 }
 
-// makeBoot makes the new system what boots next, and does not touch what runs.
+// makeBoot makes the new system the boot default, and does not touch what runs.
 func (w *worker) makeBoot(ctx context.Context) error {
 	if cause, err := w.install(ctx); ctx.Err() != nil {
 		return ctx.Err()
 	} else if err != nil {
 		return w.toRollback(w.dir, cause, err.Error())
 	}
-	w.log.Info("the system boots next", "system", w.System, "why", w.BootOnlyWhy)
+	w.log.Info("the system becomes active with the next boot", "system", w.System, "why", w.BootOnlyWhy)
 	return w.advance(w.dir, RebootPending)
 }
 
