@@ -206,6 +206,7 @@ func (a *Agent) resumed(r *round, j activation.Journal, ours bool, back *activat
 		a.Log.Info("the activation that was in progress when the agent ended is complete", "system", j.System)
 		r.trigger, r.times = in.Trigger, in.Times
 		r.times.Activated = time.Now()
+		r.times.Acknowledged = r.times.Activated
 		r.warning = j.Warning
 		r.move(r.state.reach(r.appliedAs(j.System, j.Previous)))
 		r.move(r.state.hookDue(hook.New(hook.PostActivate, r.subject(j.ID, j.System, j.Previous)), r.config))

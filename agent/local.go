@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
@@ -53,6 +54,9 @@ type nothing struct{}
 var errNoStore = errors.New("this activation has no store")
 
 func (nothing) Latest(context.Context, store.Version) (store.Version, error) {
+	return store.Version{}, errNoStore
+}
+func (nothing) LatestAnnounced(context.Context, store.Version, string, time.Time) (store.Version, error) {
 	return store.Version{}, errNoStore
 }
 func (nothing) Tail(context.Context, store.Version, int64) (store.Tail, error) {

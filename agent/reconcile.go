@@ -145,7 +145,8 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 		return Decide(known, r.target, time.Now()), nil
 	}
 
-	latest, err := a.Store.Latest(ctx, r.known())
+	etag, at := r.announced()
+	latest, err := a.Store.LatestAnnounced(ctx, r.known(), etag, at)
 	if err != nil {
 		return Decision{}, transientError{health.Store, err}
 	}
@@ -177,6 +178,19 @@ func (r *round) known() store.Version {
 	}
 
 	return store.Version{}
+}
+
+// announced is the version of which the newest notice speaks.
+func (r *round) announced() (etag string, at time.Time) {
+	for _, d := range r.held {
+		for _, n := range d.Notices {
+			if n.ETag != "" && n.At.After(at) {
+				etag, at = n.ETag, n.At
+			}
+		}
+	}
+
+	return etag, at
 }
 
 // published tells when v was published: to the millisecond if one of the messages is about it, else as

@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"errors"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -277,47 +275,4 @@ func TestADamagedMemoryRefusesEveryRelease(t *testing.T) {
 		r.end()
 		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
 	})
-}
-
-// What follows from each ending is said in one table, and each ending of a round is in it.
-func TestClassify(t *testing.T) {
-	back := func(cause activation.Cause) error {
-		return &activation.Error{Journal: activation.Journal{Phase: activation.RolledBack, Cause: cause}}
-	}
-	for _, c := range []struct {
-		what                        string
-		err                         error
-		stopping, activating, again bool
-		want                        ending
-	}{
-		{"other settings need another agent", ErrReconnect, false, false, true, terminated},
-		{"a newer version, which may be begun with", errNewer, false, false, true, overtaken},
-		{"a newer version, for the third time", errNewer, false, false, false, transient},
-		{"a pause", errPaused, false, false, true, paused},
-		{"a reboot is needed", rebootNeeded{"kernel"}, false, true, true, rebootPending},
-		{"the agent ends while it builds", context.Canceled, true, false, true, terminated},
-		{"the agent ends while an activation goes on", context.Canceled, true, true, true, terminated},
-		{"the activation failed as the agent ended", back(activation.CauseVersion), true, true, true, failed},
-		{"another process was switching", back(activation.CauseBusy), false, true, true, transient},
-		{"rolled back", back(activation.CauseVersion), false, true, true, failed},
-		{"the machine", nix.ErrDiskFull, false, false, true, transient},
-		{"the store", transientError{"store", errors.New("503")}, false, false, true, transient},
-		{"a stranger's release", &release.Refused{Reason: release.ReasonSignature}, false, false, true, refused},
-		{"the build", errors.New("syntax error"), false, false, true, failed},
-	} {
-		t.Run(c.what, func(t *testing.T) {
-			got := classify(c.err, c.stopping, c.activating, c.again)
-			if got != c.want {
-				t.Errorf("%s, want %s", got, c.want)
-			}
-			if _, known := endings[got]; !known {
-				t.Errorf("%s is not in the table", got)
-			}
-		})
-	}
-	for e, rule := range endings {
-		if rule.record != slices.Contains(record.Statuses, e.status()) {
-			t.Errorf("%s: a record is written for statuses, and for nothing else", e)
-		}
-	}
 }

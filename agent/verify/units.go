@@ -16,7 +16,7 @@ import (
 const unitLook = time.Second
 
 // unitsSettle watches the units for the settle_secs: at its end no unit that ran before may have failed.
-// A unit that is restarted again and again has until ctx ends to stay up for as long.
+// A unit that is not up, or restarted again and again, has until ctx ends to stay up for as long.
 func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 	if v.Units == nil || len(j.Ran) == 0 {
 		return nil // there is no systemd
@@ -106,7 +106,7 @@ func (l *looks) timeUp() error {
 	case l.err != nil:
 		return fmt.Errorf("units could not be looked at: %w", l.err)
 	case len(l.restless) > 0:
-		return fmt.Errorf("units that ran before are restarted again and again: %s", strings.Join(l.restless, " "))
+		return fmt.Errorf("units that ran before do not stay up: %s", strings.Join(l.restless, " "))
 	case len(l.last.Failed) > 0:
 		return fmt.Errorf("units did not settle in the time for verification; failed that ran before: %s", strings.Join(l.last.Failed, " "))
 	}

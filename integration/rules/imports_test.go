@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"agent/config":       {"events", "store", "store/release", "nix/jsonfile", "nix/systemd"},
 	"agent/health":       {"agent/config", "agent/record", "agent/wait"},
 	"agent/hook":         {"agent/command", "agent/config", "agent/record", "store"},
+	"agent/hosttest":     {"nix", "nix/activation"},
 	"agent/inbox":        {"agent/health", "agent/wait", "events"},
 	"agent/reboot":       {"agent/config"},
 	"agent/record":       {"agent/wait"},
