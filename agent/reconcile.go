@@ -43,6 +43,11 @@ func (a *Agent) reconcile(ctx context.Context, r *round) result {
 	}
 
 	system, err := a.unlessOvertaken(ctx, r, func(ctx context.Context) (nix.System, error) {
+		if s, named, err := a.prebuilt(r); err != nil {
+			return nix.System{}, err
+		} else if named {
+			return a.realise(ctx, r, s)
+		}
 		flake, remove, err := a.fetch(ctx, r)
 		if err != nil {
 			return nix.System{}, err
@@ -116,9 +121,23 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 	}
 	a.monitor.Working(health.Store)
 	r.target.ETag, r.target.VersionID = latest.ETag, latest.ID
+	r.target = r.state.remembered(r.target)
 	r.times.Published = r.published(latest)
 
-	return Decide(known, r.target, time.Now()), nil
+	decision := Decide(known, r.target, time.Now())
+	if !decision.Apply {
+		return decision, nil
+	}
+
+	if err := a.vet(ctx, r); err != nil {
+		return Decision{}, err
+	}
+	decision = Decide(known, r.target, time.Now())
+	if !decision.Apply && r.state.Applied != nil {
+		r.move(r.state.republish(r.target)) // the same release in another object
+	}
+
+	return decision, nil
 }
 
 // begin makes the intent durable. What is only to become active with the next boot is abandoned before:
@@ -158,7 +177,7 @@ func (a *Agent) fetch(ctx context.Context, r *round) (flake string, remove func(
 	remove = func() { _ = os.RemoveAll(dir) } // what stays is swept at the next start
 
 	flake = filepath.Join(dir, "flake")
-	if err := a.Store.Fetch(ctx, r.target.version(), flake); err != nil {
+	if err := a.Store.FetchSigned(ctx, r.target.version(), r.archive(), flake); err != nil {
 		remove()
 		if errors.Is(err, store.ErrUnsafe) {
 			return "", nil, err

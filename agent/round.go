@@ -10,6 +10,7 @@ import (
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 // A round is one reconcile and what it finds out on its way.
@@ -30,6 +31,7 @@ type round struct {
 	pendingFrom string // what ran when that was made so
 
 	target  Target
+	release *release.Verified // of the target; nil if it is none
 	attempt int
 	times   record.Times
 	warning string // what is worth telling of the activated system
