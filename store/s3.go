@@ -61,8 +61,8 @@ func (b *s3Backend) head(ctx context.Context, suffix string, have Version) (Vers
 	})
 }
 
-// headByGet asks for the first byte where HEAD is refused: some stores take GET
-// alone, and of all the refusal of a GET has a body that tells why.
+// headByGet asks for the first byte if HEAD was refused. Some stores accept only GET,
+// and only the refusal of a GET has a body that says why.
 func (b *s3Backend) headByGet(ctx context.Context, in *s3.HeadObjectInput, have Version) (Version, error) {
 	out, err := b.api.GetObject(ctx, &s3.GetObjectInput{
 		Bucket: in.Bucket, Key: in.Key, IfNoneMatch: in.IfNoneMatch, Range: aws.String("bytes=0-0"),
@@ -86,7 +86,7 @@ func (b *s3Backend) headByGet(ctx context.Context, in *s3.HeadObjectInput, have 
 	return identified(v)
 }
 
-// identified refuses a version that cannot be told from another.
+// identified refuses a version without an ETag.
 func identified(v Version) (Version, error) {
 	if v.ETag == "" {
 		return Version{}, fmt.Errorf("the store gives no ETag, without which %w", errNoVersion)
@@ -101,7 +101,7 @@ func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadC
 	}
 	out, err := b.api.GetObject(ctx, in)
 	if v.ETag != "" && status(err) == http.StatusPreconditionFailed {
-		// Some stores do not know their own ETags again. The answer's is compared anyway.
+		// Some stores do not recognize their own ETags. The answer's ETag is checked anyway.
 		if now, headErr := b.head(ctx, suffix, Version{}); headErr == nil && now.Same(v) {
 			in.IfMatch = nil
 			out, err = b.api.GetObject(ctx, in)
@@ -147,17 +147,23 @@ func hasChecksum(out *s3.GetObjectOutput) bool {
 	return false
 }
 
-func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
+func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64, over *Version) (Version, error) {
 	// The SDK sends what comes after the place where the body stands.
 	if _, err := body.Seek(0, io.SeekStart); err != nil {
 		return Version{}, fmt.Errorf("read what is to be written: %w", err)
 	}
-	out, err := b.api.PutObject(ctx, &s3.PutObjectInput{
-		Bucket:        &b.bucket,
-		Key:           aws.String(b.key + suffix),
-		Body:          body,
-		ContentLength: &size,
-	})
+	in := &s3.PutObjectInput{Bucket: &b.bucket, Key: aws.String(b.key + suffix), Body: body, ContentLength: &size}
+	switch {
+	case over == nil:
+	case over.ETag == "":
+		in.IfNoneMatch = aws.String("*")
+	default:
+		in.IfMatch = aws.String(quoteETag(over.ETag))
+	}
+	out, err := b.api.PutObject(ctx, in)
+	if over != nil && (status(err) == http.StatusConflict || over.ETag != "" && status(err) == http.StatusNotFound) {
+		return Version{}, fmt.Errorf("%w: %w", ErrChanged, err) // written or deleted at the same time
+	}
 	if err != nil && status(err) == 0 && !errors.As(err, new(*credentialsError)) {
 		return Version{}, noAnswer{b.explain(err, "write")}
 	}

@@ -185,6 +185,15 @@ func tableOf(rows, all []Row, now store.Version) []string {
 		}
 		cells = append(cells, []string{r.Host, orDash(r.Configuration), version, state, heard, orDash(shortSystem(r.System))})
 	}
+	published := "nothing is published"
+	if now.ETag != "" {
+		published = fmt.Sprintf("%d behind %s", behind, Short(now.ETag))
+	}
+	return append(align(cells), fmt.Sprintf("%d hosts, %s, %d silent", len(all), published, silent))
+}
+
+// align makes lines of cells, with columns of equal width.
+func align(cells [][]string) []string {
 	widths := make([]int, len(cells[0]))
 	for _, row := range cells {
 		for i, cell := range row {
@@ -198,11 +207,7 @@ func tableOf(rows, all []Row, now store.Version) []string {
 		}
 		lines = append(lines, strings.TrimRight(strings.Join(row, "  "), " "))
 	}
-	published := "nothing is published"
-	if now.ETag != "" {
-		published = fmt.Sprintf("%d behind %s", behind, Short(now.ETag))
-	}
-	return append(lines, fmt.Sprintf("%d hosts, %s, %d silent", len(all), published, silent))
+	return lines
 }
 
 func orDash(s string) string {
