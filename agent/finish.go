@@ -58,6 +58,9 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
 	}
 	rec.Times.Acknowledged = time.Now()
+	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.running.Path {
+		rec.Running = &record.Version{ETag: a.ETag, ID: a.VersionID}
+	}
 	if r.state.NeedsRepair {
 		rec.Warning = "the rollback of an activation failed: what runs or boots may not be what it should"
 	}
