@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build help deps lint check test matrix rounds demo bench clean
+.PHONY: build help deps lint check test matrix rounds nixos newest demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
@@ -31,12 +31,21 @@ test: deps lint build ## everything that must hold, on real parts: at most 20 mi
 	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 45m -json ./integration ./... | go run ./integration/testreport
 	@cat .cache/kill-rounds 2>/dev/null || true # there is none where no machine can be booted
 
-matrix: deps build rounds ## what takes too long for each change: more of the same on more versions and seeds
+matrix: deps build rounds nixos newest ## what takes too long for each change: more of the same on more versions and seeds
 
 rounds:
 	for seed in 1 2 3; do \
 	  NPCNIX_TEST_SEED=$$seed go test -count 1 -parallel 6 -timeout 45m -run TestKillRounds ./integration || exit; cat .cache/kill-rounds; \
 	done
+
+nixos: # all scenarios on NixOS's own parts; the table is that of docs/design
+	./integration/deps.sh nixos
+	rm -f .cache/matrix.tsv
+	NPCNIX_TEST_MATRIX=1 go test -count 1 -parallel 3 -timeout 120m ./integration/nixos; status=$$?; cat .cache/matrix.md; exit $$status
+
+newest: # the module, the template and builds with the nix of Debian sid, which is another one every few weeks
+	NPCNIX_NIX_SUITE=sid ./integration/nix-next.sh .cache/nix-sid
+	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 ./nix/...
 
 demo: build ## three hosts, reconfigured by a publish, before your eyes
 	@./integration/deps.sh nix

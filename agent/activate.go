@@ -34,7 +34,8 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	a.record.Put(a.recordOf(r, record.Activating))
 	a.status("activating " + r.target.ETag)
 
-	if err := a.switchTo(ctx, s, a.request(r.config, r.state.Intent)); err != nil {
+	var err error
+	if r.warning, err = a.switchTo(ctx, s, a.request(r.config, r.state.Intent)); err != nil {
 		return err
 	}
 	r.times.Activated = time.Now()
@@ -56,14 +57,15 @@ func (a *Agent) runsAlready(ctx context.Context, r *round, s nix.System) (bool, 
 	return true, nil
 }
 
-// switchTo activates the system. The error is a rebootNeeded if it becomes active with the next boot.
-func (a *Agent) switchTo(ctx context.Context, s nix.System, req activation.Request) error {
+// switchTo activates the system, and returns what is worth telling of it. The error is a rebootNeeded if it
+// becomes active with the next boot.
+func (a *Agent) switchTo(ctx context.Context, s nix.System, req activation.Request) (warning string, err error) {
 	done, err := a.Host.Activate(ctx, s, req)
 	if err == nil && done.Phase == activation.RebootPending {
-		return rebootNeeded{done.BootOnlyWhy}
+		return "", rebootNeeded{done.BootOnlyWhy}
 	}
 
-	return err
+	return done.Warning, err
 }
 
 // consent returns an error if the operator, or a hook of theirs, does not want the activation.
@@ -134,6 +136,14 @@ func (a *Agent) request(before config.Config, in *Intent) activation.Request {
 		return v.Verify(ctx, j)
 	}
 
+	req.Warning = func(ctx context.Context, j activation.Journal) string {
+		c, err := a.loadConfig()
+		if err != nil || a.Machine == nil {
+			return "" // it was verified
+		}
+		return verify.Warning(ctx, a.Machine, c, j)
+	}
+
 	return req
 }
 
@@ -192,6 +202,8 @@ func (a *Agent) resumed(r *round, j activation.Journal, ours bool, back *activat
 		a.Log.Info("the activation that was in progress when the agent ended is complete", "system", j.System)
 		r.trigger, r.times = in.Trigger, in.Times
 		r.times.Activated = time.Now()
+		r.times.Acknowledged = r.times.Activated
+		r.warning = j.Warning
 		r.move(r.state.reach(r.appliedAs(j.System, j.Previous)))
 		r.move(r.state.hookDue(hook.New(hook.PostActivate, r.subject(j.ID, j.System, j.Previous)), r.config))
 	}

@@ -39,6 +39,9 @@ import (
 type Store interface {
 	// Latest returns the present version; have, if nothing changed since.
 	Latest(ctx context.Context, have store.Version) (store.Version, error)
+	// LatestAnnounced is Latest after a notice of the version with this ETag: it looks again for some
+	// seconds while a cache still shows have.
+	LatestAnnounced(ctx context.Context, have store.Version, etag string, at time.Time) (store.Version, error)
 	// Fetch unpacks exactly the version v into dir, or returns an error wrapping store.ErrChanged if it
 	// is another by now.
 	Fetch(ctx context.Context, v store.Version, dir string) error

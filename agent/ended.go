@@ -43,7 +43,7 @@ func (a *Agent) reached(ctx context.Context, r *round, s nix.System) result {
 func (r *round) appliedAs(system, previous string) Applied {
 	return Applied{
 		Target: r.target, System: system, Previous: previous, At: time.Now().UTC(),
-		Trigger: r.trigger, Attempt: r.attempt, Times: r.times,
+		Trigger: r.trigger, Attempt: r.attempt, Times: r.times, Warning: r.warning,
 	}
 }
 

@@ -7,18 +7,59 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
-	"github.com/npcnix/npcnix/nix"
-	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
+
+func equal(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s:\n got %q\nwant %q", what, got, want)
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string, into any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *rig) applied(etag string) {
+	r.t.Helper()
+	t := Target{Remote: testRemote, Configuration: "web1", ETag: etag}
+	if err := saveState(r.dir, State{Applied: &Applied{Target: t, At: time.Now()}}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) fails(f Failure) {
+	r.t.Helper()
+	if err := saveState(r.dir, State{Failure: &f}); err != nil {
+		r.t.Fatal(err)
+	}
+}
 
 const testRemote = "s3://bucket/npcnix/remotes/dev.npcnix"
 
@@ -84,6 +125,9 @@ type fakeStore struct {
 	fetchErr  error
 	recordErr error
 	records   []record.Record
+
+	announced   string // of the last look
+	announcedAt time.Time
 }
 
 func (s *fakeStore) set(f func(*fakeStore)) {
@@ -97,6 +141,11 @@ func (s *fakeStore) Latest(ctx context.Context, have store.Version) (store.Versi
 	defer s.mu.Unlock()
 	s.add("latest %s", s.etag)
 	return store.Version{ETag: s.etag}, s.latestErr
+}
+
+func (s *fakeStore) LatestAnnounced(ctx context.Context, have store.Version, etag string, at time.Time) (store.Version, error) {
+	s.set(func(s *fakeStore) { s.announced, s.announcedAt = etag, at })
+	return s.Latest(ctx, have)
 }
 
 func (s *fakeStore) Fetch(ctx context.Context, v store.Version, dir string) error {
@@ -130,138 +179,6 @@ func (s *fakeStore) lastRecord() record.Record {
 		return record.Record{}
 	}
 	return s.records[len(s.records)-1]
-}
-
-// fakeHost builds "/nix/store/<configuration>-<n>" in no time, unless told otherwise.
-type fakeHost struct {
-	*trace
-	mu       sync.Mutex
-	running  string
-	system   string // what Build returns
-	build    func(ctx context.Context) error
-	activate func() error
-	left     *activation.Journal // as on disk
-}
-
-func (h *fakeHost) set(f func(*fakeHost)) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	f(h)
-}
-
-func (h *fakeHost) Current(context.Context) (nix.System, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return nix.System{Path: h.running}, nil
-}
-
-func (h *fakeHost) Runs(_ context.Context, s nix.System) (bool, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.running == s.Path, nil
-}
-
-func (h *fakeHost) Build(ctx context.Context, dir, configuration string) (nix.System, error) {
-	h.add("build %s", configuration)
-	h.mu.Lock()
-	build, system := h.build, h.system
-	h.mu.Unlock()
-	if build != nil {
-		if err := build(ctx); err != nil {
-			return nix.System{}, err
-		}
-	}
-	return nix.System{Path: system}, nil
-}
-
-// Activate has the activation verified as nix.Host does, and takes it back where activate or the
-// proof fails.
-func (h *fakeHost) Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error) {
-	h.add("activate %s", s.Path)
-	h.mu.Lock()
-	activate, previous := h.activate, h.running
-	h.left = &activation.Journal{ID: o.ID, System: s.Path, Previous: previous, Phase: activation.Switching}
-	h.mu.Unlock()
-	if activate != nil {
-		if err := activate(); errors.Is(err, nix.ErrMachine) {
-			h.set(func(h *fakeHost) { h.left = nil })
-			return activation.Journal{}, err
-		} else if err != nil {
-			return h.end(err)
-		}
-	}
-	h.set(func(h *fakeHost) {
-		if h.running == previous {
-			h.running = s.Path
-		}
-		h.left.Phase = activation.Verifying
-	})
-	return h.finish(ctx, o)
-}
-
-// finish has the new system prove itself.
-func (h *fakeHost) finish(ctx context.Context, o activation.Request) (activation.Journal, error) {
-	if ctx.Err() != nil {
-		return *h.left, ctx.Err()
-	}
-	var err error
-	if o.Verify != nil {
-		if o.VerifyTimeout > 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, o.VerifyTimeout)
-			defer cancel()
-		}
-		err = o.Verify(ctx, *h.left)
-	}
-	if err != nil {
-		h.set(func(h *fakeHost) { h.running = h.left.Previous })
-	}
-	return h.end(err)
-}
-
-// end settles the activation.
-func (h *fakeHost) end(err error) (activation.Journal, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if err == nil {
-		h.left.Phase = activation.Committed
-		return *h.left, nil
-	}
-	h.left.Phase, h.left.Reason = activation.RolledBack, err.Error()
-	var back *activation.Error
-	if errors.As(err, &back) {
-		reason := h.left
-		h.left = &back.Journal
-		h.left.ID, h.left.System, h.left.Previous = reason.ID, reason.System, reason.Previous
-	}
-	return *h.left, &activation.Error{Journal: *h.left}
-}
-
-func (h *fakeHost) Abandon(context.Context) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.left != nil && h.left.Phase == activation.RebootPending {
-		h.add("take back %s", h.left.System)
-		h.left.Phase, h.left.Cause = activation.RolledBack, activation.CauseSuperseded
-	}
-	return nil
-}
-
-func (h *fakeHost) Resume(ctx context.Context, o activation.Request) (activation.Journal, bool, error) {
-	h.mu.Lock()
-	left := h.left
-	h.mu.Unlock()
-	if left == nil {
-		return activation.Journal{}, false, nil
-	}
-	switch left.Phase {
-	case activation.Verifying:
-		a, err := h.finish(ctx, o)
-		return a, true, err
-	case activation.RolledBack, activation.RollbackFailed:
-		return *left, true, &activation.Error{Journal: *left}
-	}
-	return *left, true, nil
 }
 
 // fakeQueue redelivers nothing by itself: tests put every delivery.
@@ -443,4 +360,10 @@ func (b *syncBuffer) count(s string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return strings.Count(b.b.String(), s)
+}
+
+// inBubble runs a subtest in which time passes at once.
+func inBubble(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
 }

@@ -1,13 +1,12 @@
 package agent
 
 import (
-	"encoding/json"
-	"github.com/npcnix/npcnix/agent/record"
 	"os"
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 // rustConfig is what the Rust npcnix writes.
@@ -24,8 +23,8 @@ const rustConfig = `{
   "paused": {"type": "until", "until": "1999-03-02T10:00:00Z"}
 }`
 
-func TestAHostOfTheRustNpcnixIsTakenOverWithoutABuild(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestFiles(t *testing.T) {
+	inBubble(t, "a host of the Rust npcnix is taken over without a build", func(t *testing.T) {
 		r := newRig(t)
 		write(t, r.dir.ConfigPath(), rustConfig)
 		r.host.running = "/nix/store/old"
@@ -42,10 +41,8 @@ func TestAHostOfTheRustNpcnixIsTakenOverWithoutABuild(t *testing.T) {
 			t.Errorf("record: %+v", rec)
 		}
 	})
-}
 
-func TestAConfigDamagedWhileTheAgentRunsLeavesTheSettingsInForce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, "a config.json that is damaged while the agent runs leaves the settings in force", func(t *testing.T) {
 		r := newRig(t)
 		r.start()
 		synctest.Wait()
@@ -60,18 +57,16 @@ func TestAConfigDamagedWhileTheAgentRunsLeavesTheSettingsInForce(t *testing.T) {
 			t.Errorf("said %d times", n)
 		}
 	})
-}
 
-func TestADamagedStateIsSetAsideAndTheHostHeals(t *testing.T) {
-	for name, content := range map[string]string{
-		"not JSON":                `{"schema": 1, "applied": {`,
-		"empty":                   ``,
-		"two schemas ahead":       `{"schema": 4}`,
-		"without a schema":        `{}`,
-		"an array, not an object": `[1]`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+	t.Run("a damaged state.json is set aside, and the host heals", func(t *testing.T) {
+		for name, content := range map[string]string{
+			"not JSON":                `{"schema": 1, "applied": {`,
+			"empty":                   ``,
+			"two schemas ahead":       `{"schema": 4}`,
+			"without a schema":        `{}`,
+			"an array, not an object": `[1]`,
+		} {
+			inBubble(t, name, func(t *testing.T) {
 				r := newRig(t)
 				write(t, r.dir.Path("state.json"), content)
 				r.start()
@@ -87,12 +82,10 @@ func TestADamagedStateIsSetAsideAndTheHostHeals(t *testing.T) {
 					t.Errorf("said %d times", n)
 				}
 			})
-		})
-	}
-}
+		}
+	})
 
-func TestAStateOneSchemaAheadIsReadAndKeepsWhatIsUnknown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, "a state.json that is one schema ahead is read, and keeps what is unknown", func(t *testing.T) {
 		r := newRig(t)
 		write(t, r.dir.Path("state.json"), `{"schema": 3, "applied": {"remote":"`+testRemote+`","configuration":"web1","etag":"v0","system":"/s","at":"2026-01-01T00:00:00Z"}, "novel": true}`)
 		r.start()
@@ -107,69 +100,4 @@ func TestAStateOneSchemaAheadIsReadAndKeepsWhatIsUnknown(t *testing.T) {
 			t.Errorf("applied: %+v", got)
 		}
 	})
-}
-
-func TestWithoutDurableIntentNothingIsDone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		// A directory in the file's place cannot be replaced, by root neither.
-		if err := os.MkdirAll(filepath.Join(r.dir.Path("state.json"), "x"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		r.start()
-		time.Sleep(time.Hour)
-		if got := r.of("fetch", "build", "activate"); len(got) != 0 {
-			t.Errorf("worked: %q", got)
-		}
-		if n := r.logs.count("cannot do the work;"); n != 1 {
-			t.Errorf("said %d times", n)
-		}
-		if err := os.RemoveAll(r.dir.Path("state.json")); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(4 * time.Minute)
-		r.end()
-		if a := r.state().Applied; a == nil {
-			t.Error("did not heal")
-		}
-	})
-}
-
-func TestOneReconcileAtATimePerHost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t)
-		unlock, err := r.dir.LockActivation(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.start()
-		time.Sleep(time.Minute)
-		if got := r.of("latest"); len(got) != 0 {
-			t.Errorf("reconciled beside another: %q", got)
-		}
-		unlock()
-		time.Sleep(time.Second)
-		r.end()
-		if a := r.state().Applied; a == nil {
-			t.Error("did not go on")
-		}
-	})
-}
-
-func write(t *testing.T, path, content string) {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func read(t *testing.T, path string, into any) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(data, into)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -62,13 +62,16 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		rec.Running = &record.Version{ETag: a.ETag, ID: a.VersionID}
 	}
 	if r.state.NeedsRepair {
-		rec.Warning = "the rollback of an activation failed: what runs or boots may not be what it should"
+		rec.Warning = "the rollback of an activation failed: what runs or boots might not be what it should"
 	}
 
 	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == record.Applied && applied != nil:
 		rec.System, rec.PreviousSystem = applied.System, applied.Previous
 		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
+		if rec.Warning == "" {
+			rec.Warning = record.Bounded(applied.Warning, record.MaxError)
+		}
 	case s == record.RebootPending && r.state.Intent != nil:
 		in := r.state.Intent
 		rec.Trigger, rec.Attempt, rec.Times = in.Trigger, in.Attempt, in.Times

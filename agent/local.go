@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
@@ -35,7 +36,7 @@ func Activate(ctx context.Context, o Options, dir, configuration string) (s nix.
 		return s, "", err
 	}
 
-	err = a.switchTo(ctx, s, a.request(r.config, nil))
+	r.warning, err = a.switchTo(ctx, s, a.request(r.config, nil))
 	var reboot rebootNeeded
 	switch {
 	case errors.As(err, &reboot):
@@ -53,6 +54,9 @@ type nothing struct{}
 var errNoStore = errors.New("this activation has no store")
 
 func (nothing) Latest(context.Context, store.Version) (store.Version, error) {
+	return store.Version{}, errNoStore
+}
+func (nothing) LatestAnnounced(context.Context, store.Version, string, time.Time) (store.Version, error) {
 	return store.Version{}, errNoStore
 }
 func (nothing) Fetch(context.Context, store.Version, string) error { return errNoStore }

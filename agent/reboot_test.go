@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -82,24 +80,24 @@ func (m *fakeMachine) Reboot(context.Context) error {
 	return nil
 }
 
-func TestTheMachineIsRestartedInItsWindowAndOnceForASystem(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		reboot  config.Reboot
-		window  string
-		machine *fakeMachine
-		hours   time.Duration
-		want    []string // hours of the restarts; the clock begins at midnight
-	}{
-		{"never, unless asked to", "", "", &fakeMachine{why: "kernel"}, 48, nil},
-		{"within the hour, without a window", config.RebootWhenNeeded, "", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 00"}},
-		{"in the window", config.RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 03"}},
-		{"in a window that goes beyond midnight", config.RebootWhenNeeded, "23:30-00:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 23"}},
-		{"once for a system, as a restart does not help", config.RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel", forever: true}, 96, []string{"reboot at 03"}},
-		{"not where nothing is due", config.RebootWhenNeeded, "", &fakeMachine{}, 48, nil},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+func TestReboot(t *testing.T) {
+	t.Run("the machine is rebooted in its window, and once for a system", func(t *testing.T) {
+		for _, c := range []struct {
+			name    string
+			reboot  config.Reboot
+			window  string
+			machine *fakeMachine
+			hours   time.Duration
+			want    []string // hours of the restarts; the clock begins at midnight
+		}{
+			{"never, unless asked to", "", "", &fakeMachine{why: "kernel"}, 48, nil},
+			{"within the hour, without a window", config.RebootWhenNeeded, "", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 00"}},
+			{"in the window", config.RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 03"}},
+			{"in a window that goes beyond midnight", config.RebootWhenNeeded, "23:30-00:00", &fakeMachine{why: "kernel"}, 48, []string{"reboot at 23"}},
+			{"once for a system, as a restart does not help", config.RebootWhenNeeded, "03:00-04:00", &fakeMachine{why: "kernel", forever: true}, 96, []string{"reboot at 03"}},
+			{"not where nothing is due", config.RebootWhenNeeded, "", &fakeMachine{}, 48, nil},
+		} {
+			inBubble(t, c.name, func(t *testing.T) {
 				r := newRig(t, func(config *config.Config) { config.Reboot, config.RebootWindow = c.reboot, c.window })
 				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
 				m := c.machine
@@ -113,17 +111,41 @@ func TestTheMachineIsRestartedInItsWindowAndOnceForASystem(t *testing.T) {
 					t.Errorf("record: %+v", rec)
 				}
 			})
-		})
-	}
-}
+		}
+	})
 
-func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
-	for name, at := range map[string]time.Duration{
-		"long before":                        time.Hour,
-		"between the last look and its time": 3 * time.Hour,
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+	t.Run("the settings of the moment say whether it is", func(t *testing.T) {
+		for _, c := range []struct {
+			name   string
+			change func(*config.Config)
+			want   []string
+		}{
+			{"as they were", func(*config.Config) {}, []string{"reboot at 03"}},
+			{"paused meanwhile", func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} }, nil},
+			{"never meanwhile", func(c *config.Config) { c.Reboot = config.RebootNever }, nil},
+			{"another window meanwhile", func(c *config.Config) { c.RebootWindow = "05:00-06:00" }, []string{"reboot at 05"}},
+		} {
+			inBubble(t, c.name, func(t *testing.T) {
+				r := newRig(t, func(c *config.Config) { c.Reboot, c.RebootWindow = config.RebootWhenNeeded, "03:00-03:01" })
+				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
+				m := &fakeMachine{trace: r.trace, why: "kernel"}
+				r.opts.Machine, r.opts.BootID = m, m.bootID
+				r.start()
+				time.Sleep(3 * time.Hour)
+				r.configure(c.change) // of which no round is told
+				time.Sleep(20 * time.Hour)
+				r.end()
+				equal(t, "restarts", r.of("reboot"), c.want)
+			})
+		}
+	})
+
+	t.Run("a host that an operator has switched is not rebooted", func(t *testing.T) {
+		for name, at := range map[string]time.Duration{
+			"long before":                        time.Hour,
+			"between the last look and its time": 3 * time.Hour,
+		} {
+			inBubble(t, name, func(t *testing.T) {
 				r := newRig(t, func(c *config.Config) { c.Reboot, c.RebootWindow = config.RebootWhenNeeded, "03:00-03:01" })
 				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
 				m := &fakeMachine{trace: r.trace, why: "kernel"}
@@ -137,7 +159,7 @@ func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
 					t.Errorf("record: %+v", rec)
 				}
 				if p := r.health(); p.RebootDue == "" || !p.RebootAt.IsZero() {
-					t.Errorf("pulse: due for %q, at %s", p.RebootDue, p.RebootAt)
+					t.Errorf("health: due for %q, at %s", p.RebootDue, p.RebootAt)
 				}
 				r.host.set(func(h *fakeHost) { h.system = "/nix/store/sys-2" })
 				r.store.set(func(s *fakeStore) { s.etag = "v2" })
@@ -145,54 +167,24 @@ func TestAHostThatWasSwitchedByHandIsNotRestarted(t *testing.T) {
 				r.end()
 				equal(t, "restarts after the next publish", r.of("reboot"), []string{"reboot at 03"})
 			})
-		})
-	}
-}
+		}
+	})
 
-func TestTheSettingsOfTheMomentSayWhetherTheMachineIsRestarted(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		change func(*config.Config)
-		want   []string
-	}{
-		{"as they were", func(*config.Config) {}, []string{"reboot at 03"}},
-		{"paused meanwhile", func(c *config.Config) { c.Paused = &config.Pause{Type: config.Indefinitely} }, nil},
-		{"never meanwhile", func(c *config.Config) { c.Reboot = config.RebootNever }, nil},
-		{"another window meanwhile", func(c *config.Config) { c.RebootWindow = "05:00-06:00" }, []string{"reboot at 05"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, func(c *config.Config) { c.Reboot, c.RebootWindow = config.RebootWhenNeeded, "03:00-03:01" })
-				time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
-				m := &fakeMachine{trace: r.trace, why: "kernel"}
-				r.opts.Machine, r.opts.BootID = m, m.bootID
-				r.start()
-				time.Sleep(3 * time.Hour)
-				r.configure(c.change) // of which no round is told
-				time.Sleep(20 * time.Hour)
-				r.end()
-				equal(t, "restarts", r.of("reboot"), c.want)
-			})
-		})
-	}
-}
-
-func TestARestartCountsOnceItHasCome(t *testing.T) {
-	for _, c := range []struct {
-		name       string
-		lost       int
-		system, in string // as state.json has it; the boot is boot-0
-		want       []time.Duration
-	}{
-		{"asked for and come", 0, "", "", []time.Duration{0}},
-		{"asked for twice in vain", 2, "", "", []time.Duration{0, reboot.Again, 2 * reboot.Again}},
-		{"the agent was killed before it could ask", 0, "/nix/store/sys-1", "boot-0", []time.Duration{0}},
-		{"it came, and does not help", 0, "/nix/store/sys-1", "boot-1", nil},
-		{"an older npcnix asked", 0, "/nix/store/sys-1", "", nil},
-		{"it was for another system", 0, "/nix/store/sys-0", "boot-1", []time.Duration{0}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+	t.Run("a reboot counts once it has come", func(t *testing.T) {
+		for _, c := range []struct {
+			name       string
+			lost       int
+			system, in string // as state.json has it; the boot is boot-0
+			want       []time.Duration
+		}{
+			{"asked for and come", 0, "", "", []time.Duration{0}},
+			{"asked for twice in vain", 2, "", "", []time.Duration{0, reboot.Again, 2 * reboot.Again}},
+			{"the agent was killed before it could ask", 0, "/nix/store/sys-1", "boot-0", []time.Duration{0}},
+			{"it came, and does not help", 0, "/nix/store/sys-1", "boot-1", nil},
+			{"an older npcnix asked", 0, "/nix/store/sys-1", "", nil},
+			{"it was for another system", 0, "/nix/store/sys-0", "boot-1", []time.Duration{0}},
+		} {
+			inBubble(t, c.name, func(t *testing.T) {
 				r := newRig(t, func(c *config.Config) { c.Reboot = config.RebootWhenNeeded })
 				m := &fakeMachine{trace: r.trace, why: "kernel", forever: true, lost: c.lost}
 				r.opts.Machine, r.opts.BootID = m, m.bootID
@@ -209,12 +201,10 @@ func TestARestartCountsOnceItHasCome(t *testing.T) {
 					t.Errorf("said %d times that an operator is needed", n)
 				}
 			})
-		})
-	}
-}
+		}
+	})
 
-func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	inBubble(t, "one that fails is requested again, and never outside of the window", func(t *testing.T) {
 		r := newRig(t, func(c *config.Config) { c.Reboot, c.RebootWindow = config.RebootWhenNeeded, "03:00-05:00" })
 		time.Sleep(time.Until(time.Now().Truncate(24 * time.Hour).Add(24 * time.Hour)))
 		m := &fakeMachine{trace: r.trace, why: "kernel", forever: true, err: errors.New("busy")}
@@ -250,60 +240,4 @@ func TestARestartThatFailsIsTriedAgainAndABuildOverTheWindowDoesNotMoveIt(t *tes
 			}
 		}
 	})
-}
-
-func TestASystemProvesItselfByTheSettingsThatItBrings(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		change func(*config.Config)
-		reach  func(config.Config, bool) error
-		why    string
-	}{
-		{"a check that it brings fails", func(c *config.Config) {
-			c.VerifyTimeoutSecs = 10
-			c.Checks = []config.Check{{Name: "own", Command: []string{"/bin/false"}}}
-		}, nil, "check own: "},
-		{"the remote that it brings cannot be reached", func(c *config.Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, func(c config.Config, _ bool) error {
-			if c.Remote != testRemote {
-				return errors.New("no such bucket")
-			}
-			return nil
-		}, "from the new system, no such bucket"},
-		{"the queue that it brings cannot be reached", func(c *config.Config) { c.QueueURL = "https://elsewhere" }, func(c config.Config, queue bool) error {
-			if queue && c.QueueURL != "" {
-				return errors.New("no such queue")
-			}
-			return nil
-		}, "from the new system, no such queue"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			// Not in a bubble: a check is a process.
-			r := newRig(t)
-			r.opts.Once, r.opts.Queue = OnceAny, nil
-			r.opts.Reach = func(_ context.Context, config config.Config, queue bool) error {
-				if c.reach == nil {
-					return nil
-				}
-				return c.reach(config, queue)
-			}
-			settings := r.dir.Path("declared.json")
-			r.opts.Override = func(config config.Config) (config.Config, error) {
-				if _, err := os.Stat(settings); err == nil {
-					c.change(&config)
-					config.VerifyTimeoutSecs, config.SettleSecs = 1, new(int64)
-				}
-				return config, nil
-			}
-			r.configure(func(c *config.Config) { c.VerifyTimeoutSecs, c.SettleSecs = 1, new(int64) })
-			r.host.activate = func() error { return os.WriteFile(settings, nil, 0o600) }
-			r.start()
-			if err := <-r.done; err == nil || !strings.Contains(err.Error(), c.why) {
-				t.Errorf("error %v, want %q", err, c.why)
-			}
-			if s := r.state(); s.Failure == nil || !s.Failure.RolledBack || s.Applied != nil {
-				t.Errorf("state: %+v", s)
-			}
-			r.stop()
-		})
-	}
 }

@@ -39,6 +39,7 @@ type round struct {
 	target  Target
 	attempt int
 	times   record.Times
+	warning string // what is worth telling of the activated system
 }
 
 // move makes s the round's state.
@@ -137,7 +138,8 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 		return Decide(known, r.target, time.Now()), nil
 	}
 
-	latest, err := a.Store.Latest(ctx, r.known())
+	etag, at := r.announced()
+	latest, err := a.Store.LatestAnnounced(ctx, r.known(), etag, at)
 	if err != nil {
 		return Decision{}, transientError{health.Store, err}
 	}
@@ -155,6 +157,19 @@ func (r *round) known() store.Version {
 	}
 
 	return store.Version{}
+}
+
+// announced is the version of which the newest notice speaks.
+func (r *round) announced() (etag string, at time.Time) {
+	for _, d := range r.held {
+		for _, n := range d.Notices {
+			if n.ETag != "" && n.At.After(at) {
+				etag, at = n.ETag, n.At
+			}
+		}
+	}
+
+	return etag, at
 }
 
 // published tells when v was published: to the millisecond if one of the messages is about it, else as

@@ -70,6 +70,7 @@ type Applied struct {
 	Trigger record.Trigger `json:"trigger,omitempty"`
 	Attempt int            `json:"attempt,omitempty"`
 	Times   record.Times   `json:"times,omitzero"`
+	Warning string         `json:"warning,omitempty"` // what is worth telling of it, though it is verified
 }
 
 // Intent is the work in progress, written before it starts.

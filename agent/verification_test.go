@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
@@ -39,25 +39,25 @@ func (u *unsure) NewlyFailing(ctx context.Context, act activation.Journal, exemp
 	return u.Machine.NewlyFailing(ctx, act, exempt)
 }
 
-func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
-	for _, c := range []struct {
-		name           string
-		confirm        time.Duration
-		current, units time.Duration // that it cannot be told what runs, and what fails
-		failing        []activation.Failing
-		why            string // "": it has proved itself
-	}{
-		{"at once", time.Minute, 0, 0, nil, ""},
-		{"what runs cannot be told for a while", time.Minute, 20 * time.Second, 0, nil, ""},
-		{"nor ever", time.Minute, time.Hour, 0, nil, "cannot fork"},
-		{"units cannot be looked at for a while", time.Minute, 0, 20 * time.Second, nil, ""},
-		{"nor ever", time.Minute, 0, time.Hour, nil, "units could not be looked at: cannot fork"},
-		{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []activation.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
-		{"there is no time for units to settle", 3 * time.Second, 0, 0, nil, "units did not settle in the time for verification: make verify_timeout_secs larger"},
-		{"nor for those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time for verification; failed that ran before: web.service"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+func TestVerification(t *testing.T) {
+	t.Run("what cannot be looked at is looked at again", func(t *testing.T) {
+		for _, c := range []struct {
+			name           string
+			confirm        time.Duration
+			current, units time.Duration // that it cannot be told what runs, and what fails
+			failing        []activation.Failing
+			why            string // "": it is verified
+		}{
+			{"at once", time.Minute, 0, 0, nil, ""},
+			{"what runs cannot be told for a while", time.Minute, 20 * time.Second, 0, nil, ""},
+			{"nor ever", time.Minute, time.Hour, 0, nil, "cannot fork"},
+			{"units cannot be looked at for a while", time.Minute, 0, 20 * time.Second, nil, ""},
+			{"nor ever", time.Minute, 0, time.Hour, nil, "units could not be looked at: cannot fork"},
+			{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []activation.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
+			{"units change until the time is up", 3 * time.Second, 0, 0, nil, "units did not settle in the time for verification: make verify_timeout_secs larger"},
+			{"so do those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time for verification; failed that ran before: web.service"},
+		} {
+			inBubble(t, c.name, func(t *testing.T) {
 				u := &unsure{&fakeHost{trace: &trace{}, running: "/s"}, &fakeMachine{trace: &trace{}, failing: c.failing}, c.current, c.units, time.Now()}
 				ctx, cancel := context.WithTimeout(t.Context(), c.confirm)
 				defer cancel()
@@ -67,6 +67,62 @@ func TestWhatCannotBeLookedAtIsLookedAtAgain(t *testing.T) {
 					t.Errorf("error %v, want %q", err, c.why)
 				}
 			})
-		})
-	}
+		}
+	})
+
+	t.Run("a system is verified by the settings that it brings", func(t *testing.T) {
+		for _, c := range []struct {
+			name   string
+			change func(*config.Config)
+			reach  func(config.Config, bool) error
+			why    string
+		}{
+			{"a check that it brings fails", func(c *config.Config) {
+				c.VerifyTimeoutSecs = 10
+				c.Checks = []config.Check{{Name: "own", Command: []string{"/bin/false"}}}
+			}, nil, "check own: "},
+			{"the remote that it brings cannot be reached", func(c *config.Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, func(c config.Config, _ bool) error {
+				if c.Remote != testRemote {
+					return errors.New("no such bucket")
+				}
+				return nil
+			}, "from the new system, no such bucket"},
+			{"the queue that it brings cannot be reached", func(c *config.Config) { c.QueueURL = "https://elsewhere" }, func(c config.Config, queue bool) error {
+				if queue && c.QueueURL != "" {
+					return errors.New("no such queue")
+				}
+				return nil
+			}, "from the new system, no such queue"},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				// Not in a bubble: a check is a process.
+				r := newRig(t)
+				r.opts.Once, r.opts.Queue = OnceAny, nil
+				r.opts.Reach = func(_ context.Context, config config.Config, queue bool) error {
+					if c.reach == nil {
+						return nil
+					}
+					return c.reach(config, queue)
+				}
+				settings := r.dir.Path("declared.json")
+				r.opts.Override = func(config config.Config) (config.Config, error) {
+					if _, err := os.Stat(settings); err == nil {
+						c.change(&config)
+						config.VerifyTimeoutSecs, config.SettleSecs = 1, new(int64)
+					}
+					return config, nil
+				}
+				r.configure(func(c *config.Config) { c.VerifyTimeoutSecs, c.SettleSecs = 1, new(int64) })
+				r.host.activate = func() error { return os.WriteFile(settings, nil, 0o600) }
+				r.start()
+				if err := <-r.done; err == nil || !strings.Contains(err.Error(), c.why) {
+					t.Errorf("error %v, want %q", err, c.why)
+				}
+				if s := r.state(); s.Failure == nil || !s.Failure.RolledBack || s.Applied != nil {
+					t.Errorf("state: %+v", s)
+				}
+				r.stop()
+			})
+		}
+	})
 }

@@ -85,7 +85,7 @@ func TestUserDataOfAnInstanceRunsAtEachBoot(t *testing.T) {
 	userData := newRoot(t, instanceRoot).outputs()["user_data"]
 	m := newMachine(t)
 	m.set, m.script = "", userData
-	m.write("home/.ssh/authorized_keys", "somebody's key\n")
+	m.write("home/.ssh/authorized_keys", "an operator's key\n")
 
 	m.boots(0, "pre:_it's_web1.prod", "nix", "post")
 	want := "--remote s3://acme/npcnix/remotes/dev.npcnix --configuration web1.prod --extra-substituters https://one.example.org --extra-trusted-public-keys one-1:AAAA --remote-region eu-central-1 --host web1.prod"
@@ -104,7 +104,7 @@ func TestUserDataOfAnInstanceRunsAtEachBoot(t *testing.T) {
 		t.Errorf("root's keys: %v, %v", info, err)
 	}
 
-	m.write("home/.ssh/authorized_keys", "somebody's key\n")
+	m.write("home/.ssh/authorized_keys", "an operator's key\n")
 	m.says(m.boots(0), "npcnix-install: npcnix is installed already; nothing to do")
 	if got := m.read("home/.ssh/authorized_keys"); got != key {
 		t.Errorf("after the second boot root's keys are %q", got)

@@ -83,9 +83,9 @@ func endToEnd(t *testing.T, endpoint string) {
 	})
 
 	step("an unchanged re-publish activates nothing and is acknowledged", func() {
-		was, seen := h.switches(), h.log.count("trigger=event")
+		was, seen := h.switches(), h.byEvent()
 		h.publish(nixtest.System{Version: "two"})
-		h.await("the event reconciled", func() bool { return h.log.count("trigger=event") == seen+1 })
+		h.await("the event reconciled", func() bool { return h.byEvent() == seen+1 })
 		h.await("the message deleted", empty)
 		if h.switches() != was || h.generation() != 2 {
 			t.Errorf("%d switches, before %d; generation %d", h.switches(), was, h.generation())
@@ -93,14 +93,14 @@ func endToEnd(t *testing.T, endpoint string) {
 	})
 
 	step("a put to another key wakes nothing", func() {
-		seen := h.log.count("trigger=event")
+		seen := h.byEvent()
 		h.pack(nixtest.System{Version: "other"})
 		w.copy(h.path("flake.npcnix"), "s3://"+bucket+"/npcnix/remotes/other.npcnix")
 		// One that is for the host comes after it: had the other woken it, that would have been before.
 		h.publish(nixtest.System{Version: "three"})
 		h.await("the new system", func() bool { return h.marker() == "three" })
 		h.await("the message deleted", empty)
-		if now := h.log.count("trigger=event"); now != seen+1 {
+		if now := h.byEvent(); now != seen+1 {
 			t.Errorf("%d reconciles by events, want 1", now-seen)
 		}
 	})
@@ -130,10 +130,10 @@ func endToEnd(t *testing.T, endpoint string) {
 			t.Fatalf("the queue has another URL now: %s", again)
 		}
 		h.await("healed", func() bool { return h.log.count("receiving from the queue again") == 1 })
-		seen := h.log.count("trigger=event")
+		seen := h.byEvent()
 		h.publish(nixtest.System{Version: "six"})
 		h.await("the new system, by its event", func() bool {
-			return h.marker() == "six" && h.log.count("trigger=event") > seen
+			return h.marker() == "six" && h.byEvent() > seen
 		})
 		h.await("the message deleted", empty)
 	})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -141,6 +142,11 @@ func (h *host) generation() int {
 	link, _ := os.Readlink(h.path("profiles", "system"))
 	n, _ := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(link, "system-"), "-link"))
 	return n
+}
+
+// byEvent counts the reconciles that an event began, by what the log says at the end of each.
+func (h *host) byEvent() int {
+	return h.log.count("trigger=event") - len(regexp.MustCompile(`msg=applying .*trigger=event`).FindAllString(h.log.String(), -1))
 }
 
 // record returns the host's acknowledgement record; the zero one where there is none.

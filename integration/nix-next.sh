@@ -4,12 +4,14 @@
 #
 #     integration/nix-next.sh [FOLDER]      # default $NPCNIX_NIX_NEXT, else <repo>/.cache/nix-next
 #
+# NPCNIX_NIX_SUITE=sid makes it the nix of another suite, which can be any version by tomorrow.
+#
 # Afterwards FOLDER/bin holds nix, nix-store and nix-env. They use this machine's /nix.
 # Nothing outside of FOLDER changes: apt gets a root of its own, and packages are only unpacked.
 # The archive and its key are those that apt is configured for. Run again, it has nothing to do.
 set -eu
 
-suite=trixie
+suite=${NPCNIX_NIX_SUITE:-trixie}
 repo=$(cd "$(dirname "$0")/.." && pwd)
 dest=${1:-${NPCNIX_NIX_NEXT:-$repo/.cache/nix-next}}
 

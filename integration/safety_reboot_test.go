@@ -43,7 +43,7 @@ func TestReboot(t *testing.T) {
 
 func downInTheMiddle(t *testing.T) {
 	t.Parallel()
-	proof := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
+	slow := map[string]any{"checks": []config.Check{{Name: "slow", Command: []string{"/bin/sh", "-c", once}, TimeoutSecs: 600}}}
 	for _, l := range losses {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
@@ -55,7 +55,7 @@ func downInTheMiddle(t *testing.T) {
 			}{
 				{activation.Switching, nspawn.System{Version: "switch", After: once}, nil},
 				{activation.Switching, nspawn.System{Version: "early-switch", Before: once}, nil},
-				{activation.Verifying, nspawn.System{Version: "proof"}, proof},
+				{activation.Verifying, nspawn.System{Version: "verification"}, slow},
 				{activation.Committing, nspawn.System{Version: "commit", Bootloader: once}, nil},
 			} {
 				g.m.Must("rm", "-f", onceMark)
@@ -98,18 +98,18 @@ func dbus(version, kind string) nspawn.System {
 	return nspawn.System{Version: version, Inhibitors: map[string]string{"dbus-implementation": kind}}
 }
 
-// booting waits until the version is to be booted next, and the record says so.
-func (p published) booting() {
+// pending waits until the version is the boot default, and the record says that it awaits a reboot.
+func (p published) pending() {
 	p.t.Helper()
-	p.m.Await("a record that says that a reboot is due", func() bool {
+	p.m.Await("a record that says that a reboot is pending", func() bool {
 		r := p.record()
-		return r.Version.ETag == p.etag && r.Status == record.Activating && r.RebootDue
+		return r.Version.ETag == p.etag && r.Status == record.RebootPending && r.RebootDue
 	})
 	if p.m.Version() != p.before {
 		p.t.Errorf("%s runs", p.m.Version())
 	}
 	if to := p.m.Link(nspawn.BootDefault); p.m.Link(nspawn.Profile) != to || to == p.m.Link(nspawn.CurrentSystem) {
-		p.t.Errorf("%s boots next", to)
+		p.t.Errorf("%s is the boot default", to)
 	}
 	p.activated(0)
 }
@@ -120,7 +120,7 @@ func inhibited(t *testing.T) {
 		g := newGuarded(t, nspawn.Options{Suite: suite}, nil)
 		g.publish(dbus("daemon", "dbus")).want(record.Applied)
 		p := g.publish(dbus("broker", "broker"))
-		p.booting()
+		p.pending()
 		g.m.Reboot()
 		if r := p.want(record.Applied); r.RebootDue || r.PreviousSystem == r.System {
 			t.Errorf("record: %+v", r)
@@ -128,7 +128,7 @@ func inhibited(t *testing.T) {
 		p.activated(0)
 
 		p = g.publish(dbus("back", "dbus"))
-		p.booting()
+		p.pending()
 		g.m.Kill()
 		g.m.Boot()
 		p.want(record.Applied)
@@ -161,7 +161,7 @@ func bootedSystemFails(t *testing.T) {
 			next := dbus("broker", "broker")
 			next.Units = c.units
 			p := g.publish(next)
-			p.booting()
+			p.pending()
 			p.deleted = true // when nothing was left to do but a restart
 			g.m.Reboot()
 			p.want(record.RolledBack, c.says)
@@ -171,7 +171,7 @@ func bootedSystemFails(t *testing.T) {
 	}
 }
 
-// What npcnix-rearm has armed is lost: the agent sees to it before it has the system prove itself.
+// What npcnix-rearm has armed is lost: the agent starts it before it verifies the system.
 func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
@@ -180,7 +180,7 @@ func timerLost(t *testing.T) {
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback.timer npcnix-rollback.service\n[Install]", 1)}
 	p := g.publish(next)
-	p.booting()
+	p.pending()
 	g.m.Reboot()
 	p.want(record.Applied)
 }
@@ -196,7 +196,7 @@ func notForEver(t *testing.T) {
 	next := dbus("broker", "broker")
 	next.Units = map[string]string{"firewall.service": nspawn.NetworkCut}
 	p := g.publish(next)
-	p.booting()
+	p.pending()
 	g.m.Must("touch", "/var/lib/machine/stuck")
 	g.m.Reboot()
 	g.m.Await("the end of the rollback", func() bool { return g.activation().Phase == activation.RollbackFailed })
@@ -216,14 +216,15 @@ func whenNeeded(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.m.Reboot() // into a system, as a host always is
-	now := time.Now().UTC()
-	window := now.Format("15:04") + "-" + now.Add(12*time.Hour).Format("15:04") // how long it takes does not matter
-	g.set(map[string]any{"reboot": "when-needed", "reboot_window": window})
 	id := g.m.BootID()
 	p := g.publish(nspawn.System{Version: "one", Kernel: "6.2"})
 	if r := p.final(); r.Status != record.Applied || !r.RebootDue {
 		t.Errorf("record: %+v", r)
 	}
+	// The agent picks a moment in the window, which is open for half a minute at least.
+	now := time.Now().UTC()
+	g.m.Must("npcnix", "config", "set", "reboot-window", now.Format("15:04")+"-"+now.Add(90*time.Second).Format("15:04"))
+	g.m.Must("npcnix", "config", "set", "reboot", "when-needed")
 	g.m.WaitUp(id)
 	g.m.Await("a record that says that no reboot is due", func() bool { r := p.record(); return r.Version.ETag == p.etag && !r.RebootDue })
 	p.want(record.Applied)

@@ -21,7 +21,7 @@ type account struct {
 	*actor // the administrator
 }
 
-// actor is somebody with credentials, and the clients that use them.
+// actor is a role or user with credentials, and the clients that use them.
 type actor struct {
 	*world
 	credentials aws.Credentials

@@ -114,7 +114,7 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 		}
 	})
 
-	step("a second plan is empty, though a file of the flake was written anew and there is a newer image", func(t *testing.T) {
+	step("a second plan is empty, though a file of the flake was written again and there is a newer image", func(t *testing.T) {
 		edit("one")
 		f.must(os.Symlink("/nonexistent", filepath.Join(flake, "result")))
 		terraform(t, filepath.Join(tree, "examples", "fleet"), append(env, image("1")), "plan", "-detailed-exitcode")
@@ -208,7 +208,7 @@ func (f *wiredFleet) learn(out string) {
 	}
 }
 
-// startAs starts the agent with somebody's credentials, and with nothing but config.json to tell it
+// startAs starts the agent with an actor's credentials, and with nothing but config.json to tell it
 // what to do.
 func (h *host) startAs(who *actor) {
 	h.t.Helper()

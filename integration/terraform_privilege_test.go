@@ -12,7 +12,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// leastPrivilege tries calls of each kind as everybody. Each call is allowed to somebody, so that it is the
+// leastPrivilege tries calls of each kind as every actor. Each call is allowed to one of them, so that it is the
 // policy that denies it to the others.
 //
 // moto compares a call's action and resource with the policies, but looks at no condition, so that a gate
@@ -115,7 +115,7 @@ func (f *wiredFleet) leastPrivilege(t *testing.T) {
 			var answer *smithyhttp.ResponseError // of SQS the SDK cannot read more: moto denies in XML, not JSON
 			switch {
 			case allowed[name] && err != nil:
-				t.Errorf("%s may not %s: %v", name, call.what, err)
+				t.Errorf("%s cannot %s: %v", name, call.what, err)
 			case !allowed[name] && err == nil:
 				t.Errorf("%s may %s", name, call.what)
 			case !allowed[name] && (!errors.As(err, &answer) || answer.HTTPStatusCode() != http.StatusForbidden):

@@ -20,7 +20,7 @@ func terraformTree(t *testing.T) string {
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "terraform"))); err != nil {
 		t.Fatal(err)
 	}
-	// What a terraform run by hand has left in the project.
+	// What a terraform run by a developer has left in the project.
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

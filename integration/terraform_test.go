@@ -73,7 +73,7 @@ func TestTheReadmesOfTheTerraformModulesNameTheirInputsAndOutputs(t *testing.T) 
 var required = regexp.MustCompile(`(?ms)^variable "(\w+)" \{\n(.*?)^\}`)
 
 // A required input that is null, say of an output that is not set, is refused where it comes in, and not
-// where somebody uses it.
+// where it is used.
 func TestTheRequiredInputsOfTheTerraformModulesPassNoNull(t *testing.T) {
 	files, err := filepath.Glob("../terraform/*/*.tf")
 	if err != nil {

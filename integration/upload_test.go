@@ -53,7 +53,7 @@ func TestUploadPublishesWhenAndOnlyWhenTheFlakeChanged(t *testing.T) {
 	r.write(flake+".git/HEAD", "1\n")
 	must(os.Symlink("/nonexistent", filepath.Join(r.dir, flake, "result")))
 
-	// was tells when the archive was written; each push writes it anew.
+	// was tells when the archive was written; each push writes it again.
 	was := func() time.Time {
 		info, err := os.Stat(published)
 		if err != nil {

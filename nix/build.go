@@ -16,8 +16,8 @@ import (
 	"strings"
 )
 
-// BuildError is a build that nix was started for and that failed, in evaluation or in building.
-// It counts against the flake, unless [ErrMachine] is in its chain.
+// BuildError is a build that nix began and that failed, in evaluation or in building. The flake is to
+// blame, unless [ErrMachine] is in its chain.
 type BuildError struct {
 	Configuration string
 	Tail          []string // the last lines of nix's log
@@ -48,8 +48,8 @@ func (h *Host) Build(ctx context.Context, dir, configuration string) (System, er
 	if err := os.MkdirAll(h.roots(), 0o755); err != nil {
 		return System{}, fmt.Errorf("%w: %w", ErrMachine, err)
 	}
-	// Each build has a link of its own: one that was left running by an agent that died must not
-	// take away the root of its successor's.
+	// Each build has a link of its own, because one that outlives its agent must not remove the root of the
+	// next agent's build.
 	link := filepath.Join(h.roots(), "build-"+rand.Text())
 	log := &Output{Emit: h.logged("nix build")}
 	err = h.nix(ctx, nil, log, "build", "--no-write-lock-file", "--print-build-logs",
@@ -67,10 +67,10 @@ func (h *Host) Build(ctx context.Context, dir, configuration string) (System, er
 
 // addSource copies the flake in dir to the store and returns where it is there.
 //
-// nix would do so by itself. Done before, any folder will do (nix 2.8 has no way to write a
-// space or a '#' in a flake's path; newer ones refuse symbolic links on the way), the flake has
-// no lastModified (which would make a new system of unchanged files), and what fails here is no
-// fault of the flake.
+// nix would do so by itself. Done beforehand it has three advantages. Any folder will do: nix 2.8 cannot
+// write a space or a '#' in a flake's path, and newer ones refuse symbolic links in it. The flake has no
+// lastModified, which would make a new system of unchanged files. And the flake is not to blame for what
+// fails here.
 func (h *Host) addSource(ctx context.Context, dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err == nil {
@@ -92,8 +92,8 @@ func (h *Host) addSource(ctx context.Context, dir string) (string, error) {
 	return strings.TrimSpace(stdout.String()), nil
 }
 
-// toplevel returns the installable of a configuration's system. Within a quoted attribute nix
-// knows no escapes, hence no configuration with a quote in its name; the rest is what URLs need.
+// toplevel returns the installable of a configuration's system. nix knows no escapes in a quoted attribute,
+// so a configuration cannot have a quote in its name. The other characters are escaped as in a URL.
 func toplevel(source, configuration string) string {
 	return "path:" + source + "#nixosConfigurations.%22" + percent(configuration) + "%22.config.system.build.toplevel"
 }

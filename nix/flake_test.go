@@ -174,7 +174,7 @@ func TestThePackageIsOfTheseSourcesAndModules(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := os.Stat(filepath.Join(src, not)); err == nil {
-			t.Errorf("%s is in the package's source: a change of it would build npcnix anew", not)
+			t.Errorf("%s is in the package's source: a change of it would build npcnix again", not)
 		}
 	}
 	command(t, src, "go", "mod", "vendor")
@@ -222,7 +222,7 @@ func TestTheInstallAppMakesSwapWhereItMust(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		memory, swap string // of /proc/meminfo, in kB
-		left         bool   // a swap file of a run that was cut short
+		left         bool   // a swap file of a run that was interrupted
 		fails        string // a program that ends with status 3
 		want         []string
 		status       int
@@ -232,7 +232,7 @@ func TestTheInstallAppMakesSwapWhereItMust(t *testing.T) {
 		"swap there":    {memory: "1000000", swap: "9", want: []string{"npcnix install --remote s3://b/a b"}},
 		"no swap to be had": {memory: "1000000", swap: "0", fails: "swapon",
 			want: []string{"fallocate", "mkswap", "swapon", "swapoff", "npcnix install --remote s3://b/a b"}},
-		"cut short before": {memory: "4000000", swap: "0", left: true, want: []string{"swapoff", "npcnix install --remote s3://b/a b"}},
+		"interrupted before": {memory: "4000000", swap: "0", left: true, want: []string{"swapoff", "npcnix install --remote s3://b/a b"}},
 		"install fails": {memory: "1000000", swap: "0", fails: "npcnix", status: 3,
 			want: []string{"fallocate", "mkswap", "swapon", "npcnix install --remote s3://b/a b", "swapoff"}},
 	} {

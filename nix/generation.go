@@ -40,7 +40,7 @@ func (h *Host) DropGeneration(s System, after int) error {
 			continue
 		}
 		if target != s.Path || n == current {
-			return nil // somebody else made it, or has chosen it
+			return nil // another process made it, or has chosen it
 		}
 		if err := os.Remove(link); err != nil {
 			return fmt.Errorf("delete the generation of a rejected system: %w", err)

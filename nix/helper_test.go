@@ -101,7 +101,7 @@ func (h *host) wantMarker(t *testing.T, version string) {
 	}
 }
 
-// process is somebody else's process, whose end can be waited for.
+// process is a process of another program, whose end can be waited for.
 type process struct{ fd int }
 
 func open(t *testing.T, pid string) process {

@@ -20,7 +20,7 @@ import (
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
-var update = flag.Bool("update", false, "write docs/options.md and the vendorHash of package.nix anew")
+var update = flag.Bool("update", false, "write docs/options.md and the vendorHash of package.nix again")
 
 // everything sets each option that is a setting.
 const everything = `
@@ -189,7 +189,7 @@ func TestSettingsOfTheModuleReachTheAgentsFile(t *testing.T) {
 			"all":        {everything, everythingJSON},
 			"one hook":   {`hooks.onFailure = [ "x" ];`, `{"hooks": {"on_failure": ["x"]}}`},
 			"no retries": {`retryDelaysSecs = [ ];`, `{"retry_delays_secs": []}`},
-			"old names":  {`activationTimeoutSecs = 902; confirmTimeoutSecs = 302;`, `{"switch_timeout_secs": 902, "verify_timeout_secs": 302}`},
+			"old names":  {`activationTimeoutSecs = 902; confirmTimeoutSecs = 302;`, `{"switch_timeout_secs": 902, "verify_timeout_secs": 302}`}, // old form
 		} {
 			var text string
 			mustEvaluate(t, &text, "services.npcnix = { enable = true; "+c.module+" };", settingsText)

@@ -52,8 +52,8 @@ in
   imports = [
     (lib.mkRenamedOptionModule [ "npcnix" "enable" ] [ "services" "npcnix" "enable" ])
     (lib.mkRenamedOptionModule [ "npcnix" "package" ] [ "services" "npcnix" "package" ])
-    (lib.mkRenamedOptionModule [ "services" "npcnix" "activationTimeoutSecs" ] [ "services" "npcnix" "switchTimeoutSecs" ])
-    (lib.mkRenamedOptionModule [ "services" "npcnix" "confirmTimeoutSecs" ] [ "services" "npcnix" "verifyTimeoutSecs" ])
+    (lib.mkRenamedOptionModule [ "services" "npcnix" "activationTimeoutSecs" ] [ "services" "npcnix" "switchTimeoutSecs" ]) # former name
+    (lib.mkRenamedOptionModule [ "services" "npcnix" "confirmTimeoutSecs" ] [ "services" "npcnix" "verifyTimeoutSecs" ]) # former name
   ];
 
   options.services.npcnix = {

@@ -28,7 +28,7 @@ func (h *Host) Current(context.Context) (System, error) {
 	return System{Path: path}, nil
 }
 
-// Profiled returns the system that the profile points to, which is the one that boots next, and
+// Profiled returns the system that the profile points to, which is the boot default, and
 // the number of its generation. Both are zero where there is no profile yet; the number alone is
 // where the profile points to something that is no generation of it.
 func (h *Host) Profiled() (System, int, error) {
@@ -46,7 +46,7 @@ func (h *Host) Profiled() (System, int, error) {
 	return System{Path: path}, h.generation(link), nil
 }
 
-// Runs tells whether s runs and is in the profile too, so that to activate it would change nothing.
+// Runs tells whether s runs and the profile has it too, so that its activation would change nothing.
 func (h *Host) Runs(ctx context.Context, s System) (bool, error) {
 	current, err := h.Current(ctx)
 	if err != nil {
@@ -74,9 +74,9 @@ func (h *Host) SetProfile(ctx context.Context, s System) error {
 // Fallback returns what the profile is to point to after a rollback to the previous system: "" for no
 // profile at all, as it is on a new host.
 //
-// That is the generation of the previous system. Mostly the profile points to it anyway; it does not
-// when an earlier switch was cut off, and then nobody knows yet whether what the profile points to is
-// any good. Where the previous system is no generation of the profile, the profile stays as it is.
+// That is the generation of the previous system. The profile points to it anyway, unless an earlier switch
+// was interrupted: then it is unknown whether what the profile points to works. If the previous system is
+// no generation of the profile, the profile stays as it is.
 func (h *Host) Fallback(previous System) (string, error) {
 	link, err := os.Readlink(h.opts.Profile)
 	if errors.Is(err, fs.ErrNotExist) {

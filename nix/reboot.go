@@ -16,9 +16,9 @@ func (h *Host) booted() string {
 	return filepath.Join(filepath.Dir(h.opts.CurrentSystem), "booted-system")
 }
 
-// RebootDue says why the machine is to be restarted for the system that runs to run wholly: its
-// kernel, initial RAM disk or kernel modules are not those that were booted (as NixOS's
-// system.autoUpgrade tells). "" if not, and where that cannot be told.
+// RebootDue says why the machine needs a restart before all of the running system is in use: its kernel,
+// initial RAM disk or kernel modules are not those that were booted (as NixOS's system.autoUpgrade
+// tells). "" if it needs none, or if that cannot be told.
 func (h *Host) RebootDue(context.Context) (string, error) {
 	for _, part := range []string{"kernel", "initrd", "kernel-modules"} {
 		booted, err := filepath.EvalSymlinks(filepath.Join(h.booted(), part))

@@ -45,13 +45,21 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func openArchive(r io.Reader, limit int64) (*archive, error) {
-	frames := &frameCounter{r: r}
-	a := &archive{packed: source{r: frames}, frames: frames}
-	zr, err := zstd.NewReader(&a.packed, zstd.WithDecoderMaxWindow(maxWindow))
+	zr, err := zstd.NewReader(nil, zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return nil, err
 	}
-	a.zr = zr
+	return newArchive(zr, r, limit)
+}
+
+// newArchive has the decompressor read from r.
+func newArchive(zr *zstd.Decoder, r io.Reader, limit int64) (*archive, error) {
+	a := &archive{frames: &frameCounter{r: r}, zr: zr}
+	a.packed = source{r: a.frames}
+	if err := zr.Reset(&a.packed); err != nil {
+		zr.Close()
+		return nil, err
+	}
 	a.plain = source{r: zr, limit: limit}
 	a.tr = tar.NewReader(&a.plain)
 	return a, nil

@@ -60,7 +60,7 @@ func bigFlake(tb testing.TB, files int) string {
 	return dir
 }
 
-// shell runs a command line with a pipe in it, as people do by hand.
+// shell runs a command line with a pipe in it, as people do in a shell.
 func shell(tb testing.TB, dir, line string) {
 	tb.Helper()
 	cmd := exec.Command("bash", "-c", "set -o pipefail; "+line)

@@ -29,9 +29,9 @@ type hashedFile struct {
 	etag string
 }
 
-// settled is how old a file's time must be before an equal time means equal
+// aged is how old a file's time must be before an equal time means equal
 // content: file systems count in steps, some of two seconds.
-const settled = 3 * time.Second
+const aged = 3 * time.Second
 
 func (b *fileBackend) head(ctx context.Context, suffix string, _ Version) (Version, error) {
 	f, err := b.open(ctx, suffix)
@@ -187,7 +187,7 @@ func (b *fileBackend) version(ctx context.Context, f *os.File) (Version, error) 
 	if err != nil {
 		return Version{}, err
 	}
-	if unchanged(info, after) && time.Since(info.ModTime()) > settled {
+	if unchanged(info, after) && time.Since(info.ModTime()) > aged {
 		b.known = &hashedFile{info: info, etag: v.ETag}
 	}
 	return v, nil

@@ -42,7 +42,7 @@ func TestWeUnpackWhatTarPacks(t *testing.T) {
 	}
 	want := tree(t, src)
 	for name, line := range map[string]string{
-		"as by hand":           "tar --zstd -cf $packed .",
+		"manually":             "tar --zstd -cf $packed .",
 		"without the dot":      "tar --zstd -cf $packed *",
 		"in GNU format":        "tar --format=gnu --zstd -cf $packed .",
 		"in PAX format":        "tar --format=pax --zstd -cf $packed .",

@@ -23,38 +23,33 @@ func (r *Remote) Latest(ctx context.Context, have Version) (Version, error) {
 	return v, nil
 }
 
-// namedPauses are made while the store does not show a version that was announced.
-var namedPauses = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second}
+// announcedPauses are made while the store does not show a version that was announced.
+var announcedPauses = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 15 * time.Second}
 
 // LatestAnnounced is Latest for a caller who was told that the object became the
-// version with this ETag at a time by the store's clock (zero: unknown). A cache may
-// still answer with an older one: then it looks again, without a condition, until it
-// sees that version or one that is not older, or for 23 s in all. What it saw last it
-// returns without an error. It does not look again without an ETag.
+// version with this ETag, at a time by the store's clock. While the store, or a cache
+// before it, still shows what the caller has, and that is older, it looks again
+// without a condition, for 23 s in all. Without an ETag or a time it looks once.
 func (r *Remote) LatestAnnounced(ctx context.Context, have Version, etag string, at time.Time) (Version, error) {
 	v, err := r.Latest(ctx, have)
-	if err != nil || etag == "" || v.ETag == etag {
+	if err != nil || etag == "" || at.IsZero() || v.ETag == etag || !v.Same(have) {
 		return v, err
 	}
-	if v, err = r.Latest(ctx, Version{}); err != nil {
-		return v, err
-	}
-	for _, pause := range namedPauses {
-		// Stores tell whole seconds.
-		if v.ETag == etag || !at.IsZero() && !v.Modified.Before(at.Truncate(time.Second)) {
-			break
+	for i := 0; ; i++ {
+		if v, err = r.Latest(ctx, Version{}); err != nil {
+			return v, err
 		}
-		if err := sleep(ctx, pause); err != nil {
+		older := v.Modified.Before(at.Truncate(time.Second)) // stores tell whole seconds
+		switch {
+		case !v.Same(have):
+			return v, nil
+		case !older, i == len(announcedPauses):
+			return have, nil
+		}
+		if err := sleep(ctx, announcedPauses[i]); err != nil {
 			return Version{}, fmt.Errorf("look at %s: %w", r.url, err)
 		}
-		if v, err = r.Latest(ctx, Version{}); err != nil {
-			return Version{}, err
-		}
 	}
-	if v.Same(have) {
-		return have, nil
-	}
-	return v, nil
 }
 
 // remember keeps a version that the store showed, for its size.

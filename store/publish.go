@@ -155,7 +155,7 @@ func (p publication) identify(ctx context.Context, now, put Version) (Version, e
 		return now, nil
 	}
 	if put.ETag != "" && !p.unchanged(now) {
-		return put, nil // somebody has published something else since
+		return put, nil // something else was published since
 	}
 	return Version{}, fmt.Errorf("it holds %s, which is something else", now.ETag)
 }

@@ -137,7 +137,7 @@ func unpacked(t *testing.T, archive []byte) map[string]string {
 	return tree(t, dir)
 }
 
-// Each row is a store that somebody met: published to, then fetched from.
+// Each row is a store that was met: published to, then fetched from.
 func TestStoresWithAQuirk(t *testing.T) {
 	refuse := func(status int, code string) func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool {
 		return func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool {

@@ -132,7 +132,7 @@ func TestTransferLastsAsLongAsBytesFlow(t *testing.T) {
 					t.Fatal(err)
 				}
 				if took := time.Since(start); took < 10*stallTimeout {
-					t.Errorf("it took %v, which proves nothing", took)
+					t.Errorf("it took %v, which shows nothing", took)
 				}
 			})
 		})

@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -65,12 +66,14 @@ type tree interface {
 // unpacker makes entries in a tree. It knows every name it made, and never
 // follows a link.
 type unpacker struct {
-	tree    tree
-	budget  *budget
-	seen    map[string]node
-	bytes   int64
-	copyBuf []byte
+	tree   tree
+	budget *budget
+	seen   map[string]node
+	bytes  int64
 }
+
+// copyBuffers are for contents.
+var copyBuffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
 type node struct {
 	kind  byte // tar.TypeDir, TypeReg or TypeSymlink; 0: there is none
@@ -78,7 +81,7 @@ type node struct {
 }
 
 func newUnpacker(t tree, limits Limits) *unpacker {
-	return &unpacker{tree: t, budget: newBudget(limits), seen: map[string]node{}, copyBuf: make([]byte, 256<<10)}
+	return &unpacker{tree: t, budget: newBudget(limits), seen: map[string]node{}}
 }
 
 // archive unpacks the whole of it.
@@ -221,7 +224,9 @@ func (u *unpacker) file(name string, h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(struct{ io.Writer }{f}, content, u.copyBuf)
+	buffer := copyBuffers.Get().(*[256 << 10]byte)
+	defer copyBuffers.Put(buffer)
+	_, err = io.CopyBuffer(struct{ io.Writer }{f}, content, buffer[:])
 	return errors.Join(err, f.Close())
 }
 

@@ -389,3 +389,10 @@ func TestFullDiskSaysSoAndIsNotTheArchivesFault(t *testing.T) {
 	_, err = full.Latest(t.Context(), store.Version{})
 	wantError(t, err, store.ErrNotFound, "")
 }
+
+// What FuzzUnpack finds in memory holds on disk.
+func TestHostileArchivesWriteNothingOutsideOnDisk(t *testing.T) {
+	for _, archive := range store.SeedArchives(t) {
+		_, _ = unpackBeside(t, archive, store.Limits{Entries: 200, Bytes: 1 << 20}) // which fails the test for what it finds
+	}
+}

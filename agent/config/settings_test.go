@@ -74,7 +74,7 @@ func TestSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 		if c.Lease() != 2*time.Minute || c.SettleTime() != 0 {
-			t.Errorf("lease %s, settle %s", c.Lease(), c.SettleTime())
+			t.Errorf("lease %s, settle_secs %s", c.Lease(), c.SettleTime())
 		}
 	})
 }

@@ -8,20 +8,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // unitLook is the time between two looks at the units.
 const unitLook = time.Second
 
-// unitsSettle watches the units for the settling time: at its end no unit that ran before may have failed.
-// A unit that is restarted again and again has until ctx ends to stay up for as long.
+// unitsSettle watches the units for the settle_secs: at its end no unit that ran before may have failed.
+// A unit that is not up, or restarted again and again, has until ctx ends to stay up for as long.
 func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 	if v.Units == nil || len(j.Ran) == 0 {
-		return nil // there is no systemd, or the units were those of another boot
+		return nil // there is no systemd
 	}
-	settled := time.NewTimer(v.Config.SettleTime())
-	defer settled.Stop()
+	watched := time.NewTimer(v.Config.SettleTime())
+	defer watched.Stop()
 	tick := time.NewTicker(unitLook)
 	defer tick.Stop()
 
@@ -31,14 +32,14 @@ func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
 		if seen.add(ctx, now, err) {
 			over = false
-			settled.Reset(v.Config.SettleTime())
+			watched.Reset(v.Config.SettleTime())
 		}
 		if err == nil && over {
 			return v.verdict(now)
 		}
 
 		select {
-		case <-settled.C:
+		case <-watched.C:
 			over = true
 		case <-tick.C:
 		case <-ctx.Done():
@@ -47,7 +48,21 @@ func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 	}
 }
 
-// verdict is what the units say at the end of the settling time.
+// Warning says which units fail that did not run before the switch, and whether NixOS found any; "" where
+// there are none.
+func Warning(ctx context.Context, units Units, c config.Config, j activation.Journal) string {
+	now, err := units.NewlyFailing(ctx, j, c.ExemptUnits)
+	switch {
+	case err == nil && len(now.New) > 0:
+		return "units fail that did not run before: " + strings.Join(now.New, " ")
+	case j.UnitsFailed():
+		return "switch-to-configuration reported failed units"
+	}
+
+	return ""
+}
+
+// verdict is what the units say at the end of the settle_secs.
 func (v Verifier) verdict(now activation.Failing) error {
 	if len(now.Failed) > 0 {
 		return fmt.Errorf("units failed that ran before: %s", strings.Join(now.Failed, " "))
@@ -91,7 +106,7 @@ func (l *looks) timeUp() error {
 	case l.err != nil:
 		return fmt.Errorf("units could not be looked at: %w", l.err)
 	case len(l.restless) > 0:
-		return fmt.Errorf("units that ran before are restarted again and again: %s", strings.Join(l.restless, " "))
+		return fmt.Errorf("units that ran before do not stay up: %s", strings.Join(l.restless, " "))
 	case len(l.last.Failed) > 0:
 		return fmt.Errorf("units did not settle in the time for verification; failed that ran before: %s", strings.Join(l.last.Failed, " "))
 	}

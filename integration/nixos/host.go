@@ -270,8 +270,8 @@ func (h *Host) Final(etag string) Record {
 	return r
 }
 
-// Settled reports whether the phase of the last activation is an end.
-func (h *Host) Settled() bool {
+// Ended reports whether the phase of the last activation is an end.
+func (h *Host) Ended() bool {
 	switch h.Phase() {
 	case "", "committed", "rolled_back", "rollback_failed", "reboot_pending":
 		return true
@@ -279,18 +279,11 @@ func (h *Host) Settled() bool {
 	return false
 }
 
-// Phase returns the phase of the last activation, under whichever name it has.
+// Phase returns the phase of the last activation.
 func (h *Host) Phase() string {
-	var journal struct{ Phase, Stage string }
+	var journal struct{ Phase string }
 	_ = json.Unmarshal([]byte(h.Read(filepath.Join(dataDir, "activation.json"))), &journal)
-	if journal.Phase != "" {
-		return journal.Phase
-	}
-	return map[string]string{
-		"ordered": "pending", "switched": "verifying", "confirming": "committing", "confirmed": "committed",
-		"booting": "reboot_pending", "rolling-back": "rolling_back", "rolled-back": "rolled_back",
-		"stranded": "rollback_failed", "switching": "switching",
-	}[journal.Stage]
+	return journal.Phase
 }
 
 // Runs returns the version that runs.

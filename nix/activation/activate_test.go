@@ -27,7 +27,7 @@ func (h *host) wantRuns(t *testing.T, s nix.System, want bool) {
 	}
 }
 
-// forgetSwitches has switches and wantSwitches begin anew.
+// forgetSwitches has switches and wantSwitches begin again.
 func (h *host) forgetSwitches(t *testing.T) {
 	t.Helper()
 	if err := os.Remove(filepath.Join(h.root, nixtest.Switches)); err != nil && !os.IsNotExist(err) {
@@ -125,7 +125,7 @@ func runsAndProfiled(t *testing.T) {
 	all := systems{"one": {Version: "v1"}, "two": {Version: "v2"}}
 	one, two := h.built(t, all, "one"), h.built(t, all, "two")
 	h.activated(t, one)
-	nixtest.Link(t, h.opts.CurrentSystem, two.Path) // switched to by hand, by "test"
+	nixtest.Link(t, h.opts.CurrentSystem, two.Path) // as an operator's nixos-rebuild test does
 	h.wantRuns(t, one, false)
 	if runs, err := h.Runs(t.Context(), two); err != nil || runs {
 		t.Errorf("Runs = %v, %v for a system that does not boot", runs, err)
@@ -254,6 +254,7 @@ func TestActivationFails(t *testing.T) {
 		{"and is rolled back", failsAndIsRolledBack},
 		{"unless it is only units that fail, which the verification judges", unitsFail},
 		{"as the switch hangs, which is ended", switchHangs},
+		{"as the switch ends early, with the status of failing units", switchEndsEarly},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			nixtest.Installed(t)
@@ -276,9 +277,9 @@ func failsAndIsRolledBack(t *testing.T) {
 			"pre-switch checks failed", "v2 test, v1 test"},
 		{"the activation script fails midway", nixtest.System{SwitchExit: 2}, nil, true, ": exit status 2: warning: the following units failed: demo.service; rolled back to ",
 			"warning: the following units failed: demo.service", "v2 test, v1 test"},
-		{"it does not prove itself", nixtest.System{}, errors.New("the store cannot be reached"), true, "verify: the store cannot be reached; rolled back to ",
+		{"its verification fails", nixtest.System{}, errors.New("the store cannot be reached"), true, "verify: the store cannot be reached; rolled back to ",
 			"activating v2", "v2 test, v1 test"},
-		{"units fail, and it does not prove itself", nixtest.System{SwitchExit: 4}, errors.New("units failed"), true, "verify: units failed; rolled back to ",
+		{"units fail, and its verification does too", nixtest.System{SwitchExit: 4}, errors.New("units failed"), true, "verify: units failed; rolled back to ",
 			"warning: the following units failed: demo.service", "v2 test, v1 test"},
 		{"the boot loader fails", nixtest.System{BootExit: 1}, nil, true, "make it what boots: switch to ",
 			"installing the boot loader failed", "v2 test, v2 boot, v1 test, v1 boot"},
@@ -322,7 +323,7 @@ func failsAndIsRolledBack(t *testing.T) {
 }
 
 // NixOS ends a switch with 4 when some unit is failing, whose fault that may be or not. The system is
-// activated then, and has to prove itself as any other.
+// activated then, and is verified as any other.
 func unitsFail(t *testing.T) {
 	h := newHost(t)
 	s := h.built(t, systems{"web": {Version: "v1", SwitchExit: 4}}, "web")
@@ -331,6 +332,20 @@ func unitsFail(t *testing.T) {
 		t.Fatalf("%+v, %v", a, err)
 	}
 	h.wantRuns(t, s, true)
+}
+
+func switchEndsEarly(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "two": {Version: "v2", SwitchRuns: "[ -e again ] || { : >again; exit 4; }"}}
+	one, two := h.built(t, all, "one"), h.built(t, all, "two")
+	h.activated(t, one)
+	_, err := h.Activate(t.Context(), two, activation.Request{})
+	failed := wantRolledBack(t, err, "it ended before the system was activated")
+	if !failed.Cause.Transient() {
+		t.Errorf("the cause is %s", failed.Cause)
+	}
+	h.wantRuns(t, one, true)
+	h.activated(t, two)
 }
 
 func switchHangs(t *testing.T) {

@@ -54,7 +54,7 @@ func New(host *nix.Host, command ...string) (*Coordinator, error) {
 // activation has ended, or when ctx ends: the activation then goes on, for Resume to take up.
 //
 // Without an error, the phase is Committed, and s runs and boots; or it is RebootPending, as s could not be
-// switched to and boots next: Resume goes on after a reboot. An [*Error] says that s was rolled back.
+// switched to and becomes active with the next boot: Resume goes on after a reboot. An [*Error] says that s was rolled back.
 // Nothing was done if the error is [nix.ErrNotNixOS], [nix.ErrMachine], or ctx's own from before the
 // beginning.
 //
@@ -230,7 +230,14 @@ func (c *Coordinator) verify(ctx context.Context, j *Journal, r Request) error {
 			return c.ask(ctx, j.ID, func(j *Journal) error { return j.toRollback(c.dir, CauseVersion, fmt.Sprintf("verify: %v", err)) })
 		}
 	}
-	return c.ask(ctx, j.ID, func(j *Journal) error { return j.advance(c.dir, Committing) })
+	warning := ""
+	if r.Warning != nil {
+		warning = r.Warning(ctx, *j)
+	}
+	return c.ask(ctx, j.ID, func(j *Journal) error {
+		j.Warning = warning
+		return j.advance(c.dir, Committing)
+	})
 }
 
 // ask changes the phase of the activation id, if that is still being verified. Whoever else holds the

@@ -150,7 +150,7 @@ func (h *host) switches(t *testing.T) [][]string {
 	return runs
 }
 
-// process is somebody else's process, whose end can be waited for.
+// process is a process of another program, whose end can be waited for.
 type process struct{ fd int }
 
 func open(t *testing.T, pid string) process {
@@ -182,11 +182,11 @@ func (p process) ended(within time.Duration) bool {
 }
 
 // fakeAgent activates or resumes, as an agent does that is killed from outside. With NPCNIX_VERIFIED it
-// waits for that file to appear before it confirms.
+// waits for that file to appear before it takes the system for verified.
 func fakeAgent(what string, args []string) int {
 	h, err := coordinator(options(os.Getenv(nixtest.RootVariable), os.Stderr))
-	confirm, _ := time.ParseDuration(os.Getenv("NPCNIX_VERIFY_TIMEOUT"))
-	request := activation.Request{VerifyTimeout: confirm, Verify: func(ctx context.Context, _ activation.Journal) error {
+	timeout, _ := time.ParseDuration(os.Getenv("NPCNIX_VERIFY_TIMEOUT"))
+	request := activation.Request{VerifyTimeout: timeout, Verify: func(ctx context.Context, _ activation.Journal) error {
 		fmt.Fprintln(os.Stderr, "verifying, pid", os.Getpid())
 		return appears(ctx, os.Getenv("NPCNIX_VERIFIED"))
 	}}

@@ -61,7 +61,7 @@ func (h *host) marked(t *testing.T, word string) []int {
 	return found
 }
 
-// awaitWorkers waits until no worker is left: it tidies up after an activation is settled.
+// awaitWorkers waits until no worker is left: it tidies up after an activation has ended.
 func (h *host) awaitWorkers(t *testing.T) {
 	t.Helper()
 	for len(h.marked(t, "run")) > 0 {

@@ -30,7 +30,7 @@ const (
 //	   │        │           │   │           │
 //	   └────────┴───────────┴───┴───────────┴──→ rolling_back → rolled_back, or rollback_failed
 //
-// The action "test" switches to the new system: it changes everything but what boots next. Only when the
+// The action "test" switches to the new system: it changes everything except the boot default. Only when the
 // system is verified is it put into the profile and made what boots. Until then a loss of power brings
 // back the previous system, by any boot loader. A system that cannot be switched to is made what boots
 // next (reboot_pending), and is verified after a reboot.
@@ -68,6 +68,8 @@ type Journal struct {
 	RollbackError  string `json:"rollback_error"`
 	RollbackTries  int    `json:"rollback_tries"`  // that have failed, or had the machine restarted
 	OperatorSystem string `json:"operator_system"` // that an operator has switched to meanwhile
+	// Warning is what is worth telling of the verified system, such as units that fail and did not before.
+	Warning string `json:"warning,omitempty"`
 	// Installed: the profile and the boot loader were, or are about to be, changed.
 	Installed bool `json:"installed"`
 	// NewestBefore is the number of the profile's newest generation before this activation made one; 0

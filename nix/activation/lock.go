@@ -37,7 +37,7 @@ func lock(ctx context.Context, dir string) (unlock func(), free bool, err error)
 	return func() { _ = l.Unlock() }, free, nil
 }
 
-// beingWorkedOn reports whether somebody holds the lock.
+// beingWorkedOn reports whether another process holds the lock.
 func beingWorkedOn(dir string) (bool, error) {
 	l := flock.New(filepath.Join(dir, lockFile))
 	free, err := l.TryRLock()

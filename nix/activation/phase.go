@@ -14,9 +14,9 @@ const (
 	Verifying      Phase = "verifying"       // the new system runs and is being verified
 	Committing     Phase = "committing"      // it is verified; the profile and the boot loader are being set
 	Committed      Phase = "committed"       // the end
-	RebootPending  Phase = "reboot_pending"  // the new system boots next, and is verified after that
+	RebootPending  Phase = "reboot_pending"  // the new system is the boot default, and is verified after a reboot
 	RollingBack    Phase = "rolling_back"    // to the previous system
-	RolledBack     Phase = "rolled_back"     // the other end: the previous system runs, and boots next
+	RolledBack     Phase = "rolled_back"     // the other end: the previous system runs, and is the boot default
 	RollbackFailed Phase = "rollback_failed" // it does not, after all attempts: see Journal.RollbackError
 )
 

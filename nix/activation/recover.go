@@ -55,9 +55,6 @@ func (j *Journal) afterBoot(ctx context.Context, dir string, m machine) error {
 	switch to {
 	case j.Phase:
 		return j.save(dir)
-	case Verifying:
-		// Units of another boot say nothing about this one.
-		j.Ran, j.Failed = nil, nil
 	case RolledBack:
 		j.RollbackError = ""
 	}

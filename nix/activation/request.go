@@ -32,6 +32,9 @@ type Request struct {
 	// Verify returns nil when the new system is verified. It is called from the new system, maybe more
 	// than once, with a ctx that ends with VerifyTimeout. Nil: every system is.
 	Verify func(ctx context.Context, j Journal) error
+	// Warning returns what is worth telling of a system that is verified; "" for nothing. It goes into
+	// the journal. Nil: nothing is.
+	Warning func(ctx context.Context, j Journal) string
 	// Keep is how many of the profile's latest generations are kept when s is one of them. Those of the
 	// systems that run, ran before and were booted are kept in any case. 0: all.
 	Keep int

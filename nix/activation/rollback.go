@@ -123,7 +123,7 @@ func rollbackEnd(steps []Step, done bool, tries int, after Facts) Phase {
 		}
 	}
 	switch {
-	case after.noWayBack():
+	case after.nothingBefore():
 		return RollbackFailed
 	case after.RunningError == "" && done:
 		return RolledBack
@@ -133,14 +133,14 @@ func rollbackEnd(steps []Step, done bool, tries int, after Facts) Phase {
 	return RollingBack
 }
 
-// noWayBack reports whether the new system runs, and there is none to roll back to.
-func (f Facts) noWayBack() bool {
+// nothingBefore reports whether the new system runs, and there is none to roll back to.
+func (f Facts) nothingBefore() bool {
 	return f.RunningError == "" && f.Previous == "" && f.Running == f.System && f.Cause != CauseBusy
 }
 
 // stillRuns says what is wrong after a rollback in which no step failed.
 func (f Facts) stillRuns() string {
-	if f.noWayBack() {
+	if f.nothingBefore() {
 		return "there is no earlier system to roll back to"
 	}
 	return fmt.Sprintf("%s runs after the rollback", f.Running)

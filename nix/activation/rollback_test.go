@@ -15,10 +15,10 @@ import (
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
-// These tests are about the way back where it is not the plain one: somebody else has changed what runs
-// or boots meanwhile, or what it needs is gone.
+// These tests are about rollbacks that are not the plain one: an operator has changed what runs or boots
+// meanwhile, or what the rollback needs is gone.
 
-// rollbackRig is a host that runs and boots v1, which may not be switched from to boots, and has built others.
+// rollbackRig is a host that runs and boots v1, from which boots cannot be switched to, and has built others.
 type rollbackRig struct {
 	*host
 	one, two, boots, fix nix.System
@@ -40,8 +40,8 @@ func newRollrollbackRig(t *testing.T, change func(all systems)) *rollbackRig {
 	return r
 }
 
-// bootsNext has the system that may not be switched to made what boots next.
-func (r *rollbackRig) bootsNext(t *testing.T) {
+// pendReboot makes the system that cannot be switched to the boot default, pending a reboot.
+func (r *rollbackRig) pendReboot(t *testing.T) {
 	t.Helper()
 	if a, err := r.Activate(t.Context(), r.boots, activation.Request{}); err != nil || a.Phase != activation.RebootPending {
 		t.Fatal(a.Phase, err)
@@ -77,7 +77,7 @@ func wantRolledBack(t *testing.T, err error, text string) *activation.Error {
 	return failed
 }
 
-// lockedOnce is a script that ends as a switch does while somebody else switches, the first time.
+// lockedOnce is a script that ends as a switch does while another process switches, the first time.
 const lockedOnce = "[ -e locked ] || { : >locked; echo 'Could not acquire lock' >&2; exit 11; }"
 
 // activating has v2 activated, and returns when its worker waits for the lock.
@@ -156,15 +156,15 @@ func operatorSwitches(t *testing.T) {
 			}})
 			return err
 		}, "verify: no"},
-		{"while another system is to boot next, and restarted", func(t *testing.T, r *rollbackRig) error {
-			r.bootsNext(t)
+		{"while another system is pending a reboot, and rebooted", func(t *testing.T, r *rollbackRig) error {
+			r.pendReboot(t)
 			r.switchedBy(t, r.fix, "fix")
 			r.restarted(t, r.fix)
 			_, _, err := r.Resume(t.Context(), activation.Request{})
 			return err
 		}, "did not boot the new system"},
-		{"while another system is to boot next, which is taken back", func(t *testing.T, r *rollbackRig) error {
-			r.bootsNext(t)
+		{"while another system is pending a reboot, which is abandoned", func(t *testing.T, r *rollbackRig) error {
+			r.pendReboot(t)
 			r.switchedBy(t, r.fix, "fix")
 			if err := r.Abandon(t.Context()); err != nil {
 				t.Fatal(err)
@@ -246,7 +246,7 @@ func operatorHoldsLock(t *testing.T) {
 
 func operatorAndFailedRollback(t *testing.T) {
 	r := newRollrollbackRig(t, nil)
-	r.bootsNext(t)
+	r.pendReboot(t)
 	nixtest.Link(t, r.opts.CurrentSystem, r.fix.Path) // nixos-rebuild test
 	boot := filepath.Join(r.root, nixtest.Boot)
 	if err := os.Remove(boot); err != nil {
@@ -295,7 +295,7 @@ func bootedBefore(t *testing.T) {
 
 func generationGone(t *testing.T) {
 	r := newRollrollbackRig(t, nil)
-	r.bootsNext(t)
+	r.pendReboot(t)
 	if target, err := os.Readlink(filepath.Join(r.opts.Dir, "roots", "previous")); err != nil || target != r.one.Path {
 		t.Errorf("the previous system is not held: %q, %v", target, err)
 	}
@@ -316,8 +316,8 @@ func generationGone(t *testing.T) {
 	}
 }
 
-// What runs is a system that somebody tries by "nixos-rebuild test": it is gone back to, but the one to
-// boot is again the one in the profile, as boot loaders know of no other.
+// What runs is a system that an operator tries by "nixos-rebuild test". The rollback returns to it, but what
+// boots is again what the profile has, as boot loaders know of no other.
 func bootsProfiled(t *testing.T) {
 	r := newRollrollbackRig(t, func(all systems) { all["two"] = nixtest.System{Version: "v2", BootExit: 1} })
 	nixtest.Link(t, r.opts.CurrentSystem, r.fix.Path)
@@ -333,7 +333,7 @@ func bootsProfiled(t *testing.T) {
 
 func bootedThrice(t *testing.T) {
 	r := newRollrollbackRig(t, nil)
-	r.bootsNext(t)
+	r.pendReboot(t)
 	for range 3 {
 		r.restarted(t, r.boots)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -352,7 +352,7 @@ func bootedThrice(t *testing.T) {
 }
 
 func failsHalfWay(t *testing.T) {
-	for exit, stranded := range map[string]bool{"1": true, "2": false, "4": false} {
+	for exit, fails := range map[string]bool{"1": true, "2": false, "4": false} {
 		t.Run("it ends with "+exit, func(t *testing.T) {
 			r := newRollrollbackRig(t, func(all systems) {
 				all["one"] = nixtest.System{Version: "v1", SwitchRuns: "[ ! -e refuses ] || { ln -sfn $toplevel run/x; mv -fT run/x run/current-system; exit " + exit + "; }"}
@@ -360,14 +360,14 @@ func failsHalfWay(t *testing.T) {
 			r.write(t, "refuses", "")
 			_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: refuses})
 			var failed *activation.Error
-			if !errors.As(err, &failed) || failed.RollbackFailed() != stranded || !strings.Contains(failed.RollbackError, "exit status "+exit) {
+			if !errors.As(err, &failed) || failed.RollbackFailed() != fails || !strings.Contains(failed.RollbackError, "exit status "+exit) {
 				t.Errorf("%v", err)
 			}
 		})
 	}
 }
 
-// A rejected generation stays in the profile, and may be booted from the menu: it is no way back from itself.
+// A rejected generation stays in the profile, and may be booted from the menu: it cannot be rolled back to from itself.
 func ranBefore(t *testing.T) {
 	r := newRollrollbackRig(t, func(all systems) { all["two"] = nixtest.System{Version: "v2", BootExit: 1} })
 	nixtest.Link(t, r.opts.Profile+"-2-link", r.two.Path)
@@ -378,7 +378,7 @@ func ranBefore(t *testing.T) {
 	r.wantBoots(t, "v1")
 }
 
-// A system that runs without having been confirmed is no way back from itself.
+// A system that runs without having been committed cannot be rolled back to from itself.
 func notToUncommitted(t *testing.T) {
 	h := newHost(t)
 	all := systems{"one": {Version: "v1"}, "two": {Version: "v2"}}

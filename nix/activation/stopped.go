@@ -30,8 +30,8 @@ func (m realMachine) StartStopped(ctx context.Context, j *Journal) []string {
 
 // stopped returns the units that ran before, and do not now though the running system has them.
 func (j *Journal) stopped(ctx context.Context) ([]string, error) {
-	if len(j.Units) == 0 {
-		return nil, nil // of an older npcnix, or of another boot
+	if len(j.Units) == 0 || j.BootOnly {
+		return nil, nil // of an older npcnix, or the machine was restarted since
 	}
 	now, err := systemd.Units(ctx, j.Ran...)
 	if err != nil {

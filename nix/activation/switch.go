@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -24,9 +25,10 @@ const activationVariable = "NPCNIX_ACTIVATION"
 
 // Exit codes of switch-to-configuration (nixpkgs, switch-to-configuration-ng/src/main.rs).
 const (
+	exitCheck      = 1   // a pre-switch check failed, or something else
 	exitActivation = 2   // a part of the activation script failed, and all of it ran
-	exitUnits      = 4   // the system was activated, and some unit is failing: which, is for Verify to see
-	exitBusy       = 11  // EAGAIN: somebody else holds its lock, and nothing was done
+	exitUnits      = 4   // some unit is failing: which, is for Verify to see; or EINTR, before anything was done
+	exitBusy       = 11  // EAGAIN: another process holds its lock, and nothing was done
 	exitInit       = 100 // the init systems do not fit: it can only be booted
 )
 
@@ -76,11 +78,53 @@ func (o outcome) cause() Cause {
 // failure says how the switch to a system failed.
 func (o outcome) failure(system string) string {
 	text := fmt.Sprintf("switch to %s: %v", system, o.err)
-	if len(o.tail) > 0 {
-		text += ": " + o.tail[len(o.tail)-1]
+	if line := telling(o.tail); line != "" {
+		text += ": " + line
 	}
 	return text
 }
+
+// inhibited reports whether NixOS's own check refused the switch, as critical components differ: the system
+// can only be booted. Newer versions of NixOS leave the comparison to whoever switches (inhibitors).
+func (o outcome) inhibited() bool {
+	return o.exit == exitCheck && slices.ContainsFunc(o.tail, func(line string) bool { return strings.Contains(line, "Pre-switch check 'switchInhibitors' failed") })
+}
+
+// telling returns the line of a switch's output that tells best why it failed; "" if there is none. The last
+// line mostly tells what was done last, and not what failed.
+func telling(tail []string) string {
+	for _, tells := range tellings {
+		for _, line := range tail {
+			if tells.MatchString(line) {
+				return line
+			}
+		}
+	}
+	for _, line := range slices.Backward(tail) {
+		if !progress.MatchString(line) {
+			return line
+		}
+	}
+	if len(tail) == 0 {
+		return ""
+	}
+	return tail[len(tail)-1]
+}
+
+// What a switch prints (nixpkgs, nixos/modules/system/activation, and pkgs/by-name/sw/switch-to-configuration-ng).
+var (
+	// tellings tell why it failed, the best first.
+	tellings = []*regexp.Regexp{
+		regexp.MustCompile(`^Activation script snippet '.*' failed`),
+		regexp.MustCompile(`^Pre-switch check '.*' failed`),
+		regexp.MustCompile(`^(Error: )?Failed to `),
+		regexp.MustCompile(`^A dependency job for .* failed`),
+		regexp.MustCompile(`the following units failed: `),
+	}
+	// progress tells what it does.
+	progress = regexp.MustCompile(`^((stopping|starting|restarting|reloading|NOT restarting|would (stop|start|restart|reload)) |` +
+		`the following new units were started: |activating the configuration|setting up |reviving user |removing (user|group) |updating GRUB |Done\. )`)
+)
 
 // switchRun is one run of a system's switch-to-configuration.
 type switchRun struct {
@@ -171,7 +215,7 @@ func follow(ctx context.Context, to io.Writer, file io.Reader, ended <-chan erro
 	}
 }
 
-// killSwitch kills what a worker that was cut short has left of its switch. Units that the switch
+// killSwitch kills what an interrupted worker has left of its switch. Units that the switch
 // has started do not carry its mark, as the service manager starts them.
 func killSwitch(id string) {
 	mark := activationVariable + "=" + id

@@ -1,3 +1,5 @@
+// words: old forms, in which an older npcnix wrote.
+
 package activation_test
 
 import (
@@ -64,7 +66,7 @@ func TestTakeover(t *testing.T) {
 			r.activated(t, r.fix) // and the next is as any other
 		})
 	}
-	t.Run("of a system that boots next", func(t *testing.T) {
+	t.Run("of a system that is pending a reboot", func(t *testing.T) {
 		r := newRollrollbackRig(t, nil)
 		r.takesOver(t, "booting")
 		nixtest.Link(t, r.opts.Profile+"-2-link", r.boots.Path)
@@ -85,7 +87,7 @@ func TestTakeover(t *testing.T) {
 // One that is older still knows less, and names a boot otherwise.
 func TestTakeoverOfAnEarlyNpcnix(t *testing.T) {
 	r := newRollrollbackRig(t, nil)
-	r.bootsNext(t)
+	r.pendReboot(t)
 	r.edit(t, func(all map[string]any) {
 		delete(all, "profile_system")
 		all["previous_system"] = r.fix.Path // which an operator tried

@@ -87,6 +87,9 @@ func (j *Journal) conduct(name string) systemd.Unit {
 	return systemd.Unit{}
 }
 
+// UnitsFailed reports whether the last switch says that units fail, which may have failed before.
+func (j *Journal) UnitsFailed() bool { return j.ExitCode == exitUnits }
+
 // Failing are units that a switch did no good, each with how it is.
 type Failing struct {
 	Failed     []string // that ran before

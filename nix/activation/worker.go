@@ -80,8 +80,11 @@ func (w *worker) toItsEnd(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// begin switches to the new system, or makes it what boots next.
+// begin switches to the new system, or makes it the boot default.
 func (w *worker) begin(ctx context.Context) error {
+	if w.outdated(ctx) {
+		return w.toRollback(w.dir, CauseBusy, "an operator has switched, or changed the profile, since this was requested")
+	}
 	if err := w.advance(w.dir, Switching); err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ func (w *worker) begin(ctx context.Context) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case ran.activated():
+	case ran.activated() && (ran.err == nil || w.runs(ctx)):
 		w.restartAgent()
 		if err := w.advance(w.dir, Verifying); err != nil {
 			return err
@@ -105,18 +108,29 @@ func (w *worker) begin(ctx context.Context) error {
 	case ran.exit == exitInit:
 		w.BootOnly, w.BootOnlyWhy = true, "its init system does not fit the one that runs"
 		return w.makeBoot(ctx)
+	case ran.inhibited():
+		w.BootOnly, w.BootOnlyWhy = true, "NixOS refuses to switch to it while the machine runs: "+telling(ran.tail)
+		return w.makeBoot(ctx)
+	case ran.activated(): // by its status, which may also be the errno of an early end
+		return w.toRollback(w.dir, CauseInterrupted, ran.failure(w.System)+"; it ended before the system was activated")
 	}
 	return w.toRollback(w.dir, ran.cause(), ran.failure(w.System))
 }
 
-// makeBoot makes the new system what boots next, and does not touch what runs.
+// runs reports whether the new system runs.
+func (w *worker) runs(ctx context.Context) bool {
+	running, err := w.machine.Current(ctx)
+	return err == nil && running.Path == w.System
+}
+
+// makeBoot makes the new system the boot default, and does not touch what runs.
 func (w *worker) makeBoot(ctx context.Context) error {
 	if cause, err := w.install(ctx); ctx.Err() != nil {
 		return ctx.Err()
 	} else if err != nil {
 		return w.toRollback(w.dir, cause, err.Error())
 	}
-	w.log.Info("the system boots next", "system", w.System, "why", w.BootOnlyWhy)
+	w.log.Info("the system becomes active with the next boot", "system", w.System, "why", w.BootOnlyWhy)
 	return w.advance(w.dir, RebootPending)
 }
 

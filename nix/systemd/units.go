@@ -29,7 +29,7 @@ type Unit struct {
 	Restarts        int     `json:"restarts,omitempty"` // by systemd itself, since it was last started on purpose
 	UpSecs          float64 `json:"up_secs,omitempty"`  // since it has become active
 
-	Wanted     bool `json:"-"` // by another unit
+	Wanted     bool `json:"-"` // by a unit that is active
 	Triggered  bool `json:"-"` // by a socket, timer or path that is active
 	Conflicted bool `json:"-"` // with a unit that is active
 	Unmet      bool `json:"-"` // one of its conditions was not met when it was to be started
@@ -86,6 +86,7 @@ func parseUnits(text string, now time.Duration) map[string]Unit {
 			continue
 		}
 		u := unit(p, now)
+		u.Wanted = anyOf(p["WantedBy"]+" "+p["RequiredBy"]+" "+p["UpheldBy"]+" "+p["BoundBy"], up)
 		u.Triggered = anyOf(p["TriggeredBy"], up)
 		u.Conflicted = anyOf(p["Conflicts"]+" "+p["ConflictedBy"], up)
 		for _, name := range append(strings.Fields(p["Names"]), p["Id"]) {
@@ -99,7 +100,6 @@ func unit(p map[string]string, now time.Duration) Unit {
 	u := Unit{
 		Name: p["Id"], Load: p["LoadState"], Active: p["ActiveState"], Sub: p["SubState"], Result: p["Result"], Type: p["Type"],
 		RemainAfterExit: p["RemainAfterExit"] == "yes",
-		Wanted:          strings.TrimSpace(p["WantedBy"]+p["RequiredBy"]+p["UpheldBy"]+p["BoundBy"]) != "",
 		Unmet:           p["ConditionResult"] == "no" && p["ConditionTimestampMonotonic"] != "0", // which a unit that was never started has
 		Queued:          p["Job"] != "" && p["Job"] != "0",
 	}

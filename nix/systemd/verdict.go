@@ -24,7 +24,7 @@ type conduct string
 
 const (
 	idle     conduct = "idle"     // it did not run, or was not there
-	failed   conduct = "failed"   // it had failed, or was restarted after failures: it proves nothing
+	failed   conduct = "failed"   // it had failed, or was restarted after failures: it says nothing
 	starting conduct = "starting" // it was on its way, or a job in mid-run: nobody knows how it would have ended
 	ran      conduct = "ran"      // it was up
 	restless conduct = "restless" // systemd restarts it all the time, and that is how it works

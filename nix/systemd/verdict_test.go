@@ -96,6 +96,8 @@ func TestUnitsAreReadAsSystemctlPrintsThem(t *testing.T) {
 			"WantedBy=\nConditionResult=no\nConditionTimestampMonotonic=0\nJob=12\n",
 		"Id=echo.socket\nNames=echo.socket\nLoadState=loaded\nActiveState=active\nSubState=listening\n",
 		"Id=old.service\nNames=old.service\nLoadState=loaded\nActiveState=inactive\nConflictedBy=web.service\nConditionResult=no\nConditionTimestampMonotonic=9\n",
+		"Id=multi-user.target\nNames=multi-user.target\nLoadState=loaded\nActiveState=active\nSubState=active\n",
+		"Id=unwanted.service\nNames=unwanted.service\nLoadState=loaded\nActiveState=inactive\nWantedBy=rescue.target\n",
 		"Id=gone.service\nNames=gone.service\nLoadState=not-found\nActiveState=inactive\n",
 	}, "\n"), 61*time.Second)
 
@@ -108,7 +110,10 @@ func TestUnitsAreReadAsSystemctlPrintsThem(t *testing.T) {
 	if u := units["old.service"]; !u.Conflicted || !u.Unmet {
 		t.Errorf("old is %+v", u)
 	}
-	if units["gone.service"].Load != "not-found" || len(units) != 6 {
+	if units["unwanted.service"].Wanted {
+		t.Error("a unit is wanted by a target that is not active")
+	}
+	if units["gone.service"].Load != "not-found" || len(units) != 8 {
 		t.Errorf("units are %+v", units)
 	}
 }

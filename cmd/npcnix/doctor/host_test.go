@@ -82,7 +82,7 @@ func testAgent(t *testing.T) {
 	if f, there := found["may receive"]; there {
 		t.Errorf("a host that polls: %+v", f)
 	}
-	found = examineHost(t, h, "", `{"schema": 1, "pid": 7, "hindered": "the disk is full"}`)
+	found = examineHost(t, h, "", `{"schema": 1, "pid": 7, "hindered": "the disk is full"}`) // old form
 	wantFinding(t, found["agent"], Wrong, "the disk is full", "goes on by itself")
 	found = examineHost(t, h, "", `{"schema":`)
 	wantFinding(t, found["agent"], Unknown, "it is running, but", "")

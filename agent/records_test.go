@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/events"
+)
+
+func TestRecords(t *testing.T) {
+	inBubble(t, "a restart leaves the record as it is", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		before := r.store.lastRecord()
+		time.Sleep(time.Hour)
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		after := r.store.lastRecord()
+		if !after.Times.Acknowledged.Equal(before.Times.Acknowledged) || after.Times.Built.IsZero() {
+			t.Errorf("before %+v\nafter  %+v", before, after)
+		}
+	})
+
+	inBubble(t, "a poll that finds nothing new leaves the record as it is", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		time.Sleep(time.Minute)
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.host.set(func(h *fakeHost) { h.system = "/nix/store/sys-2" })
+		r.queue.in <- []events.Delivery{message("m1")}
+		synctest.Wait()
+		a := r.store.lastRecord()
+		time.Sleep(13 * time.Minute)
+		b := r.store.lastRecord()
+		r.end()
+		if b.Times.Built.IsZero() || b.Trigger != record.Event || !b.Times.Acknowledged.Equal(a.Times.Acknowledged) {
+			t.Errorf("\nafter the event %s attempt %d %+v\nafter a poll    %s attempt %d %+v", a.Trigger, a.Attempt, a.Times, b.Trigger, b.Attempt, b.Times)
+		}
+	})
+
+	t.Run("a record that says nothing new is refreshed slowly", func(t *testing.T) {
+		for _, c := range []struct {
+			name      string
+			secs      *int64
+			low, high int // records in ten hours, the three of the activation included
+		}{
+			{"each hour", nil, 11, 15},
+			{"as set", new(int64(7200)), 7, 9},
+			{"never", new(int64(0)), 3, 3},
+		} {
+			inBubble(t, c.name, func(t *testing.T) {
+				r := newRig(t, func(config *config.Config) { config.RecordRefreshSecs = c.secs })
+				r.start()
+				time.Sleep(10 * time.Hour)
+				r.end()
+				if n := len(r.of("record")); n < c.low || n > c.high {
+					t.Errorf("%d records: %q", n, r.of("record"))
+				}
+			})
+		}
+	})
+
+	inBubble(t, "after a failed activation it says what runs", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.host.set(func(h *fakeHost) {
+			h.system = "/nix/store/sys-2"
+			h.activate = func() error { h.running = "/nix/store/sys-2"; return errors.New("unit failed") }
+		})
+		r.queue.in <- []events.Delivery{message("m1")}
+		synctest.Wait()
+		rec := r.store.lastRecord()
+		r.end()
+		if rec.System != "/nix/store/sys-2" {
+			t.Errorf("runs sys-2, the record says %s", rec.System)
+		}
+	})
+
+	inBubble(t, "it is short, whatever failed", func(t *testing.T) {
+		r := newRig(t)
+		f := Failure{Target: Target{Remote: testRemote, Configuration: "web1", ETag: "v1"}, Rejected: true, Error: strings.Repeat("<", 600_000)}
+		for range 40 {
+			f.Tail = append(f.Tail, strings.Repeat("<", 4096))
+		}
+		f.Tail = append(f.Tail, "the end")
+		r.fails(f)
+		r.start()
+		synctest.Wait()
+		r.end()
+		rec := r.store.lastRecord()
+		body, err := json.MarshalIndent(rec, "", "  ")
+		if err != nil || len(body) > 512<<10 || len(rec.LogTail) < 10 || rec.LogTail[len(rec.LogTail)-1] != "the end" || !strings.HasSuffix(rec.Error, "<…") {
+			t.Errorf("a record of %d bytes, with %d lines: %v", len(body), len(rec.LogTail), err)
+		}
+	})
+
+	inBubble(t, "one that cannot be written holds up nothing", func(t *testing.T) {
+		r := newRig(t)
+		r.store.recordErr = errors.New("forbidden")
+		r.start()
+		synctest.Wait()
+		r.queue.in <- []events.Delivery{message("m1")}
+		synctest.Wait()
+		equal(t, "acks", r.of("ack"), []string{"ack m1"})
+		time.Sleep(24 * time.Hour)
+		if n := r.logs.count("forbidden"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+		r.store.set(func(s *fakeStore) { s.recordErr = nil })
+		time.Sleep(time.Hour)
+		r.end()
+		if rec := r.store.lastRecord(); rec.Status != record.Applied {
+			t.Errorf("record after the store allows it: %+v", rec)
+		}
+	})
+
+	inBubble(t, "one that hangs does not hold up the next publish", func(t *testing.T) {
+		r := newRig(t)
+		r.opts.Store = hungStore{fakeStore: r.store}
+		r.start()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.queue.in <- []events.Delivery{message("m1")}
+		begun := time.Now()
+		for (r.state().Applied.ETag != "v2") && time.Since(begun) < 5*time.Minute {
+			time.Sleep(time.Second)
+		}
+		took := time.Since(begun)
+		r.end()
+		if took > 3*time.Second {
+			t.Errorf("v2 was applied after %s, as writing a record hung", took)
+		}
+	})
+}

@@ -1,0 +1,45 @@
+package activation
+
+import (
+	"errors"
+	"slices"
+	"testing"
+)
+
+func TestASystemIsActivatedUnlessItsActivationFailed(t *testing.T) {
+	failure := errors.New("exit status")
+	for _, c := range []struct {
+		name string
+		ran  outcome
+		want bool
+	}{
+		{"well", outcome{}, true},
+		{"a unit fails", outcome{err: failure, exit: exitUnits, tail: []string{"warning: the following units failed: web.service"}}, true},
+		{"a part of the activation fails", outcome{err: failure, exit: exitActivation}, false},
+		{"a unit fails, after the Rust one said that the activation did",
+			outcome{err: failure, exit: exitUnits, tail: []string{"Failed to run activate script", "Failed to start web.service"}}, false},
+		{"a unit fails, after the activation script said that a part of it did",
+			outcome{err: failure, exit: exitUnits, tail: []string{"Activation script snippet 'etc' failed (2)", "warning: error(s) occurred while switching to the new configuration"}}, false},
+		{"a check fails", outcome{err: failure, exit: exitCheck}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.ran.activated(); got != c.want {
+				t.Errorf("activated: %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestUnitsThatASwitchCouldNotStartAreRead(t *testing.T) {
+	got := notStarted([]string{
+		"stopping the following units: web.service",
+		"Failed to start web.service",
+		"Failed to restart db.service: Unit x.service not found.",
+		"A dependency job for worker@a.service failed. See 'journalctl -xe' for details.",
+		"Job for api.service failed because the control process exited with error code.",
+		"Failed to run activate script",
+	})
+	if want := []string{"web.service", "db.service", "worker@a.service", "api.service"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
