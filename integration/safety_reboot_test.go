@@ -176,9 +176,9 @@ func timerLost(t *testing.T) {
 	t.Parallel()
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.publish(dbus("daemon", "dbus")).want(record.Applied)
-	g.set(map[string]any{"checks": []config.Check{{Command: []string{"systemctl", "is-active", "npcnix-rollback.service"}}}, "verify_timeout_secs": 10})
+	g.set(map[string]any{"checks": []config.Check{{Command: []string{"sh", "-c", "systemctl list-units --plain --no-legend --state=active 'npcnix-rollback*.service' | grep ."}}}, "verify_timeout_secs": 10})
 	next := dbus("broker", "broker")
-	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback.timer npcnix-rollback.service\n[Install]", 1)}
+	next.Units = map[string]string{"npcnix-rearm.service": strings.Replace(rearmUnit, "[Install]", "ExecStart=systemctl stop npcnix-rollback*\n[Install]", 1)}
 	p := g.publish(next)
 	p.pending()
 	g.m.Reboot()

@@ -190,7 +190,7 @@ func (g *guarded) killAt(p published, victim, moment string, random *rand.Rand) 
 	case killAgent:
 		g.kill("npcnix")
 	case killWorker:
-		g.kill("npcnix-activate")
+		g.kill("npcnix-activate*")
 	case killMachine:
 		g.m.Kill()
 		g.m.Boot()

@@ -354,5 +354,22 @@ func appliedOnce(t *testing.T) {
 		g.m.Boot()
 		g.stands("one")
 		p.activated(1)
+		for _, version := range []string{"two", "three"} {
+			g.publish(nspawn.System{Version: version}).want(record.Applied)
+			g.quiet()
+		}
 	})
+}
+
+// quiet checks that nothing of npcnix's has failed since the boot, or was worth a warning to systemd.
+func (g *guarded) quiet() {
+	g.t.Helper()
+	if failed := g.m.Must("systemctl", "list-units", "--failed", "--plain", "--no-legend"); strings.TrimSpace(failed) != "" {
+		g.t.Errorf("failed: %s", failed)
+	}
+	for line := range strings.Lines(g.m.Must("journalctl", "--boot", "--priority=warning", "--no-pager", "--output=short")) {
+		if strings.Contains(line, "npcnix") {
+			g.t.Error(line)
+		}
+	}
 }

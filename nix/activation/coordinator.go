@@ -148,7 +148,7 @@ func (c *Coordinator) Rearm(ctx context.Context) error {
 	case j.Phase == RollingBack:
 		return c.startWorker(ctx, j)
 	}
-	return c.timer().keepArmed(ctx, j)
+	return c.timer(j).keepArmed(ctx, j)
 }
 
 // drive brings an activation to its end.
@@ -161,10 +161,10 @@ func (c *Coordinator) drive(ctx context.Context, j *Journal, r Request) (Journal
 		phase := j.Phase
 		switch phase {
 		case Committed, RebootPending:
-			c.timer().disarm(ctx, true)
+			c.timer(j).disarm(ctx, true)
 			return *j, nil
 		case RolledBack, RollbackFailed:
-			c.timer().disarm(ctx, true)
+			c.timer(j).disarm(ctx, true)
 			return *j, &Error{*j}
 		}
 		if err := c.step(ctx, j, r, &starts); err != nil {
@@ -189,7 +189,7 @@ func (c *Coordinator) drive(ctx context.Context, j *Journal, r Request) (Journal
 func (c *Coordinator) step(ctx context.Context, j *Journal, r Request, starts *int) error {
 	if j.Phase == Verifying {
 		if systemd.Running() {
-			if err := c.timer().keepArmed(ctx, j); err != nil {
+			if err := c.timer(j).keepArmed(ctx, j); err != nil {
 				return err
 			}
 		}
@@ -204,10 +204,10 @@ func (c *Coordinator) step(ctx context.Context, j *Journal, r Request, starts *i
 		return c.await(ctx, j.Phase)
 	}
 	if *starts++; *starts > maxStarts {
-		return fmt.Errorf("%w: the worker %s does not do its work; see `journalctl -u npcnix-activate`, or activation.log in the data directory", nix.ErrMachine, strings.Join(c.commandLine("run"), " "))
+		return fmt.Errorf("%w: the worker %s does not do its work; see `journalctl -u 'npcnix-activate*'`, or activation.log in the data directory", nix.ErrMachine, strings.Join(c.commandLine("run"), " "))
 	}
 	if j.Phase == Pending {
-		if err := c.timer().arm(ctx, j); err != nil {
+		if err := c.timer(j).arm(ctx, j); err != nil {
 			return err
 		}
 	}
@@ -298,7 +298,7 @@ func (c *Coordinator) startWorker(ctx context.Context, j *Journal) error {
 	if !systemd.Running() {
 		return detach(c.dir, args, os.O_APPEND)
 	}
-	err := systemd.Run(ctx, unitName(c.dir, workerUnit), args,
+	err := systemd.Run(ctx, unitName(c.dir, workerUnit, j.ID, string(j.Phase)), args,
 		"--description=npcnix activates "+filepath.Base(j.System), "--service-type=exec")
 	if err != nil {
 		return nix.Blame(ctx, fmt.Errorf("start the worker: %w", err))

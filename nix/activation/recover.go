@@ -85,7 +85,7 @@ func (c *Coordinator) afterRestart(ctx context.Context, j *Journal) error {
 		return err
 	}
 	if booted && j.Phase == Verifying {
-		return c.timer().arm(ctx, j)
+		return c.timer(j).arm(ctx, j)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/nix"
@@ -21,21 +22,36 @@ const timerGrace = 2 * time.Second
 // has had its time; the worker starts what it fires as soon as there is something to be verified. Without
 // systemd it is a process that sleeps.
 type rollbackTimer struct {
-	dir     string
+	dir, id string
 	log     *slog.Logger
 	command func(args ...string) []string // not needed to start or disarm it
 }
 
-func (c *Coordinator) timer() rollbackTimer { return rollbackTimer{c.dir, c.log, c.commandLine} }
+func (c *Coordinator) timer(j *Journal) rollbackTimer {
+	return rollbackTimer{c.dir, j.ID, c.log, c.commandLine}
+}
 
-func (t rollbackTimer) unit() string { return unitName(t.dir, timerUnit) }
+// unit is the name of the service and of its timer.
+func (t rollbackTimer) unit() string { return unitName(t.dir, timerUnit, t.id, "") }
+
+// patterns match the units of the given types: of this activation, and the one that an older npcnix has. A
+// pattern does not have units loaded, as a name does.
+func (t rollbackTimer) patterns(types string) []string {
+	return []string{t.unit() + types, unitBase(t.dir, timerUnit) + types}
+}
+
+const (
+	anyType   = ".[st]*" // the service and the timer
+	timerType = ".t*"
+)
 
 func (t rollbackTimer) arm(ctx context.Context, j *Journal) error {
 	patience := seconds(j.SwitchSecs) + startGrace
 	if !systemd.Running() {
 		return detach(t.dir, t.command("timer", j.ID, patience.String()), os.O_TRUNC)
 	}
-	_ = systemd.Systemctl(ctx, "stop", t.unit()+".timer", t.unit()+".service") // of an earlier activation
+	earlier := unitBase(t.dir, timerUnit) + "-" + strings.Repeat("?", idLength) + anyType
+	_ = systemd.Systemctl(ctx, append([]string{"stop", "--", earlier}, t.patterns(anyType)...)...)
 	options := []string{"--description=npcnix rolls back from " + filepath.Base(j.System) + ", unless it is committed"}
 	if j.Phase == Pending {
 		options = append(options, fmt.Sprintf("--on-active=%.0fs", patience.Seconds()), "--timer-property=AccuracySec=1s")
@@ -49,7 +65,7 @@ func (t rollbackTimer) arm(ctx context.Context, j *Journal) error {
 
 // keepArmed arms the timer if it is not there, as when it was lost with a reboot.
 func (t rollbackTimer) keepArmed(ctx context.Context, j *Journal) error {
-	if systemd.Running() && systemd.Active(ctx, t.unit()+".timer", t.unit()+".service") {
+	if systemd.Running() && systemd.AnyActive(ctx, t.patterns(anyType)...) {
 		return nil
 	}
 	return t.arm(ctx, j)
@@ -70,11 +86,11 @@ func (t rollbackTimer) disarm(ctx context.Context, fired bool) {
 	if !systemd.Running() {
 		return
 	}
-	units := []string{t.unit() + ".timer"}
+	units := t.patterns(timerType)
 	if fired {
-		units = append(units, t.unit()+".service")
+		units = t.patterns(anyType)
 	}
-	if err := systemd.Systemctl(context.WithoutCancel(ctx), append([]string{"stop", "--no-block"}, units...)...); err != nil {
+	if err := systemd.Systemctl(context.WithoutCancel(ctx), append([]string{"stop", "--no-block", "--"}, units...)...); err != nil {
 		t.log.Debug("the rollback timer cannot be disarmed; it will see that nothing is to be done", "error", err)
 	}
 }
@@ -119,7 +135,7 @@ func RunTimer(ctx context.Context, dir, id string, patience time.Duration, log *
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil // it is stopped when the activation has ended, or with the machine
 		}
 	}
 }

@@ -18,8 +18,9 @@ import (
 	"github.com/npcnix/npcnix/nix/systemd"
 )
 
-// Units, under systemd: the worker's, and the rollback timer's, a service and its timer. Hosts with a
-// data directory of their own, as in tests, get names of their own.
+// Units, under systemd, by the beginning of their names: the worker's, and the rollback timer's, a service
+// and its timer. Each activation has units of its own: after a switch has had systemd reload its files,
+// systemd warns of a transient unit that is made again.
 const (
 	workerUnit   = "npcnix-activate"
 	timerUnit    = "npcnix-rollback"
@@ -27,12 +28,38 @@ const (
 	defaultDir   = "/var/lib/npcnix"
 )
 
-func unitName(dir, base string) string {
+// unitName is the name of a unit of an activation, without its type: npcnix-activate-ID, or with a data
+// directory of its own, as in tests, npcnix-activate-SUM-ID. what tells several of an activation apart.
+func unitName(dir, base, id, what string) string {
+	name := unitBase(dir, base) + "-" + shortID(id)
+	if what != "" {
+		name += "-" + what
+	}
+	return name
+}
+
+func unitBase(dir, base string) string {
 	if dir == defaultDir {
 		return base
 	}
-	sum := sha256.Sum256([]byte(dir))
-	return base + "-" + hex.EncodeToString(sum[:4])
+	return base + "-" + shortSum(dir)
+}
+
+// shortID is what the names of units have of an activation's id.
+func shortID(id string) string {
+	if !plainID.MatchString(id) {
+		return shortSum(id)
+	}
+	return id[:idLength]
+}
+
+const idLength = 8
+
+var plainID = regexp.MustCompile(fmt.Sprintf(`^[a-z0-9]{%d,}$`, idLength))
+
+func shortSum(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:idLength/2])
 }
 
 // detach starts a process that outlives this one. What it logs goes to activation.log in dir.

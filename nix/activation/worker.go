@@ -41,7 +41,7 @@ func work(ctx context.Context, dir string, log *slog.Logger) error {
 		return err
 	}
 	if w.Phase.Ended() || w.Phase == RebootPending {
-		rollbackTimer{dir: dir, log: log}.disarm(ctx, false) // whoever waits for the end may be gone
+		rollbackTimer{dir: dir, id: w.ID, log: log}.disarm(ctx, false) // whoever waits for the end may be gone
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func (w *worker) begin(ctx context.Context) error {
 		if err := w.advance(w.dir, Verifying); err != nil {
 			return err
 		}
-		rollbackTimer{dir: w.dir, log: w.log}.start()
+		rollbackTimer{dir: w.dir, id: w.ID, log: w.log}.start()
 		return nil
 	case ran.lockTaken():
 		return w.toRollback(w.dir, CauseBusy, "another process was switching: "+ran.err.Error())

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 )
 
 // Running reports whether units can be started: systemd runs the machine (sd_booted(3)), and this
@@ -28,6 +29,13 @@ func Systemctl(ctx context.Context, args ...string) error {
 // Active reports whether at least one of the units is active.
 func Active(ctx context.Context, units ...string) bool {
 	return Systemctl(ctx, append([]string{"is-active", "--quiet"}, units...)...) == nil
+}
+
+// AnyActive reports whether at least one of the units that match the patterns is active, or about to be. It
+// does not have units loaded, as to ask for one by its name does.
+func AnyActive(ctx context.Context, patterns ...string) bool {
+	out, err := systemctl(ctx, append([]string{"list-units", "--plain", "--no-legend", "--state=active,activating", "--"}, patterns...)...)
+	return err == nil && strings.TrimSpace(out) != ""
 }
 
 // systemctl returns what systemctl printed.
