@@ -9,12 +9,12 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxWindow bounds the memory that an archive may ask of the decompressor: what
-// the zstd command grants by default.
+// maxWindow bounds the memory that an archive can demand from the decompressor. It
+// is the default of the zstd command.
 const maxWindow = 128 << 20
 
-// archive reads a tar in zstd and tells apart what can go wrong: the source, the
-// compression, the tar, the size.
+// archive reads a tar in zstd. Its errors tell apart the source, the compression,
+// the tar and the size.
 type archive struct {
 	packed source // what the caller gave
 	frames *frameCounter
@@ -24,7 +24,7 @@ type archive struct {
 	begun  bool // an entry was read
 }
 
-// source remembers how much was read and how it ended.
+// source remembers how much was read, and the error at its end.
 type source struct {
 	r     io.Reader
 	n     int64
@@ -67,8 +67,8 @@ func newArchive(zr *zstd.Decoder, r io.Reader, limit int64) (*archive, error) {
 
 func (a *archive) close() { a.zr.Close() }
 
-// frameCounter refuses what has too many frames, of which even empty ones cost
-// time. It counts what looks like the beginning of one.
+// frameCounter refuses an archive of too many frames: even an empty frame costs time.
+// It counts the magic numbers that begin them.
 type frameCounter struct {
 	r      io.Reader
 	last   uint32 // bytes read last
@@ -122,8 +122,8 @@ func (a *archive) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// finish reads what stands behind the last entry, so that the checksum at the
-// end is verified.
+// finish reads what follows the last entry, so that the checksum at the end is
+// verified.
 func (a *archive) finish() error {
 	_, err := io.Copy(io.Discard, &a.plain)
 	if err != nil {
@@ -135,8 +135,8 @@ func (a *archive) finish() error {
 	return nil
 }
 
-// blame finds the layer that err comes from. The packed source is looked at only
-// after the decompressor has ended, which reads ahead of us until then.
+// blame finds the layer that err comes from. It looks at the packed source only after
+// the decompressor has ended, because that reads ahead until then.
 func (a *archive) blame(err error) error {
 	out := a.plain.err
 	ended := out != nil && !errors.Is(out, ErrUnsafe)

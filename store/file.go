@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// fileBackend is a file in a directory, perhaps of a mounted share. Its ETag is
+// fileBackend is a file in a directory, which can be on a mounted share. Its ETag is
 // the SHA-256 of its content in hex.
 type fileBackend struct {
 	path string
@@ -56,7 +56,7 @@ func (b *fileBackend) get(ctx context.Context, suffix string, v Version) (io.Rea
 	return &verifiedFile{in: io.TeeReader(ctxReader{ctx, f}, h), Closer: f, hash: h, want: v.ETag}, size, nil
 }
 
-// pin fails early when the file is not v, and returns its size.
+// pin returns the file's size, or ErrChanged if the file is not v.
 func (b *fileBackend) pin(ctx context.Context, f *os.File, v Version) (int64, error) {
 	if v.ETag == "" {
 		return -1, nil
@@ -102,8 +102,8 @@ func (b *fileBackend) put(ctx context.Context, suffix string, body io.ReadSeeker
 	return Version{ETag: hex.EncodeToString(h.Sum(nil)), Size: n}, nil
 }
 
-// list hashes what it finds: records are small, and neither size nor time tells
-// every change.
+// list hashes each record: records are small, and size and time do not show every
+// change.
 func (b *fileBackend) list(ctx context.Context, suffix string) ([]RecordInfo, error) {
 	dir := b.path + suffix
 	entries, err := os.ReadDir(dir)
@@ -131,7 +131,7 @@ func (b *fileBackend) list(ctx context.Context, suffix string) ([]RecordInfo, er
 	return found, nil
 }
 
-// stat is head without the memory of the object.
+// stat is head without the remembered hash of the object.
 func (b *fileBackend) stat(ctx context.Context, suffix string) (RecordInfo, error) {
 	f, err := b.open(ctx, suffix)
 	if err != nil {
@@ -164,8 +164,8 @@ func (b *fileBackend) open(ctx context.Context, suffix string) (*os.File, error)
 	return f, explainFile(err)
 }
 
-// version hashes the file, or remembers the hash when it is the file hashed
-// last: same inode, size and time. It may leave the file at its end.
+// version hashes the file, unless it is the file hashed last: same inode, size and
+// time. Afterwards the file can be at its end.
 func (b *fileBackend) version(ctx context.Context, f *os.File) (Version, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -197,8 +197,8 @@ func unchanged(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// verifiedFile hashes what is read, and ends with ErrChanged instead of io.EOF
-// when that was not the version wanted.
+// verifiedFile hashes what is read. It ends with ErrChanged instead of io.EOF if that
+// was not the wanted version.
 type verifiedFile struct {
 	in io.Reader
 	io.Closer
@@ -216,7 +216,7 @@ func (r *verifiedFile) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// verified is asked after io.EOF, which Read gives only for the version wanted.
+// verified holds at io.EOF, which Read returns only for the wanted version.
 func (r *verifiedFile) verified() bool { return r.want != "" }
 func (r *verifiedFile) opaque() bool   { return false }
 

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// httpBackend is a file on a web server that knows ETags, or at least
-// Last-Modified. Publishing takes a server that knows PUT.
+// httpBackend is a file on a web server that sends ETags, or at least Last-Modified.
+// Publishing needs a server that accepts PUT.
 type httpBackend struct {
 	base   url.URL // without userinfo
 	user   *url.Userinfo
@@ -22,7 +22,7 @@ type httpBackend struct {
 	client *http.Client
 }
 
-// datePrefix begins the ETags we make up for servers that give none.
+// datePrefix begins the ETags that are made here for servers that send none.
 const datePrefix = "date:"
 
 func newHTTP(u *url.URL, credentialsFile string) *httpBackend {
@@ -40,8 +40,8 @@ func newHTTP(u *url.URL, credentialsFile string) *httpBackend {
 	return b
 }
 
-// checkRedirect refuses what net/http would follow to our cost: a PUT that
-// becomes a GET, whose 200 is no publish, and a way out of TLS.
+// checkRedirect refuses redirects that net/http would follow: a PUT that becomes a GET,
+// whose 200 is no publish, and a redirect from https to http.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	req.Header.Del("Referer") // a query may hold a token
 	first := via[0]
@@ -104,7 +104,7 @@ func (b *httpBackend) authorize(req *http.Request) error {
 func (b *httpBackend) head(ctx context.Context, suffix string, have Version) (Version, error) {
 	resp, err := b.look(ctx, http.MethodHead, suffix, have)
 	if err == nil && (resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusMethodNotAllowed || resp.StatusCode == http.StatusNotImplemented) {
-		// Some servers take GET alone; of signed URLs the method is a part.
+		// Some servers accept only GET, and a signed URL is valid for one method.
 		resp, err = b.look(ctx, http.MethodGet, suffix, have)
 	}
 	if err != nil {
@@ -120,7 +120,7 @@ func (b *httpBackend) head(ctx context.Context, suffix string, have Version) (Ve
 	return versionOf(resp)
 }
 
-// look asks for the header, by GET with that of the first byte.
+// look asks for the header. By GET it asks for the first byte too.
 func (b *httpBackend) look(ctx context.Context, method, suffix string, have Version) (*http.Response, error) {
 	resp, err := b.do(ctx, method, suffix, func(req *http.Request) {
 		if have.ETag != "" {
@@ -139,12 +139,12 @@ func (b *httpBackend) look(ctx context.Context, method, suffix string, have Vers
 }
 
 func (b *httpBackend) get(ctx context.Context, suffix string, v Version) (io.ReadCloser, int64, error) {
-	// If-Match is never true of weak ETags, nor of what is none.
+	// If-Match never matches a weak ETag, nor one that was made here.
 	pin := v.ETag != "" && !strings.HasPrefix(v.ETag, "W/") && !strings.HasPrefix(v.ETag, datePrefix)
 	resp, err := b.open(ctx, suffix, v, pin)
 	if err == nil && pin && resp.StatusCode == http.StatusPreconditionFailed {
 		resp.Body.Close()
-		// Some servers do not know their own ETags again. The answer's is compared anyway.
+		// Some servers do not recognize their own ETags. The answer's ETag is checked anyway.
 		resp, err = b.open(ctx, suffix, v, false)
 	}
 	if err != nil {
@@ -199,7 +199,7 @@ func (b *httpBackend) put(ctx context.Context, suffix string, body io.ReadSeeker
 	return Version{ETag: unquoteETag(resp.Header.Get("ETag")), Size: size}, nil
 }
 
-// refused turns an answer other than success into an error.
+// refused is the error for an answer other than success.
 func refused(resp *http.Response, ifMissing string) error {
 	said := resp.Request.Method + ": the server says " + resp.Status
 	switch resp.StatusCode {
@@ -212,7 +212,7 @@ func refused(resp *http.Response, ifMissing string) error {
 	case http.StatusForbidden:
 		return fmt.Errorf("%w: %s", ErrForbidden, said)
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return fmt.Errorf("%s: it does not take this method here; publishing takes a server that knows PUT", said)
+		return fmt.Errorf("%s: it does not take this method here; publishing takes a server that accepts PUT", said)
 	case http.StatusConflict:
 		return fmt.Errorf("%s: create the directory on the server first", said)
 	}

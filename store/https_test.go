@@ -66,8 +66,8 @@ func TestWebServerThatRefusesToPublishSaysWhy(t *testing.T) {
 		want   error
 		text   string
 	}{
-		{http.StatusMethodNotAllowed, nil, "a server that knows PUT"},
-		{http.StatusNotImplemented, nil, "a server that knows PUT"},
+		{http.StatusMethodNotAllowed, nil, "a server that accepts PUT"},
+		{http.StatusNotImplemented, nil, "a server that accepts PUT"},
 		{http.StatusConflict, nil, "create the directory"},
 		{http.StatusNotFound, store.ErrNotFound, "directory is missing"},
 		{http.StatusUnauthorized, store.ErrForbidden, "remote_credentials_file"},

@@ -18,31 +18,30 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// PackOptions adjusts Pack. The zero value packs all of a directory.
+// PackOptions adjusts Pack. The zero value packs the whole directory.
 type PackOptions struct {
 	// Include limits the directories at the top to those named; files at the top
 	// are always packed. Empty: all directories.
 	Include []string
-	// Omit are files that are not packed wherever they stand: what is written
-	// while packing, above all.
+	// Omit has files that are not packed, wherever they are: above all the output.
 	Omit []fs.FileInfo
-	// Limits are those of the hosts that are to unpack it.
+	// Limits are those of the hosts that will unpack the archive.
 	Limits Limits
-	// Warn is told what cannot be packed and is omitted, a line each; may be nil.
+	// Warn receives a line for each entry that cannot be packed; nil drops them.
 	Warn func(msg string)
 }
 
 // Pack writes the flake in src to w as a tar in zstd. The bytes depend on the
-// names, contents, links and x bits of the files alone: neither on the machine
-// nor on times, owners or the order of directories.
+// names, contents, links and x bits of the files alone. They do not depend on the
+// machine, times, owners or the order of directories.
 //
-// It omits .git at every depth (a clone's configuration may hold a token), result
-// links into the nix store at the top, and what Terraform and OpenTofu keep beside
-// their files (state may hold secrets, and changes with each apply). It omits with
-// a warning each: links that are absolute or lead out of src, sockets, pipes and
-// devices. What hosts would refuse to unpack is an error.
+// It omits .git at every depth, since a clone's configuration can hold a token;
+// result links into the nix store at the top; and the state and plugins of Terraform
+// and OpenTofu, since state can hold secrets and changes with each apply. It omits,
+// with a warning each, links that are absolute or lead out of src, sockets, pipes and
+// devices. A flake that hosts would refuse to unpack is an error.
 //
-// An error leaves a part of an archive in w, to be thrown away.
+// On error, w has received a part of an archive.
 func Pack(ctx context.Context, src string, w io.Writer, o PackOptions) error {
 	if err := CheckFlake(src); err != nil {
 		return err
@@ -54,8 +53,8 @@ func Pack(ctx context.Context, src string, w io.Writer, o PackOptions) error {
 	if o.Warn == nil {
 		o.Warn = func(string) {}
 	}
-	// None of this may depend on the machine, for it shows in the bytes. The window
-	// is that of zstd -3; what is compressed side by side are its multiples.
+	// None of this can depend on the machine, because it shows in the bytes. The window
+	// is that of zstd -3; the blocks that are compressed in parallel are multiples of it.
 	zw, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(2<<20),
 		zstd.WithConcurrentBlocks(true), zstd.WithEncoderConcurrency(2))
 	if err != nil {
@@ -128,8 +127,8 @@ func (p *packer) close() error {
 	return p.buf.Flush()
 }
 
-// dir packs what the directory holds, in the order of names. The name is
-// slash-separated and relative to src, empty for src itself.
+// dir packs the entries of a directory, in the order of their names. The name is
+// slash-separated and relative to src; it is empty for src itself.
 func (p *packer) dir(ctx context.Context, name string) error {
 	entries, err := os.ReadDir(filepath.Join(p.src, name))
 	if err != nil {
@@ -208,7 +207,7 @@ func (p *packer) skip(name, why string) error {
 	if name == "flake.nix" {
 		return fmt.Errorf("flake.nix cannot be packed: %s", why)
 	}
-	p.options.Warn(fmt.Sprintf("left out %s: %s", filepath.Join(p.src, name), why))
+	p.options.Warn(fmt.Sprintf("omitted %s: %s", filepath.Join(p.src, name), why))
 	return nil
 }
 
@@ -229,7 +228,7 @@ func (p *packer) file(name string) error {
 	if err := p.header(h); err != nil {
 		return err
 	}
-	// One byte more than announced is asked for, to notice a file that grew.
+	// Reading one byte more than announced notices a file that grew.
 	n, err := io.CopyBuffer(struct{ io.Writer }{p.tw}, io.LimitReader(f, h.Size+1), p.copyBuf)
 	if errors.Is(err, tar.ErrWriteTooLong) || err == nil && n != h.Size {
 		return fmt.Errorf("%s changed while it was packed: try again when nothing writes to it", f.Name())
@@ -253,9 +252,9 @@ func (p *packer) header(h tar.Header) error {
 	return p.tw.WriteHeader(&h)
 }
 
-// checkLink refuses targets that are not surely inside the tree. Where ".." comes
-// only at the front of every target, and no link serves as another entry's
-// directory, what a name resolves to is what it says.
+// checkLink refuses targets that could lead out of the tree. If ".." comes only at the
+// front of each target, and no link is another entry's directory, then a path resolves
+// to what its text says.
 func checkLink(name, target string) error {
 	switch {
 	case target == "" || path.IsAbs(target):

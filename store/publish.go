@@ -10,28 +10,28 @@ import (
 	"time"
 )
 
-// ErrUnconfirmed means that the archive was published, but that the store does not
-// tell as which version: nobody can wait for it.
+// ErrUnconfirmed means that the archive was published, but that the store does not name
+// the version. Nothing can wait for it.
 var ErrUnconfirmed = errors.New("published, but not confirmed")
 
-// noAnswer marks the error of a request to which no answer came: it may have been
-// carried out.
+// noAnswer marks the error of a request without an answer. The store can have carried
+// it out.
 type noAnswer struct{ error }
 
 func (e noAnswer) Unwrap() error { return e.error }
 
-// confirmPauses are made between looks at what was published: a cache may answer
-// with what was there before.
+// confirmPauses come between looks at what was published, since a cache can answer with
+// what was there before.
 var confirmPauses = []time.Duration{0, 200 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second}
 
 // Publish replaces the object by archive, which is read from its start and holds
 // size bytes, and returns the version that hosts will see. Readers see the old
 // object or the new one.
 //
-// What the store then holds decides, and not its answer to the upload. Doubts that
-// remain go to Options.Warn where hosts can take the version, and are ErrUnconfirmed
-// where the store names none. An error without ErrUnconfirmed means that hosts will
-// not run the archive.
+// The result is what the store holds afterwards, not its answer to the upload. If that
+// cannot be seen, Options.Warn says so and the answer counts; if the answer names no
+// version, the error is ErrUnconfirmed. After any other error hosts do not run the
+// archive, unless the error says that the store may hold it.
 func (r *Remote) Publish(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
 	v, err := r.publish(ctx, archive, size)
 	if err != nil {

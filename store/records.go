@@ -10,34 +10,32 @@ import (
 	"time"
 )
 
-// ErrNoListing means that the store cannot say which records there are: a web
-// server has no listing. The record of a host that is known by name can still
-// be read.
+// ErrNoListing means that the store cannot list records, as web servers cannot. The
+// record of a host can still be read by the host's name.
 var ErrNoListing = errors.New("a web server cannot list records")
 
-// ErrNoRecord means that what stands in a record's place is too large for one.
+// ErrNoRecord means that the object in a record's place is too large to be one.
 var ErrNoRecord = errors.New("not a record")
 
-// RecordInfo says that a host's record exists, and tells one content of it from
-// the next.
+// RecordInfo identifies one content of a host's record.
 type RecordInfo struct {
 	Host     string
 	ETag     string    // opaque; another one when the record has changed
 	Modified time.Time // when it was written, by the store's clock
 }
 
-// recordsSuffix and recordExt stand before and after a host's name.
+// recordsSuffix and recordExt come before and after a host's name.
 const (
 	recordsSuffix = ".acks/"
 	recordExt     = ".json"
 )
 
-// maxRecord bounds an acknowledgement record that is read, in bytes. Records
-// hold a host's state and the tail of a log.
+// maxRecord is the size in bytes up to which a record is read. A record has a host's
+// status and the tail of a log.
 const maxRecord = 1 << 20
 
 // PutRecord stores a host's acknowledgement record beside the object, as
-// <remote>.acks/<host>.json. The name must serve as one path element.
+// <remote>.acks/<host>.json. The name must be valid as one path element.
 func (r *Remote) PutRecord(ctx context.Context, host string, body []byte) error {
 	suffix, err := recordSuffix(host)
 	if err != nil {
@@ -51,8 +49,8 @@ func (r *Remote) PutRecord(ctx context.Context, host string, body []byte) error 
 	return nil
 }
 
-// GetRecord returns a host's acknowledgement record, or ErrNotFound when the
-// host has not been heard.
+// GetRecord returns a host's acknowledgement record, or ErrNotFound if the
+// host has not written one.
 func (r *Remote) GetRecord(ctx context.Context, host string) ([]byte, error) {
 	suffix, err := recordSuffix(host)
 	if err != nil {
@@ -75,9 +73,9 @@ func (r *Remote) GetRecord(ctx context.Context, host string) ([]byte, error) {
 	return b, nil
 }
 
-// Records lists the records beside the object, in no promised order; hosts that
-// were never heard have none. It makes one request per 1,000 records. What has
-// no host's name is left out. A web server's answer is ErrNoListing.
+// Records lists the records beside the object, in any order. It makes one request
+// per 1,000 records, and omits objects without a host's name. For a web server it
+// returns ErrNoListing.
 func (r *Remote) Records(ctx context.Context) ([]RecordInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
@@ -101,7 +99,7 @@ func (r *Remote) Records(ctx context.Context) ([]RecordInfo, error) {
 }
 
 // StatRecord looks at one host's record without reading it, or returns
-// ErrNotFound when the host has not been heard.
+// ErrNotFound if the host has not written one.
 func (r *Remote) StatRecord(ctx context.Context, host string) (RecordInfo, error) {
 	suffix, err := recordSuffix(host)
 	if err != nil {
@@ -116,7 +114,7 @@ func (r *Remote) StatRecord(ctx context.Context, host string) (RecordInfo, error
 	return RecordInfo{Host: host, ETag: v.ETag, Modified: v.Modified}, nil
 }
 
-// CheckHost returns an error when the name cannot name a record.
+// CheckHost returns an error if the name cannot name a record.
 func CheckHost(name string) error {
 	_, err := recordSuffix(name)
 	return err

@@ -61,8 +61,8 @@ func (b *s3Backend) head(ctx context.Context, suffix string, have Version) (Vers
 	})
 }
 
-// headByGet asks for the first byte where HEAD is refused: some stores take GET
-// alone, and of all the refusal of a GET has a body that tells why.
+// headByGet asks for the first byte if HEAD was refused. Some stores accept only GET,
+// and only the refusal of a GET has a body that says why.
 func (b *s3Backend) headByGet(ctx context.Context, in *s3.HeadObjectInput, have Version) (Version, error) {
 	out, err := b.api.GetObject(ctx, &s3.GetObjectInput{
 		Bucket: in.Bucket, Key: in.Key, IfNoneMatch: in.IfNoneMatch, Range: aws.String("bytes=0-0"),
@@ -86,7 +86,7 @@ func (b *s3Backend) headByGet(ctx context.Context, in *s3.HeadObjectInput, have 
 	return identified(v)
 }
 
-// identified refuses a version that cannot be told from another.
+// identified refuses a version without an ETag.
 func identified(v Version) (Version, error) {
 	if v.ETag == "" {
 		return Version{}, fmt.Errorf("the store gives no ETag, without which %w", errNoVersion)
@@ -101,7 +101,7 @@ func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadC
 	}
 	out, err := b.api.GetObject(ctx, in)
 	if v.ETag != "" && status(err) == http.StatusPreconditionFailed {
-		// Some stores do not know their own ETags again. The answer's is compared anyway.
+		// Some stores do not recognize their own ETags. The answer's ETag is checked anyway.
 		if now, headErr := b.head(ctx, suffix, Version{}); headErr == nil && now.Same(v) {
 			in.IfMatch = nil
 			out, err = b.api.GetObject(ctx, in)

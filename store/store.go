@@ -2,12 +2,14 @@
 //
 // A [Remote] is one object in one store: an S3 bucket, a web server or a
 // directory. The store is the truth about what hosts should run, so this
-// package promises four things about it. A [Version] names one content and
-// never two. What [Remote.Fetch] unpacks is that version, whole, or an error:
-// never a newer one, never a part. [Remote.Publish] replaces the object at
-// once, so that no reader sees half of it. And an archive is data from a
-// stranger: whatever it holds, [Unpack] writes inside the directory it was
-// given, within its limits, and nowhere else.
+// package makes four promises:
+//
+//   - A [Version] names one content and never two.
+//   - [Remote.Fetch] unpacks exactly that version, or returns an error: never a
+//     newer version, never a part of one.
+//   - [Remote.Publish] replaces the object at once. No reader sees half of it.
+//   - An archive is untrusted data. Whatever it holds, [Unpack] writes within its
+//     limits, inside the directory it was given, and nowhere else.
 //
 // [Pack] gives the same bytes for the same files on every machine, so
 // publishing an unchanged flake leaves its version unchanged where the store
@@ -25,16 +27,16 @@ import (
 	"time"
 )
 
-// Errors that callers branch on with errors.Is. They arrive wrapped, with what
-// was tried and, where an operator can do something about it, what to do.
+// Errors that callers branch on with errors.Is. They arrive wrapped, with what was
+// tried and what an operator can do about it.
 var (
 	// ErrNotFound means that the store has no such object.
 	ErrNotFound = errors.New("not found")
 	// ErrChanged means that the object is no longer the version asked for.
 	ErrChanged = errors.New("object has changed")
-	// ErrForbidden means that the store refused the credentials or the lack of them.
+	// ErrForbidden means that the store refused the credentials, or that it wants some.
 	ErrForbidden = errors.New("forbidden")
-	// ErrCredentials means that no credentials were found to ask the store with.
+	// ErrCredentials means that there are no credentials for the store.
 	ErrCredentials = errors.New("no AWS credentials")
 	// ErrUnsafe means that the archive itself is unusable or hostile, and that
 	// fetching the same version again cannot help.
@@ -43,7 +45,7 @@ var (
 	ErrURL = errors.New("bad remote URL")
 )
 
-// errNoVersion means that the store tells nothing by which versions differ.
+// errNoVersion means that the store's answer has nothing that identifies a version.
 var errNoVersion = errors.New("versions cannot be told apart")
 
 // Version names one state of a remote's object.
@@ -60,49 +62,48 @@ func (v Version) Same(o Version) bool { return v.ETag != "" && v.ETag == o.ETag 
 // Options adjusts Open. The zero value is what an agent wants.
 type Options struct {
 	// Region of an S3 bucket. Empty: the SDK's own chain (AWS_REGION, shared
-	// config). A region in the URL wins over both.
+	// config). A region in the URL takes precedence over both.
 	Region string
 	// CredentialsFile holds USER:PASSWORD for a web server; it is read for each
 	// request. Empty: the URL's, if any. Other remotes have credentials of their own.
 	CredentialsFile string
 	// Progress is a terminal on which transfers longer than a second draw a
-	// bar; nil draws none. The caller finds out whether it is a terminal.
+	// bar; nil draws none. The caller checks that it is a terminal.
 	Progress io.Writer
 	// MaxEntries and MaxBytes bound what Fetch unpacks; see Limits for the defaults.
 	MaxEntries int
 	MaxBytes   int64
-	// Warn receives what a person should know although nothing failed, one line
-	// each, the SDK's own warnings included; nil drops them.
+	// Warn receives warnings, one line each, including those of the SDK; nil drops
+	// them.
 	Warn func(msg string)
 }
 
-// Bounds on the network. Requests without a body of interest end after
-// metadataTimeout in all; bodies may take as long as they like while bytes
-// flow, and end stallTimeout after the last one.
+// Bounds on the network. A request for metadata ends after metadataTimeout. A
+// transfer ends stallTimeout after its last byte; see transferWatch for its pace.
 const (
 	metadataTimeout = 30 * time.Second
 	stallTimeout    = 30 * time.Second
 )
 
 // backend is one kind of store. The suffix is appended to the remote's path:
-// empty for the object itself, ".acks/<host>.json" for a record. Versions given
-// may be empty, then the request is unconditional. Errors wrap the sentinels
-// above; nothing is bounded in time but by ctx.
+// empty for the object itself, ".acks/<host>.json" for a record. With an empty
+// version the request is unconditional. Errors wrap the sentinels above. Only ctx
+// bounds the time.
 type backend interface {
-	// head returns have itself when the object still is that version.
+	// head returns have itself if the object is still that version.
 	head(ctx context.Context, suffix string, have Version) (Version, error)
-	// get opens the object, failing with ErrChanged when it is not v. The
-	// length is -1 where the store does not tell. The body's Read reports
-	// io.EOF only when the body arrived whole.
+	// get opens the object, or returns ErrChanged if it is not v. The length is
+	// -1 if the store does not give it. The body's Read returns io.EOF only if
+	// the whole body arrived.
 	get(ctx context.Context, suffix string, v Version) (body io.ReadCloser, length int64, err error)
 	// put replaces the object at once. It reads body from its start and may
 	// read it more than once.
 	put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error)
 }
 
-// lister is a backend that can say what lies beside the object. The names it
-// returns, as Host, are what follows the remote's path and the suffix, and may
-// be of anything. Nothing there is no error.
+// lister is a backend that can list what is beside the object. As Host it returns
+// what follows the remote's path and the suffix, which need not be a host's name. An
+// empty list is no error.
 type lister interface {
 	list(ctx context.Context, suffix string) ([]RecordInfo, error)
 }
@@ -176,7 +177,7 @@ func (r *Remote) Bucket() string { return r.bucket }
 // Key returns the S3 key, or the absolute path of a file remote; empty for web servers.
 func (r *Remote) Key() string { return r.key }
 
-// CheckFlake returns an error that names dir when it holds no flake.nix.
+// CheckFlake returns an error that names dir if it has no flake.nix.
 func CheckFlake(dir string) error {
 	if _, err := os.Stat(filepath.Join(dir, "flake.nix")); err != nil {
 		if errors.Is(err, os.ErrNotExist) {

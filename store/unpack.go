@@ -16,16 +16,20 @@ import (
 // Unpack writes the tar in zstd that r holds into dir, which is created and must
 // be empty or absent. It reads r to its end.
 //
-// Files keep their content, x bit and time, links their target; directories that
-// the archive does not name get the time 0. So what is unpacked from one archive
-// is the same everywhere, also for a flake that looks at its own lastModified.
+// Files keep their content, x bit and time, and links their target. Directories that
+// the archive does not name get the time 0. So one archive unpacks to the same tree
+// everywhere, even for a flake that reads its own lastModified.
 //
-// Errors say whose fault it is. ErrUnsafe: the archive is not zstd, not tar,
-// corrupt, over the limits, or holds what a flake cannot: names or links that
-// lead out of dir, devices, pipes, what no file system here can store. io.ErrUnexpectedEOF: r ended before the
-// archive did; whether that is the download's fault only the caller can know.
-// Errors of r and of the file system are passed on; a full disk says so.
-// On error dir may hold a part of the archive, never anything outside dir.
+// The error says whose fault it is:
+//
+//   - ErrUnsafe: the archive is not zstd, not tar, corrupt or over the limits, or it
+//     holds what a flake cannot have: names or links that lead out of dir, devices,
+//     pipes, or names that the file system here cannot store.
+//   - io.ErrUnexpectedEOF: r ended before the archive did. Only the caller knows
+//     whether the download is at fault.
+//   - Any other error is that of r or of the file system.
+//
+// On error dir can hold a part of the archive. Nothing is written outside dir.
 func Unpack(ctx context.Context, r io.Reader, dir string, limits Limits) error {
 	err := unpack(ctx, r, dir, limits.orDefault())
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
@@ -51,9 +55,9 @@ func unpack(ctx context.Context, r io.Reader, dir string, limits Limits) error {
 	return newUnpacker(disk, limits).archive(ctx, a)
 }
 
-// tree is what an archive is unpacked to. Names are clean and relative, and the
-// directories they stand in exist; "." is the tree itself. Nothing but remove
-// meets a name that exists.
+// tree is what an archive is unpacked to. Names are clean and relative, and their
+// parent directories exist; "." is the tree itself. Only remove and setTime are given
+// names that exist.
 type tree interface {
 	mkdir(name string) error
 	symlink(target, name string) error
@@ -63,7 +67,7 @@ type tree interface {
 	setTime(name string, t time.Time) error
 }
 
-// unpacker makes entries in a tree. It knows every name it made, and never
+// unpacker makes entries in a tree. It knows every name that it made, and never
 // follows a link.
 type unpacker struct {
 	tree   tree
@@ -84,7 +88,7 @@ func newUnpacker(t tree, limits Limits) *unpacker {
 	return &unpacker{tree: t, budget: newBudget(limits), seen: map[string]node{}}
 }
 
-// archive unpacks the whole of it.
+// archive unpacks all of a.
 func (u *unpacker) archive(ctx context.Context, a *archive) error {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -107,7 +111,8 @@ func (u *unpacker) archive(ctx context.Context, a *archive) error {
 	return u.setTimes()
 }
 
-// unwritable blames the archive for what no attempt on this machine will write.
+// unwritable makes errors that every attempt on this machine would meet the archive's
+// fault.
 func unwritable(err error) error {
 	for _, errno := range []syscall.Errno{syscall.ENAMETOOLONG, syscall.EMLINK, syscall.EILSEQ, syscall.ELOOP} {
 		if errors.Is(err, errno) {
@@ -176,7 +181,7 @@ func (u *unpacker) dir(name string, mtime time.Time) error {
 	return nil
 }
 
-// mkdir makes a directory and those above it as far as they are missing.
+// mkdir makes a directory, and its parents if they are missing.
 func (u *unpacker) mkdir(name string) error {
 	switch u.seen[name].kind {
 	case tar.TypeDir:
@@ -197,8 +202,8 @@ func (u *unpacker) mkdir(name string) error {
 	return u.tree.mkdir(name)
 }
 
-// clear makes way for an entry. A name that comes again replaces its
-// predecessor, which must be of the same kind; nothing is ever written through it.
+// clear removes an earlier entry of the same name, which must be of the same kind.
+// Nothing is ever written through it.
 func (u *unpacker) clear(name string, kind byte, mtime time.Time) error {
 	before := u.seen[name].kind
 	u.seen[name] = node{kind, mtime}
@@ -213,7 +218,7 @@ func (u *unpacker) clear(name string, kind byte, mtime time.Time) error {
 }
 
 func (u *unpacker) file(name string, h *tar.Header, content io.Reader) error {
-	// Sparse files may hold more than the archive does.
+	// A sparse file can be larger than its archive.
 	if u.bytes += h.Size; h.Size < 0 || u.bytes < 0 || u.bytes > u.budget.Bytes {
 		return tooLarge(u.budget.Bytes)
 	}

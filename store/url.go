@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// CheckURL returns an error, which is ErrURL, when Open would not take the URL.
+// CheckURL returns ErrURL, with the reason, if Open would refuse the URL.
 func CheckURL(rawURL string) error {
 	_, err := parseURL(rawURL)
 	return err
 }
 
-// parseURL accepts the three kinds of remotes and no other. Errors wrap ErrURL
-// and never repeat what may be a password.
+// parseURL accepts the three kinds of remotes. Errors wrap ErrURL and never repeat a
+// password.
 func parseURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -67,8 +67,8 @@ func parseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// SameObject reports whether two remotes' URLs name the same object, however it
-// is reached: regions, endpoints and credentials are not part of a name.
+// SameObject reports whether two remotes' URLs name the same object. Regions,
+// endpoints and credentials are not part of the name.
 func SameObject(a, b string) bool {
 	x, errX := parseURL(a)
 	y, errY := parseURL(b)
@@ -78,8 +78,8 @@ func SameObject(a, b string) bool {
 	return x.Scheme == y.Scheme && strings.EqualFold(x.Host, y.Host) && path.Clean(x.Path) == path.Clean(y.Path)
 }
 
-// plainHTTP returns the host that a remote is reached at without TLS; empty where
-// there is TLS, or no network between.
+// plainHTTP returns the host of a remote that is reached without TLS; empty if there
+// is TLS, or no network in between.
 func plainHTTP(u *url.URL) string {
 	if u.Scheme == "s3" {
 		e, err := url.Parse(u.Query().Get("endpoint"))
@@ -96,9 +96,8 @@ func plainHTTP(u *url.URL) string {
 }
 
 // Redact returns the one form in which a remote's URL is printed, logged and
-// recorded: without userinfo, and with the values of a query masked that may be
-// secret. The form still names the object, see SameObject. A text that is no URL
-// is not shown at all.
+// recorded. It has no userinfo, and values in its query that can be secret are masked.
+// It still names the object, see SameObject. A text that is no URL is not shown.
 func Redact(rawURL string) string {
 	u, err := url.Parse(rawURL)
 	if err != nil {
