@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
 	"time"
 )
@@ -47,7 +49,7 @@ func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64)
 		p.before = r.before(ctx)
 	}
 	put, err := r.put(ctx, archive, size)
-	lost := errors.As(err, new(noAnswer))
+	lost := errors.As(err, new(noAnswer)) && connected(err)
 	switch {
 	case err != nil && !lost, err != nil && ctx.Err() != nil:
 		return Version{}, err
@@ -67,6 +69,12 @@ func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64)
 	}
 	r.warn("published, but the store was not seen to hold it: " + doubt.Error())
 	return put, nil
+}
+
+// connected reports whether a request that got no answer can have reached the store.
+func connected(err error) bool {
+	call, ok := errors.AsType[*net.OpError](err)
+	return !(ok && call.Op == "dial") && !errors.As(err, new(*tls.CertificateVerificationError))
 }
 
 func (r *Remote) put(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
@@ -119,7 +127,7 @@ func (p publication) confirm(ctx context.Context, put Version) (Version, error) 
 			return Version{}, p.mangled(ctx, now)
 		case put.ETag != "" && now.ETag == put.ETag:
 			return now, nil
-		case p.unchanged(now) && i < len(confirmPauses)-1: // a cache
+		case p.unchanged(now) && put.ETag != "" && i < len(confirmPauses)-1: // a cache
 			continue
 		}
 		held, err := p.identify(ctx, now, put)
