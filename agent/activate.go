@@ -110,8 +110,9 @@ func (a *Agent) stillWanted(r *round) error {
 func (a *Agent) request(before config.Config, in *Intent) activation.Request {
 	req := requestOf(before)
 	remote, queue := before.Remote, false
+	var target Target
 	if in != nil {
-		req.ID, remote, queue = in.Activation, in.Remote, in.Queue
+		req.ID, remote, queue, target = in.Activation, in.Remote, in.Queue, in.Target
 	}
 
 	// The system may bring settings of its own, and the host lives on by these.
@@ -132,6 +133,9 @@ func (a *Agent) request(before config.Config, in *Intent) activation.Request {
 				}
 				return err
 			}
+		}
+		if in != nil {
+			v.Trusted = func(ctx context.Context) error { return a.stillTrusted(ctx, c, target) }
 		}
 		return v.Verify(ctx, j)
 	}

@@ -42,9 +42,11 @@ type Store interface {
 	// LatestAnnounced is Latest after a notice of the version with this ETag: it looks again for some
 	// seconds while a cache still shows have.
 	LatestAnnounced(ctx context.Context, have store.Version, etag string, at time.Time) (store.Version, error)
-	// Fetch unpacks exactly the version v into dir, or returns an error wrapping store.ErrChanged if it
-	// is another by now.
-	Fetch(ctx context.Context, v store.Version, dir string) error
+	// Tail returns the last n bytes of the version v.
+	Tail(ctx context.Context, v store.Version, n int64) (store.Tail, error)
+	// FetchSigned unpacks exactly the version v into dir, or returns an error wrapping store.ErrChanged
+	// if it is another by now, or store.ErrUnsafe if it does not begin with the archive.
+	FetchSigned(ctx context.Context, v store.Version, archive store.Archive, dir string) error
 	record.Store
 }
 
@@ -57,6 +59,9 @@ type Host interface {
 	Runs(ctx context.Context, s nix.System) (bool, error)
 	// Build builds a configuration of the flake in dir.
 	Build(ctx context.Context, dir, configuration string) (nix.System, error)
+	// Realise fetches a system that was built elsewhere, from the caches and no others, and builds
+	// nothing.
+	Realise(ctx context.Context, s nix.System, caches []nix.Cache) error
 	// Activate switches to s, has it verified, and commits to it or rolls it back, as r says. When ctx
 	// ends it returns, and the activation goes on for Resume to take up. An *activation.Error says that
 	// it was rolled back.
@@ -80,11 +85,13 @@ type Machine interface {
 
 // Options of an agent. Dir, Store and Host are required.
 type Options struct {
-	Dir   config.Dir
-	Name  string // of the host, in records
-	Store Store
-	Host  Host
-	Queue inbox.Queue // nil: polls only
+	Dir  config.Dir
+	Name string // of the host, in records
+	// RemoteName is what releases call the remote: its bucket and key, as "bucket/key".
+	RemoteName string
+	Store      Store
+	Host       Host
+	Queue      inbox.Queue // nil: polls only
 	// Machine is watched while a system is verified, and rebooted if the settings say so. Nil: neither.
 	Machine Machine
 	// Reach connects to the store and, if asked to, to the queue of the settings, as a process that was
@@ -154,6 +161,7 @@ type Agent struct {
 	record  *record.Writer
 	monitor *health.Monitor
 	reboot  reboot.Plan
+	frame   frame // of the release that was read last
 
 	config     config.Config               // as last read, overrides included
 	said       string                      // the status that the service manager was told last

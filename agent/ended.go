@@ -63,6 +63,10 @@ func (a *Agent) ended(ctx context.Context, r *round, err error) result {
 	switch res.ending {
 	case failed:
 		return a.failed(ctx, r, err)
+	case refused:
+		if r.state.Intent != nil {
+			r.move(r.state.forget())
+		}
 	case paused:
 		r.move(r.state.forget())
 	case rebootPending:

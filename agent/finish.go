@@ -23,7 +23,11 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 
 	_ = a.save(r) // reported
 	if rule.record {
-		a.record.Put(a.recordOf(r, record.Status(res.ending)))
+		rec := a.recordOf(r, res.ending.status())
+		if res.ending == refused {
+			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
+		}
+		a.record.Put(rec)
 	}
 	a.log(r, res, rule)
 	a.runHook(ctx, r)
@@ -53,7 +57,8 @@ func (a *Agent) save(r *round) error {
 func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	rec := record.Record{
 		Remote: store.Redact(r.target.Remote), Configuration: r.target.Configuration,
-		Version: record.Version{ETag: r.target.ETag, ID: r.target.VersionID},
+		Version: record.Version{ETag: r.target.ETag, ID: r.target.VersionID, Release: r.target.Release, Rev: r.target.Rev, Message: r.target.Message},
+		Signers: r.config.Policy("").Signers.Fingerprints(),
 		Status:  s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
 	}
@@ -85,6 +90,8 @@ func (a *Agent) log(r *round, res result, rule rule) {
 		a.monitor.Failing(codeOf(res.err), res.err)
 	}
 	switch res.ending {
+	case refused:
+		a.monitor.Failing(health.Trust, res.err)
 	case drifted:
 		a.monitor.Failing(health.Drift, res.err)
 	case reached:

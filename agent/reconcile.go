@@ -17,6 +17,7 @@ import (
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 // A round is one reconcile and what it finds out on its way.
@@ -37,6 +38,7 @@ type round struct {
 	pendingFrom string // what ran when that was made so
 
 	target  Target
+	release *release.Verified // of the target; nil if it is none
 	attempt int
 	times   record.Times
 	warning string // what is worth telling of the activated system
@@ -72,6 +74,11 @@ func (a *Agent) reconcile(ctx context.Context, r *round) result {
 	}
 
 	system, err := a.unlessOvertaken(ctx, r, func(ctx context.Context) (nix.System, error) {
+		if s, named, err := a.prebuilt(r); err != nil {
+			return nix.System{}, err
+		} else if named {
+			return a.realise(ctx, r, s)
+		}
 		flake, remove, err := a.fetch(ctx, r)
 		if err != nil {
 			return nix.System{}, err
@@ -145,9 +152,23 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 	}
 	a.monitor.Working(health.Store)
 	r.target.ETag, r.target.VersionID = latest.ETag, latest.ID
+	r.target = r.state.remembered(r.target)
 	r.times.Published = r.published(latest)
 
-	return Decide(known, r.target, time.Now()), nil
+	decision := Decide(known, r.target, time.Now())
+	if !decision.Apply {
+		return decision, nil
+	}
+
+	if err := a.vet(ctx, r); err != nil {
+		return Decision{}, err
+	}
+	decision = Decide(known, r.target, time.Now())
+	if !decision.Apply && r.state.Applied != nil {
+		r.move(r.state.republish(r.target)) // the same release in another object
+	}
+
+	return decision, nil
 }
 
 // known is the version that a conditional look at the store may answer with.
@@ -222,7 +243,7 @@ func (a *Agent) fetch(ctx context.Context, r *round) (flake string, remove func(
 	remove = func() { _ = os.RemoveAll(dir) } // what stays is swept at the next start
 
 	flake = filepath.Join(dir, "flake")
-	if err := a.Store.Fetch(ctx, r.target.version(), flake); err != nil {
+	if err := a.Store.FetchSigned(ctx, r.target.version(), r.archive(), flake); err != nil {
 		remove()
 		if errors.Is(err, store.ErrUnsafe) {
 			return "", nil, err

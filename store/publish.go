@@ -35,20 +35,30 @@ var confirmPauses = []time.Duration{0, 200 * time.Millisecond, time.Second, 2 * 
 // version, the error is ErrUnconfirmed. After any other error hosts do not run the
 // archive, unless the error says that the store may hold it.
 func (r *Remote) Publish(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
-	v, err := r.publish(ctx, archive, size)
+	return r.publishOver(ctx, archive, size, nil)
+}
+
+// PublishOver is Publish if the object still is the version over; a zero version says that there must be
+// none. Otherwise the error is ErrChanged, and nothing was published.
+func (r *Remote) PublishOver(ctx context.Context, archive io.ReadSeeker, size int64, over Version) (Version, error) {
+	return r.publishOver(ctx, archive, size, &over)
+}
+
+func (r *Remote) publishOver(ctx context.Context, archive io.ReadSeeker, size int64, over *Version) (Version, error) {
+	v, err := r.publish(ctx, archive, size, over)
 	if err != nil {
 		return Version{}, fmt.Errorf("publish %s: %w", r.url, err)
 	}
 	return v, nil
 }
 
-func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
+func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64, over *Version) (Version, error) {
 	p := publication{Remote: r, archive: archive, size: size}
 	_, local := r.backend.(*fileBackend)
 	if !local {
 		p.before = r.before(ctx)
 	}
-	put, err := r.put(ctx, archive, size)
+	put, err := r.put(ctx, archive, size, over)
 	lost := errors.As(err, new(noAnswer)) && connected(err)
 	switch {
 	case err != nil && !lost, err != nil && ctx.Err() != nil:
@@ -77,12 +87,12 @@ func connected(err error) bool {
 	return !(ok && call.Op == "dial") && !errors.As(err, new(*tls.CertificateVerificationError))
 }
 
-func (r *Remote) put(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
+func (r *Remote) put(ctx context.Context, archive io.ReadSeeker, size int64, over *Version) (Version, error) {
 	ctx, watch := watchTransfer(ctx, size)
 	defer watch.stop()
 	bar := newBar(r.progress, "push", size)
 	defer bar.finish()
-	v, err := r.backend.put(ctx, "", &upload{rs: archive, watch: watch, bar: bar, size: size}, size)
+	v, err := r.backend.put(ctx, "", &upload{rs: archive, watch: watch, bar: bar, size: size}, size, over)
 	return v, watch.explain(err)
 }
 

@@ -61,6 +61,7 @@ type Record struct {
 	LogTail        []string `json:"log_tail,omitempty"`
 	Warning        string   `json:"warning,omitempty"` // about the host, whatever the version
 	RebootDue      bool     `json:"reboot_due,omitempty"`
+	Signers        []string `json:"signers,omitempty"` // fingerprints of the publishers' keys that the host trusts
 	Agent          string   `json:"agent_version,omitempty"`
 	Times          Times    `json:"times"`
 }
@@ -69,6 +70,10 @@ type Record struct {
 type Version struct {
 	ETag string `json:"etag"`
 	ID   string `json:"id,omitempty"`
+	// What the version's manifest says, if it has one.
+	Release string `json:"release,omitempty"`
+	Rev     string `json:"rev,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // Times tells when a version reached each step. Published comes from the event or the store, the others
@@ -113,7 +118,8 @@ const (
 func (r Record) tells(o Record) bool {
 	return r.Remote == o.Remote && r.Configuration == o.Configuration && r.Version.ETag == o.Version.ETag &&
 		r.Status == o.Status && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error &&
-		r.Warning == o.Warning && r.RebootDue == o.RebootDue
+		r.Warning == o.Warning && r.RebootDue == o.RebootDue && r.Version.Release == o.Version.Release &&
+		slices.Equal(r.Signers, o.Signers)
 }
 
 // Bounded returns at most the first n bytes of s, and marks where it was cut.

@@ -126,6 +126,9 @@ func unreadable(host string, err error) Host {
 	return Host{Name: host, Verdict: Missing, State: Unreadable, Why: clean(err.Error())}
 }
 
+// Clean is what may be printed of a foreign text: one line without control characters.
+func Clean(s string) string { return clean(s) }
+
 // clean makes one line without control characters of what a host wrote, so that it cannot
 // speak to the terminal or to a CI system.
 func clean(s string) string {
