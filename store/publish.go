@@ -60,6 +60,9 @@ func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64,
 	}
 	put, err := r.put(ctx, archive, size, over)
 	lost := errors.As(err, new(noAnswer)) && connected(err)
+	if over != nil && errors.Is(err, ErrChanged) && p.repeated(ctx) {
+		put, err, lost = Version{}, nil, false
+	}
 	switch {
 	case err != nil && !lost, err != nil && ctx.Err() != nil:
 		return Version{}, err
@@ -94,6 +97,18 @@ func (r *Remote) put(ctx context.Context, archive io.ReadSeeker, size int64, ove
 	defer bar.finish()
 	v, err := r.backend.put(ctx, "", &upload{rs: archive, watch: watch, bar: bar, size: size}, size, over)
 	return v, watch.explain(err)
+}
+
+// repeated reports whether the object is other than what it was said to be because
+// the store holds the archive: of an attempt whose answer was lost, and that the SDK
+// repeated.
+func (p publication) repeated(ctx context.Context) bool {
+	now, err := p.look(ctx)
+	if err != nil || now.Size != p.size {
+		return false
+	}
+	ours, err := p.holds(ctx, now)
+	return err == nil && ours
 }
 
 // before is what the store holds before an upload, as far as it tells.
