@@ -182,7 +182,7 @@ func TestForgeriesAreRefused(t *testing.T) {
 		}
 		return data
 	}
-	text := func(old, new string) []byte { // of a manifest that somebody with the key wrote by other means
+	text := func(old, new string) []byte { // of a manifest that a holder of the key wrote by other means
 		data := encoded(func(*Manifest) {})
 		if !bytes.Contains(data, []byte(old)) {
 			t.Fatalf("no %q in %s", old, data)
