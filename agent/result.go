@@ -105,6 +105,10 @@ type transientError struct {
 
 func (e transientError) Unwrap() error { return e.error }
 
+// ErrReconnect ends Run when config.json was changed in a way that needs another store or queue: make a
+// new agent.
+var ErrReconnect = errors.New("remote or queue changed")
+
 var (
 	// errNewer ends a round whose target was overtaken by a newer version or other settings.
 	errNewer = errors.New("something else is wanted by now")

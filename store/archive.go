@@ -55,7 +55,7 @@ func openArchive(r io.Reader, limit int64) (*archive, error) {
 // newArchive has the decompressor read from r.
 func newArchive(zr *zstd.Decoder, r io.Reader, limit int64) (*archive, error) {
 	a := &archive{frames: &frameCounter{r: r}, zr: zr}
-	a.packed = source{r: a.frames}
+	a.packed = source{r: a.frames, limit: limit}
 	if err := zr.Reset(&a.packed); err != nil {
 		zr.Close()
 		return nil, err
