@@ -17,152 +17,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
-	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/inbox"
-	"github.com/npcnix/npcnix/agent/reboot"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/agent/wait"
-	"github.com/npcnix/npcnix/events"
-	"github.com/npcnix/npcnix/nix"
-	"github.com/npcnix/npcnix/nix/activation"
-	"github.com/npcnix/npcnix/store"
 )
-
-// Store holds the packed flake. *store.Remote serves.
-type Store interface {
-	// Latest returns the present version; have, if nothing changed since.
-	Latest(ctx context.Context, have store.Version) (store.Version, error)
-	// LatestAnnounced is Latest after a notice of the version with this ETag: it looks again for some
-	// seconds while a cache still shows have.
-	LatestAnnounced(ctx context.Context, have store.Version, etag string, at time.Time) (store.Version, error)
-	// Fetch unpacks exactly the version v into dir, or returns an error wrapping store.ErrChanged if it
-	// is another by now.
-	Fetch(ctx context.Context, v store.Version, dir string) error
-	record.Store
-}
-
-// Host builds and runs systems. *activation.Coordinator serves; package hosttest has what it promises as
-// tests.
-type Host interface {
-	// Current returns the system that runs; zero if that cannot be told.
-	Current(ctx context.Context) (nix.System, error)
-	// Runs reports whether s runs and is the boot default.
-	Runs(ctx context.Context, s nix.System) (bool, error)
-	// Build builds a configuration of the flake in dir.
-	Build(ctx context.Context, dir, configuration string) (nix.System, error)
-	// Activate switches to s, has it verified, and commits to it or rolls it back, as r says. When ctx
-	// ends it returns, and the activation goes on for Resume to take up. An *activation.Error says that
-	// it was rolled back.
-	Activate(ctx context.Context, s nix.System, r activation.Request) (activation.Journal, error)
-	// Abandon drops a system that is only to become active with the next boot, if there is one.
-	Abandon(ctx context.Context) error
-	// Resume brings an activation to its end that an earlier process began, if there is one.
-	Resume(ctx context.Context, r activation.Request) (j activation.Journal, found bool, err error)
-}
-
-// Machine is what the agent asks and does beyond systems. *activation.Coordinator serves.
-type Machine interface {
-	// NewlyFailing returns the units that are failing and were not before an activation, but for those
-	// that match one of the patterns of exempt.
-	NewlyFailing(ctx context.Context, j activation.Journal, exempt []string) (activation.Failing, error)
-	// RebootDue says why the machine is to be rebooted for its system to run wholly; "" if not.
-	RebootDue(ctx context.Context) (why string, err error)
-	// Reboot reboots the machine.
-	Reboot(ctx context.Context) error
-}
-
-// Options of an agent. Dir, Store and Host are required.
-type Options struct {
-	Dir   config.Dir
-	Name  string // of the host, in records
-	Store Store
-	Host  Host
-	Queue inbox.Queue // nil: polls only
-	// Machine is watched while a system is verified, and rebooted if the settings say so. Nil: neither.
-	Machine Machine
-	// Reach connects to the store and, if asked to, to the queue of the settings, as a process that was
-	// just started would. Nil: verification does not ask for it.
-	Reach func(ctx context.Context, c config.Config, queue bool) error
-	// BootID tells one boot of the machine from another. Nil: [nix.BootID].
-	BootID func() string
-
-	// Ours tells notices about this host's remote from others. Nil: all are.
-	Ours func(events.Notice) bool
-	// Config holds the settings that Store and Queue were made from, overrides included.
-	Config config.Config
-	// Override is applied to config.json's settings each time they are read: flags and environment come
-	// before the file. Nil: the file alone counts.
-	Override func(config.Config) (config.Config, error)
-	// Poke wakes the agent to read config.json and reconcile. Nil: it finds out at the next poll.
-	Poke <-chan struct{}
-	// Once ends Run: see the constants. Empty: it runs until ctx ends.
-	Once Once
-	// Force applies the remote's version once, even if it is unchanged, failed or rejected.
-	Force bool
-	// Status tells the service manager what the agent does, in one line. Nil: there is none.
-	Status  func(line string)
-	Version string // of npcnix, in records
-	Log     *slog.Logger
-}
-
-// Once says when a run that is not to last ends.
-type Once string
-
-const (
-	OnceAny      Once = "any"      // on any success, that is applied or unchanged
-	OnceActivate Once = "activate" // on the first activation
-)
-
-func (o *Options) validate() error {
-	switch {
-	case o.Dir == "" || o.Store == nil || o.Host == nil:
-		return errors.New("agent: Dir, Store and Host are required")
-	case o.Once != "" && o.Once != OnceAny && o.Once != OnceActivate:
-		return fmt.Errorf("--once is %q: it must be %q or %q", o.Once, OnceAny, OnceActivate)
-	}
-
-	if o.Ours == nil {
-		o.Ours = func(events.Notice) bool { return true }
-	}
-	if o.Override == nil {
-		o.Override = func(c config.Config) (config.Config, error) { return c, nil }
-	}
-	if o.BootID == nil {
-		o.BootID = nix.BootID
-	}
-	if o.Status == nil {
-		o.Status = func(string) {}
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-
-	return nil
-}
-
-// Agent is one host's agent. Make it with New, start it with Run, once.
-type Agent struct {
-	Options
-	inbox   *inbox.Inbox
-	record  *record.Writer
-	monitor *health.Monitor
-	reboot  reboot.Plan
-
-	config     config.Config               // as last read, overrides included
-	said       string                      // the status that the service manager was told last
-	idled      time.Time                   // when an event last brought nothing new
-	swept      bool                        // what a killed agent left is gone
-	transients int                         // rounds in a row that ended with a transient error
-	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on
-	pause      *backoff.ExponentialBackOff // between attempts that a transient error ends
-}
 
 // New checks the options and the data directory.
 func New(o Options) (*Agent, error) {
@@ -204,20 +66,11 @@ func wire(o Options) *Agent {
 	return a
 }
 
-// ErrReconnect ends Run when config.json was changed in a way that needs another store or queue: make a
-// new agent.
-var ErrReconnect = errors.New("remote or queue changed")
-
 const (
-	maxRestarts = 2 // of a build, in a row, by newer versions
-	// While paused the clock is looked at this often, as it may be set.
-	pausedLook = 10 * time.Minute
-	// When the first poll comes after a start: a server that has not noticed yet that the last agent's
-	// long poll was cancelled may hand a message to it, where it is lost for a lease
-	// (aws-sdk-go-v2#2068). By then every such poll has ended.
-	startedLook = 25 * time.Second
-	// How long after an event that brought nothing new the next one may wait, so that a burst that
-	// trickles in costs a few looks at the store and not one for each message.
+	// maxRestarts is how often, in a row, newer versions cancel a build.
+	maxRestarts = 2
+	// breath is how long after an event that brought nothing new the next one may wait, so that a burst
+	// that trickles in costs a few looks at the store and not one for each message.
 	breath = time.Second
 )
 

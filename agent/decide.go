@@ -38,7 +38,7 @@ func Decide(have Known, want Target, now time.Time) Decision {
 		return leave(record.RebootPending, "it becomes active with the next boot: a reboot is due")
 	}
 
-	if a := have.Applied; a != nil && a.Same(want) && !have.NeedsRepair && !have.rebootPending() {
+	if a := have.Applied; a != nil && (a.Same(want) || a.SameRelease(want)) && !have.NeedsRepair && !have.rebootPending() {
 		switch {
 		case !have.drifted(have.Running):
 			return leave(record.Applied, "already applied")

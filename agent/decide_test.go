@@ -27,10 +27,10 @@ func TestDecide(t *testing.T) {
 	}{
 		{"a fresh host applies", Known{}, v1, "", "nothing applied yet"},
 		{"the applied target is unchanged", Known{State: State{Applied: applied}, Running: nix.System{Path: "/s1"}}, v1, record.Applied, ""},
-		{"a target is unchanged though its version id differs", Known{State: State{Applied: applied}}, Target{"r", "c", "1", "other"}, record.Applied, ""},
+		{"a target is unchanged though its version id differs", Known{State: State{Applied: applied}}, Target{Remote: "r", Configuration: "c", ETag: "1", VersionID: "other"}, record.Applied, ""},
 		{"another version applies", Known{State: State{Applied: applied}}, v2, "", "new version"},
-		{"another configuration applies", Known{State: State{Applied: applied}}, Target{"r", "other", "1", ""}, "", "configuration changed"},
-		{"another remote applies", Known{State: State{Applied: applied}}, Target{"other", "c", "1", ""}, "", "remote changed"},
+		{"another configuration applies", Known{State: State{Applied: applied}}, Target{Remote: "r", Configuration: "other", ETag: "1"}, "", "configuration changed"},
+		{"another remote applies", Known{State: State{Applied: applied}}, Target{Remote: "other", Configuration: "c", ETag: "1"}, "", "remote changed"},
 		{"a host that an operator has switched is left alone", Known{State: State{Applied: applied}, Running: nix.System{Path: "/x"}}, v1, record.Drifted, "switched to /x"},
 		{"drift is corrected when asked for", Known{State: State{Applied: applied}, Running: nix.System{Path: "/x"}, CorrectDrift: true}, v1, "", "drift"},
 		{"a new version applies over drift", Known{State: State{Applied: applied}, Running: nix.System{Path: "/x"}}, v2, "", "new version"},
@@ -50,7 +50,7 @@ func TestDecide(t *testing.T) {
 		{"a rejected target stays rejected", Known{State: State{Failure: &Failure{Target: v2, Attempts: 4, Rejected: true, Error: "boom"}}}, v2, record.Rejected, "attempt 4: boom"},
 		{"after the operator's retry a rejection does not count", Known{State: State{Failure: &Failure{Target: v2, Rejected: true}}, RetryToken: "t"}, v2, "", ""},
 		{"a rejected target that was rolled back is rolled back", Known{State: State{Failure: &Failure{Target: v2, Attempts: 1, Rejected: true, RolledBack: true}}}, v2, record.RolledBack, ""},
-		{"a rejected target does not hold up the next version", Known{State: State{Applied: applied, Failure: &Failure{Target: v2, Rejected: true}}}, Target{"r", "c", "3", ""}, "", "new version"},
+		{"a rejected target does not hold up the next version", Known{State: State{Applied: applied, Failure: &Failure{Target: v2, Rejected: true}}}, Target{Remote: "r", Configuration: "c", ETag: "3"}, "", "new version"},
 		{"the applied version is unchanged though a later one was rejected", Known{State: State{Applied: applied, Failure: &Failure{Target: v2, Rejected: true}}, Running: nix.System{Path: "/s1"}}, v1, record.Applied, ""},
 		{"a version without an ETag is never unchanged", Known{State: State{Applied: &Applied{Target: Target{Remote: "r", Configuration: "c"}}}}, Target{Remote: "r", Configuration: "c"}, "", ""},
 	} {

@@ -40,21 +40,6 @@ func (a *Agent) reached(ctx context.Context, r *round, s nix.System) result {
 	return result{ending: reached, fresh: !r.times.Activated.IsZero(), system: s.Path, after: time.Since(r.times.Noticed)}
 }
 
-func (r *round) appliedAs(system, previous string) Applied {
-	return Applied{
-		Target: r.target, System: system, Previous: previous, At: time.Now().UTC(),
-		Trigger: r.trigger, Attempt: r.attempt, Times: r.times, Warning: r.warning,
-	}
-}
-
-// subject is what a hook is told about the round's target.
-func (r *round) subject(act, system, previous string) hook.Subject {
-	return hook.Subject{
-		Activation: act, System: system, Previous: previous,
-		Remote: r.target.Remote, Configuration: r.target.Configuration, ETag: r.target.ETag,
-	}
-}
-
 // ended is the result of a round whose work ended with err.
 func (a *Agent) ended(ctx context.Context, r *round, err error) result {
 	activating := r.state.Intent != nil && r.state.Intent.Status == record.Activating
@@ -63,6 +48,10 @@ func (a *Agent) ended(ctx context.Context, r *round, err error) result {
 	switch res.ending {
 	case failed:
 		return a.failed(ctx, r, err)
+	case refused:
+		if r.state.Intent != nil {
+			r.move(r.state.forget())
+		}
 	case paused:
 		r.move(r.state.forget())
 	case rebootPending:

@@ -121,6 +121,7 @@ type fakeStore struct {
 	*trace
 	mu        sync.Mutex
 	etag      string
+	object    []byte // what Tail tells of
 	latestErr error
 	fetchErr  error
 	recordErr error
@@ -148,7 +149,16 @@ func (s *fakeStore) LatestAnnounced(ctx context.Context, have store.Version, eta
 	return s.Latest(ctx, have)
 }
 
-func (s *fakeStore) Fetch(ctx context.Context, v store.Version, dir string) error {
+func (s *fakeStore) Tail(_ context.Context, v store.Version, n int64) (store.Tail, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v.ETag != s.etag {
+		return store.Tail{}, store.ErrChanged
+	}
+	return store.Tail{Data: s.object[max(0, len(s.object)-int(n)):], Now: time.Now()}, nil
+}
+
+func (s *fakeStore) FetchSigned(ctx context.Context, v store.Version, _ store.Archive, dir string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.add("fetch %s", v.ETag)

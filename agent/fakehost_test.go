@@ -20,6 +20,7 @@ type fakeHost struct {
 	system   string // what Build returns
 	build    func(ctx context.Context) error
 	activate func() error
+	realise  error
 	bootOnly string              // why what is activated can only be booted; "" if it can be switched to
 	left     *activation.Journal // as on disk
 }
@@ -56,6 +57,13 @@ func (h *fakeHost) Build(ctx context.Context, dir, configuration string) (nix.Sy
 		}
 	}
 	return nix.System{Path: system}, nil
+}
+
+func (h *fakeHost) Realise(_ context.Context, s nix.System, caches []nix.Cache) error {
+	h.add("realise %s from %d caches", s.Path, len(caches))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.realise
 }
 
 // Activate has the activation verified, and rolls it back if activate or the verification fails.

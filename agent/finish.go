@@ -23,7 +23,11 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 
 	_ = a.save(r) // reported
 	if rule.record {
-		a.record.Put(a.recordOf(r, record.Status(res.ending)))
+		rec := a.recordOf(r, res.ending.status())
+		if res.ending == refused {
+			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
+		}
+		a.record.Put(rec)
 	}
 	a.log(r, res, rule)
 	a.runHook(ctx, r)
@@ -53,11 +57,16 @@ func (a *Agent) save(r *round) error {
 func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	rec := record.Record{
 		Remote: store.Redact(r.target.Remote), Configuration: r.target.Configuration,
-		Version: record.Version{ETag: r.target.ETag, ID: r.target.VersionID},
+		Version: recordVersion(r.target),
+		Signers: r.config.Policy("").Signers.Fingerprints(),
 		Status:  s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
 	}
 	rec.Times.Acknowledged = time.Now()
+	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.running.Path {
+		v := recordVersion(a.Target)
+		rec.Running = &v
+	}
 	if r.state.NeedsRepair {
 		rec.Warning = "the rollback of an activation failed: what runs or boots might not be what it should"
 	}
@@ -79,12 +88,18 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	return rec
 }
 
+func recordVersion(t Target) record.Version {
+	return record.Version{ETag: t.ETag, ID: t.VersionID, Release: t.Release, Rev: t.Rev, Message: t.Message}
+}
+
 // log says how the round ended, in the log and to the service manager.
 func (a *Agent) log(r *round, res result, rule rule) {
 	if res.ending == transient {
 		a.monitor.Failing(codeOf(res.err), res.err)
 	}
 	switch res.ending {
+	case refused:
+		a.monitor.Failing(health.Trust, res.err)
 	case drifted:
 		a.monitor.Failing(health.Drift, res.err)
 	case reached:

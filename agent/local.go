@@ -59,5 +59,10 @@ func (nothing) Latest(context.Context, store.Version) (store.Version, error) {
 func (nothing) LatestAnnounced(context.Context, store.Version, string, time.Time) (store.Version, error) {
 	return store.Version{}, errNoStore
 }
-func (nothing) Fetch(context.Context, store.Version, string) error { return errNoStore }
-func (nothing) PutRecord(context.Context, string, []byte) error    { return errNoStore }
+func (nothing) Tail(context.Context, store.Version, int64) (store.Tail, error) {
+	return store.Tail{}, errNoStore
+}
+func (nothing) FetchSigned(context.Context, store.Version, store.Archive, string) error {
+	return errNoStore
+}
+func (nothing) PutRecord(context.Context, string, []byte) error { return errNoStore }

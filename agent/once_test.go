@@ -172,7 +172,7 @@ func TestForce(t *testing.T) {
 // fileStore fetches a flake that is there.
 type fileStore struct{ *fakeStore }
 
-func (s fileStore) Fetch(ctx context.Context, v store.Version, dir string) error {
+func (s fileStore) FetchSigned(_ context.Context, _ store.Version, _ store.Archive, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

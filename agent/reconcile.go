@@ -7,43 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
-	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
 )
-
-// A round is one reconcile and what it finds out on its way.
-type round struct {
-	trigger record.Trigger
-	held    []events.Delivery // the messages that it is to dispose of
-	force   bool              // apply the target in any case
-	last    bool              // a newer version does not cancel this one's build
-
-	config  config.Config
-	state   State
-	changed bool       // since state was saved
-	running nix.System // what runs
-	before  nix.System // what ran when the round began
-
-	rebootDue   string // why the machine is to be rebooted; "" if not
-	pending     string // the system that becomes active with the next boot; "" if none
-	pendingFrom string // what ran when that was made so
-
-	target  Target
-	attempt int
-	times   record.Times
-	warning string // what is worth telling of the activated system
-}
-
-// move makes s the round's state.
-func (r *round) move(s State) { r.state, r.changed = s, true }
 
 // reconcile makes the host run what the store holds. It is the only way anything is done.
 func (a *Agent) reconcile(ctx context.Context, r *round) result {
@@ -72,6 +43,11 @@ func (a *Agent) reconcile(ctx context.Context, r *round) result {
 	}
 
 	system, err := a.unlessOvertaken(ctx, r, func(ctx context.Context) (nix.System, error) {
+		if s, named, err := a.prebuilt(r); err != nil {
+			return nix.System{}, err
+		} else if named {
+			return a.realise(ctx, r, s)
+		}
 		flake, remove, err := a.fetch(ctx, r)
 		if err != nil {
 			return nix.System{}, err
@@ -145,44 +121,23 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 	}
 	a.monitor.Working(health.Store)
 	r.target.ETag, r.target.VersionID = latest.ETag, latest.ID
+	r.target = r.state.remembered(r.target)
 	r.times.Published = r.published(latest)
 
-	return Decide(known, r.target, time.Now()), nil
-}
-
-// known is the version that a conditional look at the store may answer with.
-func (r *round) known() store.Version {
-	if a := r.state.Applied; a != nil && a.Remote == r.config.Remote {
-		return a.version()
+	decision := Decide(known, r.target, time.Now())
+	if !decision.Apply {
+		return decision, nil
 	}
 
-	return store.Version{}
-}
-
-// announced is the version of which the newest notice speaks.
-func (r *round) announced() (etag string, at time.Time) {
-	for _, d := range r.held {
-		for _, n := range d.Notices {
-			if n.ETag != "" && n.At.After(at) {
-				etag, at = n.ETag, n.At
-			}
-		}
+	if err := a.vet(ctx, r); err != nil {
+		return Decision{}, err
+	}
+	decision = Decide(known, r.target, time.Now())
+	if !decision.Apply && r.state.Applied != nil {
+		r.move(r.state.republish(r.target)) // the same release in another object
 	}
 
-	return etag, at
-}
-
-// published tells when v was published: to the millisecond if one of the messages is about it, else as
-// exactly as the store knows.
-func (r *round) published(v store.Version) time.Time {
-	for _, d := range slices.Backward(r.held) {
-		i := slices.IndexFunc(d.Notices, func(n events.Notice) bool { return n.ETag == v.ETag && !n.At.IsZero() })
-		if i >= 0 {
-			return d.Notices[i].At
-		}
-	}
-
-	return v.Modified
+	return decision, nil
 }
 
 // begin makes the intent durable. What is only to become active with the next boot is abandoned before:
@@ -222,7 +177,7 @@ func (a *Agent) fetch(ctx context.Context, r *round) (flake string, remove func(
 	remove = func() { _ = os.RemoveAll(dir) } // what stays is swept at the next start
 
 	flake = filepath.Join(dir, "flake")
-	if err := a.Store.Fetch(ctx, r.target.version(), flake); err != nil {
+	if err := a.Store.FetchSigned(ctx, r.target.version(), r.archive(), flake); err != nil {
 		remove()
 		if errors.Is(err, store.ErrUnsafe) {
 			return "", nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 // An ending is how a round ends: with a status of its target, or without one.
@@ -26,10 +27,20 @@ const (
 	paused        = ending(record.Paused)
 	drifted       = ending(record.Drifted)
 
+	refused    ending = "refused"    // the release is not trusted; it is judged again each round
 	transient  ending = "transient"  // an error of the store's or of this machine's
 	overtaken  ending = "overtaken"  // something else is wanted by now: begin again
 	terminated ending = "terminated" // the agent is to end
 )
+
+// status is what the record says.
+func (e ending) status() record.Status {
+	if e == refused {
+		return record.Rejected
+	}
+
+	return record.Status(e)
+}
 
 // A result is what is known at the end of a round.
 type result struct {
@@ -78,6 +89,7 @@ var endings = map[ending]rule{
 	failed:        {true, inbox.Extend, atNext, slog.LevelError, "attempt failed", goesOn},
 	rolledBack:    {true, inbox.Leave, atPoll, slog.LevelError, "rolled back and rejected; waiting for another version, or `npcnix retry`", fails},
 	rejected:      {true, inbox.Leave, atPoll, slog.LevelError, "rejected; waiting for another version, or `npcnix retry`", fails},
+	refused:       {true, inbox.Leave, atPoll, slog.LevelError, "", fails},
 	paused:        {true, inbox.Extend, unpause, slog.LevelInfo, "paused", fails},
 	transient:     {false, inbox.Keep, byNext, slog.LevelWarn, "", goesOn},
 	overtaken:     {false, inbox.Keep, never, slog.LevelInfo, "another version or other settings are wanted by now; beginning again", goesOn},
@@ -92,6 +104,10 @@ type transientError struct {
 }
 
 func (e transientError) Unwrap() error { return e.error }
+
+// ErrReconnect ends Run when config.json was changed in a way that needs another store or queue: make a
+// new agent.
+var ErrReconnect = errors.New("remote or queue changed")
 
 var (
 	// errNewer ends a round whose target was overtaken by a newer version or other settings.
@@ -113,6 +129,8 @@ func classify(err error, stopping, activating, again bool) ending {
 	newer := errors.Is(err, errNewer) || errors.Is(err, store.ErrChanged)
 
 	switch {
+	case errors.As(err, new(*release.Refused)):
+		return refused
 	case errors.Is(err, ErrReconnect):
 		return terminated
 	case newer && again:

@@ -13,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 func TestClassify(t *testing.T) {
@@ -32,6 +33,7 @@ func TestClassify(t *testing.T) {
 		{"an activation that found the host busy is none", back(activation.CauseBusy), false, true, true, transient},
 		{"a full disk is the machine's fault", nix.ErrDiskFull, false, false, true, transient},
 		{"a store that does not answer is nobody's fault here", transientError{health.Store, errors.New("503")}, false, false, true, transient},
+		{"a release that is not trusted is refused, and counts as no attempt", &release.Refused{Reason: release.ReasonSignature}, false, false, true, refused},
 		{"a newer version begins the round again", errNewer, false, false, true, overtaken},
 		{"a version that is gone begins the round again", fmt.Errorf("fetch: %w", store.ErrChanged), false, false, true, overtaken},
 		{"a newer version is for the next round if this one began too often", errNewer, false, false, false, transient},
@@ -67,10 +69,10 @@ func TestEndings(t *testing.T) {
 		if acknowledged := rule.messages == inbox.Acknowledge; acknowledged != (e == reached || e == rebootPending || e == drifted) {
 			t.Errorf("%s deletes messages: %v; it must if nothing is left to do but a reboot, and only then", e, acknowledged)
 		}
-		if left := rule.messages == inbox.Leave; left != (e == rejected || e == rolledBack) {
+		if left := rule.messages == inbox.Leave; left != (e == rejected || e == refused || e == rolledBack) {
 			t.Errorf("%s leaves messages to the dead-letter queue: %v", e, left)
 		}
-		if rule.record != slices.Contains(record.Statuses, record.Status(e)) {
+		if rule.record != slices.Contains(record.Statuses, e.status()) {
 			t.Errorf("%s is recorded: %v", e, rule.record)
 		}
 	}

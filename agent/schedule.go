@@ -7,6 +7,15 @@ import (
 	"github.com/npcnix/npcnix/agent/wait"
 )
 
+const (
+	// While paused the clock is looked at this often, as it may be set.
+	pausedLook = 10 * time.Minute
+	// When the first poll comes after a start: a server that has not noticed yet that the last agent's
+	// long poll was cancelled may hand a message to it, where it is lost for a lease
+	// (aws-sdk-go-v2#2068). By then every such poll has ended.
+	startedLook = 25 * time.Second
+)
+
 // pollInterval says how long to wait until the next poll. With a healthy queue polls only heal missed
 // events. Without one they are the trigger: frequent while the host was reconfigured lately (since), and
 // rarer after that, as the Rust npcnix has it.

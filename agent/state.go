@@ -31,12 +31,22 @@ type Target struct {
 	Configuration string `json:"configuration"`
 	ETag          string `json:"etag"`
 	VersionID     string `json:"version_id,omitempty"`
+	// What the version's manifest says, if it has one.
+	Release string `json:"release,omitempty"` // the same for every object that has hosts run the same
+	Rev     string `json:"rev,omitempty"`
+	Message string `json:"message,omitempty"`
 }
 
 // Same reports whether both name the same remote, configuration and content. Two versions of an object
 // with one ETag are the same content.
 func (t Target) Same(o Target) bool {
 	return t.Remote == o.Remote && t.Configuration == o.Configuration && t.ETag == o.ETag && t.ETag != ""
+}
+
+// SameRelease reports whether both name the same remote, configuration and release, whichever object they
+// came in.
+func (t Target) SameRelease(o Target) bool {
+	return t.Remote == o.Remote && t.Configuration == o.Configuration && t.Release == o.Release && t.Release != ""
 }
 
 func (t Target) version() store.Version { return store.Version{ETag: t.ETag, ID: t.VersionID} }
@@ -116,6 +126,27 @@ func (f *Failure) Status() record.Status {
 	}
 
 	return record.Failed
+}
+
+// remembered is t with what its manifest says, if that was read before.
+func (s State) remembered(t Target) Target {
+	var known []Target
+	if s.Applied != nil {
+		known = append(known, s.Applied.Target)
+	}
+	if s.Intent != nil {
+		known = append(known, s.Intent.Target)
+	}
+	if s.Failure != nil {
+		known = append(known, s.Failure.Target)
+	}
+	for _, k := range known {
+		if k.Same(t) {
+			t.Release, t.Rev, t.Message = k.Release, k.Rev, k.Message
+		}
+	}
+
+	return t
 }
 
 // rebootPending reports whether the system of the intent becomes active with the next boot.

@@ -15,7 +15,7 @@ func (a *Agent) tell(r *round, res result) {
 		a.status("drifted from " + etag)
 	case rebootPending:
 		a.status("waiting for a reboot to run " + etag)
-	case rejected, rolledBack:
+	case rejected, rolledBack, refused:
 		a.status("rejected " + etag + "; waiting for another version")
 	case failed:
 		if !res.left {

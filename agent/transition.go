@@ -94,6 +94,18 @@ func (s State) reach(a Applied) State {
 	return s
 }
 
+// republish takes note that the applied release was published again, as another object.
+func (s State) republish(t Target) State {
+	a := *s.Applied
+	if !a.SameRelease(t) {
+		return s
+	}
+	a.ETag, a.VersionID = t.ETag, t.VersionID
+	s.Applied = &a
+
+	return s
+}
+
 // An attempt is one try at a target.
 type attempt struct {
 	target Target
@@ -108,7 +120,7 @@ func (s State) fail(at attempt, err error, c config.Config, now time.Time) State
 	s.Failure = &Failure{
 		Target: at.target, Attempts: at.number, At: now.UTC(), DelaySecs: wait.Jitter(delay, 0.1).Seconds(),
 		Error: err.Error(), Tail: tailOf(err), RetryToken: c.RetryToken,
-		Rejected: !again || errors.Is(err, store.ErrUnsafe),
+		Rejected: !again || errors.Is(err, store.ErrUnsafe) || errors.Is(err, nix.ErrUntrusted),
 	}
 
 	return s

@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	v1, v2 = Target{testRemote, "web1", "v1", ""}, Target{testRemote, "web1", "v2", ""}
+	v1, v2 = Target{Remote: testRemote, Configuration: "web1", ETag: "v1"}, Target{Remote: testRemote, Configuration: "web1", ETag: "v2"}
 	// midway is a host that runs v1 and activates v2.
 	midway = State{
 		Applied: &Applied{Target: v1, System: "/one", Previous: "/zero"},

@@ -140,6 +140,8 @@ func (h *watchedHost) Activate(_ context.Context, s nix.System, _ activation.Req
 }
 
 // Resume is called once in each reconcile.
+func (h *watchedHost) Realise(context.Context, nix.System, []nix.Cache) error { return nil }
+
 func (h *watchedHost) Abandon(context.Context) error { return nil }
 
 func (h *watchedHost) Resume(context.Context, activation.Request) (activation.Journal, bool, error) {

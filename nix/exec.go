@@ -39,13 +39,18 @@ func (h *Host) settings() []string {
 // run runs one of nix's programs to its end, in a process group of its own. When ctx ends, the
 // group is asked to, and killed a little later; the error is then that of ctx.
 func run(ctx context.Context, stdout io.Writer, stderr *Output, name string, args ...string) error {
+	return runWith(ctx, nil, stdout, stderr, name, args...)
+}
+
+// runWith is run with something to read.
+func runWith(ctx context.Context, stdin io.Reader, stdout io.Writer, stderr *Output, name string, args ...string) error {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		return fmt.Errorf("%w (%w): install nix, or start with its folder in PATH", ErrNoNix, err)
 	}
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = "/"
-	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
 	cmd.SysProcAttr = dieWithParent()
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = killAfter

@@ -52,6 +52,9 @@ const everything = `
 	hookTimeoutSecs = 299;
 	keepGenerations = 7;
 	recordRefreshSecs = 3601;
+	signers = [ "release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f" ];
+	signersRequired = 1;
+	evaluation = "never";
 `
 
 const everythingJSON = `{
@@ -82,7 +85,10 @@ const everythingJSON = `{
 	"hooks": {"pre_activate": ["/bin/pre"], "post_activate": ["/bin/post", "x"], "on_failure": ["/bin/failure"]},
 	"hook_timeout_secs": 299,
 	"keep_generations": 7,
-	"record_refresh_secs": 3601
+	"record_refresh_secs": 3601,
+	"signers": ["release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"],
+	"signers_required": 1,
+	"evaluation": "never"
 }`
 
 // nixos is a NixOS system of this module and another, as the stand-in for nixpkgs makes it.

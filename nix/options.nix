@@ -111,6 +111,12 @@ in
     hookTimeoutSecs = number "hookTimeoutSecs";
 
     keepGenerations = number "keepGenerations";
+
+    signers = example [ "release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..." ]
+      (setting "signers" (types.listOf (types.strMatching ".+")));
+    signersRequired = number "signersRequired";
+    evaluation = setting "evaluation" (types.enum table.evaluation.oneOf);
+
     recordRefreshSecs = number "recordRefreshSecs";
 
     # The agent's unit.

@@ -8,7 +8,7 @@ buildGoModule {
     root = ../.;
     fileset = lib.fileset.fileFilter (file: file.hasExt "go" || builtins.elem file.name [ "go.mod" "go.sum" ]) ../.;
   };
-  vendorHash = "sha256-0DkRwT3TRaS0KT8y83MhtflvIsDt7qdclKGkhi276BQ=";
+  vendorHash = "sha256-haHSWhMHh3HGDa8tDqXOhOWFO83gZd16qsC+A7ZjDVQ=";
 
   subPackages = [ "cmd/npcnix" ];
   env.CGO_ENABLED = "0";

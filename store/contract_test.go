@@ -3,6 +3,8 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -11,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/npcnix/npcnix/store"
 )
@@ -70,6 +73,48 @@ var contract = []struct {
 			trace := r.requests()
 			if len(trace) != 1 || trace[0].Method != http.MethodHead || trace[0].Header.Get("If-None-Match") != `"`+have.ETag+`"` {
 				t.Errorf("want one HEAD with If-None-Match, got %v", trace)
+			}
+		}
+	}},
+	{"the end of an object is read in one request", func(t *testing.T, r rig, remote *store.Remote) {
+		archive := packed(t, "one")
+		v := publish(t, remote, archive)
+		if r.requests != nil {
+			r.requests()
+		}
+		for _, n := range []int64{1, 12, int64(len(archive)), 1 << 20} {
+			tail, err := remote.Tail(t.Context(), v, n)
+			want := archive[max(0, int64(len(archive))-n):]
+			if err != nil || !bytes.Equal(tail.Data, want) {
+				t.Errorf("last %d bytes: got %d, want %d, %v", n, len(tail.Data), len(want), err)
+			}
+			if age := time.Since(tail.Now); age < -time.Minute || age > time.Minute {
+				t.Errorf("the store's time is %s", tail.Now)
+			}
+			if r.requests != nil && len(r.requests()) != 1 {
+				t.Error("more than one request")
+			}
+		}
+		publish(t, remote, packed(t, "two"))
+		_, err := remote.Tail(t.Context(), v, 12)
+		wantError(t, err, store.ErrChanged, "")
+	}},
+	{"a packed flake is fetched only if it is the signed one", func(t *testing.T, r rig, remote *store.Remote) {
+		archive := packed(t, "one")
+		v := publish(t, remote, append(bytes.Clone(archive), "\x5b\x2a\x4d\x18\x01\x00\x00\x00x"...)) // and a skippable frame
+		sum := sha256.Sum256(archive)
+		signed := store.Archive{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(archive))}
+		if err := remote.FetchSigned(t.Context(), v, signed, filepath.Join(t.TempDir(), "x")); err != nil {
+			t.Error(err)
+		}
+		for what, other := range map[string]store.Archive{
+			"another digest": {SHA256: strings.Repeat("0", 64), Size: signed.Size},
+			"a shorter one":  {SHA256: signed.SHA256, Size: signed.Size - 1},
+			"a longer one":   {SHA256: signed.SHA256, Size: signed.Size + 100},
+		} {
+			err := remote.FetchSigned(t.Context(), v, other, filepath.Join(t.TempDir(), "x"))
+			if !errors.Is(err, store.ErrUnsafe) {
+				t.Errorf("%s: %v", what, err)
 			}
 		}
 	}},

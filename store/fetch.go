@@ -32,13 +32,24 @@ var fetchPauses = []time.Duration{time.Second, 5 * time.Second, 15 * time.Second
 // the ETag of one version and the content of another while they replace it. On error
 // dir may hold a part: the caller removes it.
 func (r *Remote) Fetch(ctx context.Context, v Version, dir string) error {
-	if err := r.fetch(ctx, v, dir); err != nil {
+	return r.FetchSigned(ctx, v, Archive{}, dir)
+}
+
+// Archive names the packed flake at the beginning of an object, before the frame of a release.
+type Archive struct {
+	SHA256 string // lower-case hex; "" for any
+	Size   int64  // bytes
+}
+
+// FetchSigned is Fetch of a packed flake that must be the given one. Another one is ErrUnsafe.
+func (r *Remote) FetchSigned(ctx context.Context, v Version, want Archive, dir string) error {
+	if err := r.fetch(ctx, v, want, dir); err != nil {
 		return fmt.Errorf("fetch %s: %w", r.url, err)
 	}
 	return nil
 }
 
-func (r *Remote) fetch(ctx context.Context, v Version, dir string) error {
+func (r *Remote) fetch(ctx context.Context, v Version, want Archive, dir string) error {
 	if v.ETag == "" {
 		return errors.New("no version to fetch: it has no ETag")
 	}
@@ -50,7 +61,7 @@ func (r *Remote) fetch(ctx context.Context, v Version, dir string) error {
 	}
 	var seen []string // digests of what was in doubt
 	for try := 0; ; try++ {
-		got, err := r.download(ctx, v, dir)
+		got, err := r.download(ctx, v, want, dir)
 		switch {
 		case err != nil && !errors.Is(err, ErrUnsafe), got.confirmed(v), slices.Contains(seen, got.digest()):
 			return err
@@ -71,10 +82,10 @@ func (r *Remote) fetch(ctx context.Context, v Version, dir string) error {
 }
 
 // download makes one attempt, and returns what is known about the bytes it was given.
-func (r *Remote) download(ctx context.Context, v Version, dir string) (*receipt, error) {
+func (r *Remote) download(ctx context.Context, v Version, want Archive, dir string) (*receipt, error) {
 	ctx, watch := watchTransfer(ctx, v.Size)
 	defer watch.stop()
-	got := newReceipt()
+	got := newReceipt(want.Size)
 	body, length, err := r.backend.get(ctx, "", v)
 	if err != nil {
 		return got, watch.explain(err)
@@ -103,6 +114,9 @@ func (r *Remote) download(ctx context.Context, v Version, dir string) (*receipt,
 	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrUnsafe) && in.whole() {
 		return got, fmt.Errorf("%w: it was cut short before it was published; publish it again", ErrUnsafe)
 	}
+	if err == nil && want.SHA256 != "" && got.archiveDigest() != want.SHA256 {
+		return got, fmt.Errorf("%w: the packed flake is not the one that was signed", ErrUnsafe)
+	}
 	return got, watch.explain(err)
 }
 
@@ -111,6 +125,9 @@ type receipt struct {
 	md5, sha256 hash.Hash
 	verified    bool // by the backend
 	opaque      bool // the ETag is not made of the content
+
+	archive hash.Hash // of the first bytes,
+	left    int64     // of which so many are to come
 }
 
 // judgedBody is a body of which the backend knows more.
@@ -123,11 +140,24 @@ type judgedBody interface {
 // a key of the customer's.
 var looksLikeMD5 = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
-func newReceipt() *receipt { return &receipt{md5: md5.New(), sha256: sha256.New()} }
+func newReceipt(archive int64) *receipt {
+	return &receipt{md5: md5.New(), sha256: sha256.New(), archive: sha256.New(), left: archive}
+}
 
 func (g *receipt) Write(p []byte) (int, error) {
 	g.md5.Write(p)
+	first := p[:min(int64(len(p)), g.left)]
+	g.archive.Write(first)
+	g.left -= int64(len(first))
 	return g.sha256.Write(p)
+}
+
+// archiveDigest is that of the packed flake; "" if it did not arrive whole.
+func (g *receipt) archiveDigest() string {
+	if g.left > 0 {
+		return ""
+	}
+	return hex.EncodeToString(g.archive.Sum(nil))
 }
 
 func (g *receipt) digest() string { return hex.EncodeToString(g.sha256.Sum(nil)) }

@@ -72,10 +72,13 @@ func (b *fileBackend) pin(ctx context.Context, f *os.File, v Version) (int64, er
 	return now.Size, err
 }
 
-func (b *fileBackend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
+func (b *fileBackend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64, over *Version) (Version, error) {
 	name := b.path + suffix
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return Version{}, explainFile(err)
+	}
+	if err := b.unchanged(ctx, suffix, over); err != nil {
+		return Version{}, err
 	}
 	if _, err := body.Seek(0, io.SeekStart); err != nil {
 		return Version{}, err
@@ -241,4 +244,20 @@ func explainFile(err error) error {
 		return fmt.Errorf("%w: %w", ErrForbidden, err)
 	}
 	return err
+}
+
+// unchanged returns ErrChanged if the file is not the version over. Between this look and the write another
+// publisher may write: a directory has no conditional write.
+func (b *fileBackend) unchanged(ctx context.Context, suffix string, over *Version) error {
+	if over == nil {
+		return nil
+	}
+	now, err := b.head(ctx, suffix, Version{})
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if now.ETag != over.ETag {
+		return fmt.Errorf("%w: it is %q by now, not %q", ErrChanged, now.ETag, over.ETag)
+	}
+	return nil
 }

@@ -74,7 +74,10 @@ func (b *httpBackend) do(ctx context.Context, method, suffix string, prepare fun
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // ue repeats the URL, with tokens in its query
 	}
-	if err != nil {
+	switch {
+	case err != nil && resp != nil: // a redirect that is not followed
+		return nil, fmt.Errorf("%s: %w", method, err)
+	case err != nil:
 		return nil, noAnswer{fmt.Errorf("%s: %w", method, err)}
 	}
 	return resp, nil
@@ -175,7 +178,7 @@ func (b *httpBackend) open(ctx context.Context, suffix string, v Version, pin bo
 	})
 }
 
-func (b *httpBackend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
+func (b *httpBackend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64, over *Version) (Version, error) {
 	rewind := func() (io.ReadCloser, error) {
 		_, err := body.Seek(0, io.SeekStart)
 		return io.NopCloser(body), err
@@ -187,6 +190,13 @@ func (b *httpBackend) put(ctx context.Context, suffix string, body io.ReadSeeker
 	resp, err := b.do(ctx, http.MethodPut, suffix, func(req *http.Request) {
 		req.Body, req.GetBody, req.ContentLength = first, rewind, size
 		req.Header.Set("Content-Type", "application/octet-stream")
+		switch {
+		case over == nil:
+		case over.ETag == "":
+			req.Header.Set("If-None-Match", "*")
+		default:
+			req.Header.Set("If-Match", quoteETag(over.ETag))
+		}
 		req.Header.Set("Expect", "100-continue") // hear a refusal before sending the body
 	})
 	if err != nil {

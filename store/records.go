@@ -43,7 +43,7 @@ func (r *Remote) PutRecord(ctx context.Context, host string, body []byte) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
-	if _, err := r.backend.put(ctx, suffix, bytes.NewReader(body), int64(len(body))); err != nil {
+	if _, err := r.backend.put(ctx, suffix, bytes.NewReader(body), int64(len(body)), nil); err != nil {
 		return fmt.Errorf("put record of %s: %w", host, err)
 	}
 	return nil

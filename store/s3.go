@@ -147,17 +147,23 @@ func hasChecksum(out *s3.GetObjectOutput) bool {
 	return false
 }
 
-func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
+func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64, over *Version) (Version, error) {
 	// The SDK sends what comes after the place where the body stands.
 	if _, err := body.Seek(0, io.SeekStart); err != nil {
 		return Version{}, fmt.Errorf("read what is to be written: %w", err)
 	}
-	out, err := b.api.PutObject(ctx, &s3.PutObjectInput{
-		Bucket:        &b.bucket,
-		Key:           aws.String(b.key + suffix),
-		Body:          body,
-		ContentLength: &size,
-	})
+	in := &s3.PutObjectInput{Bucket: &b.bucket, Key: aws.String(b.key + suffix), Body: body, ContentLength: &size}
+	switch {
+	case over == nil:
+	case over.ETag == "":
+		in.IfNoneMatch = aws.String("*")
+	default:
+		in.IfMatch = aws.String(quoteETag(over.ETag))
+	}
+	out, err := b.api.PutObject(ctx, in)
+	if over != nil && (status(err) == http.StatusConflict || over.ETag != "" && status(err) == http.StatusNotFound) {
+		return Version{}, fmt.Errorf("%w: %w", ErrChanged, err) // written or deleted at the same time
+	}
 	if err != nil && status(err) == 0 && !errors.As(err, new(*credentialsError)) {
 		return Version{}, noAnswer{b.explain(err, "write")}
 	}

@@ -96,9 +96,10 @@ type backend interface {
 	// -1 if the store does not give it. The body's Read returns io.EOF only if
 	// the whole body arrived.
 	get(ctx context.Context, suffix string, v Version) (body io.ReadCloser, length int64, err error)
-	// put replaces the object at once. It reads body from its start and may
+	// put replaces the object at once, or, with over, only if it still is that version
+	// (zero: if there is none), else ErrChanged. It reads body from its start and may
 	// read it more than once.
-	put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error)
+	put(ctx context.Context, suffix string, body io.ReadSeeker, size int64, over *Version) (Version, error)
 }
 
 // lister is a backend that can list what is beside the object. As Host it returns
@@ -111,6 +112,7 @@ type lister interface {
 // Remote is one object in one store. It is safe for concurrent use.
 type Remote struct {
 	backend  backend
+	name     string
 	url      string
 	masked   bool
 	bucket   string
@@ -136,6 +138,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Remote, error) {
 		return nil, err
 	}
 	r := &Remote{
+		name:     nameOf(u),
 		url:      redact(u),
 		masked:   redact(u) != u.String(),
 		progress: o.Progress,
@@ -170,6 +173,9 @@ func (r *Remote) URL() string { return r.url }
 // Masked reports whether the printed form lacks something, so that it cannot be
 // used as a remote.
 func (r *Remote) Masked() bool { return r.masked }
+
+// Name is what releases call the remote: see [NameOf].
+func (r *Remote) Name() string { return r.name }
 
 // Bucket returns the S3 bucket; empty for other stores.
 func (r *Remote) Bucket() string { return r.bucket }

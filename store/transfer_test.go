@@ -48,7 +48,7 @@ func (s *slowStore) get(ctx context.Context, suffix string, _ Version) (io.ReadC
 	return io.NopCloser(&slowReader{s, ctx, bytes.NewReader(s.archive), 0, 0}), int64(len(s.archive)) + s.missing, nil
 }
 
-func (s *slowStore) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64) (Version, error) {
+func (s *slowStore) put(ctx context.Context, suffix string, body io.ReadSeeker, size int64, over *Version) (Version, error) {
 	if suffix != "" {
 		<-ctx.Done()
 		return Version{}, ctx.Err()

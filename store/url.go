@@ -135,3 +135,15 @@ func redactParameter(scheme, parameter string) string {
 	}
 	return "***" // a value without a name
 }
+
+// NameOf is what releases call the remote with that URL: the bucket and the key, or for other stores the host
+// and the path.
+func NameOf(rawURL string) (string, error) {
+	u, err := parseURL(rawURL)
+	if err != nil {
+		return "", err
+	}
+	return nameOf(u), nil
+}
+
+func nameOf(u *url.URL) string { return u.Host + u.Path }

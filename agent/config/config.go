@@ -57,6 +57,9 @@ type Config struct {
 	RecordRefreshSecs *int64   `json:"record_refresh_secs,omitempty"`
 	Reboot            Reboot   `json:"reboot,omitempty"`
 	RebootWindow      string   `json:"reboot_window,omitempty"`
+	Signers           []string `json:"signers,omitempty"`
+	SignersRequired   int64    `json:"signers_required,omitempty"`
+	Evaluation        string   `json:"evaluation,omitempty"`
 
 	// RetryToken changes with each `npcnix retry`: a failure or rejection noted under another token no
 	// longer counts. A token and not a time, so that no clock can revert it.
@@ -250,6 +253,12 @@ func (c *Config) Validate() error {
 	}
 	if modes := must("reboot").OneOf; c.Reboot != "" && !slices.Contains(modes, string(c.Reboot)) {
 		return fmt.Errorf("reboot is %q: it must be %q or %q", c.Reboot, modes[0], modes[1])
+	}
+	if modes := must("evaluation").OneOf; c.Evaluation != "" && !slices.Contains(modes, c.Evaluation) {
+		return fmt.Errorf("evaluation is %q: it must be %s", c.Evaluation, must("evaluation").Limits())
+	}
+	if err := c.checkSigners(); err != nil {
+		return err
 	}
 	return checkWindow(c.RebootWindow)
 }

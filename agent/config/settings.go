@@ -119,6 +119,22 @@ var Settings = []Setting{
 		More: "The running, the previous and the booted one are kept besides.",
 	},
 	{
+		Name: "signers", Kind: List, Default: []string{}, Example: `["release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."]`,
+		Text: "Public keys of the publishers that this host trusts, in OpenSSH's form.",
+		More: "Each is `[principal] type key [comment]`. If any is set, the host rejects releases that no trusted key has signed, " +
+			"so that write access to the store is no longer root on the host. Without keys, it accepts every packed flake.",
+	},
+	{
+		Name: "signers_required", Kind: Integer, Default: int64(1), Min: 1, Max: 16,
+		Text: "Number of different `signers` that must have signed a release.",
+	},
+	{
+		Name: "evaluation", Kind: Text, Default: EvaluateFallback, OneOf: []string{EvaluateFallback, EvaluateNever, EvaluateAlways},
+		Text: "When the host evaluates a flake by itself.",
+		More: "With fallback, it does so only for a configuration that the release has not prebuilt. With never, it takes only " +
+			"prebuilt systems. With always, it ignores them.",
+	},
+	{
 		Name: "record_refresh_secs", Kind: Integer, Default: int64(3600), Min: 0, Max: aYear,
 		Text: "Seconds after which a host without news writes its record again; 0 means never.",
 		More: "So a silent host can be told from a quiet one.",

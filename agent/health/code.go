@@ -10,6 +10,8 @@ const (
 	Release     Code = "release"
 	Store       Code = "store"
 	Fetch       Code = "fetch"
+	Trust       Code = "trust"
+	Cache       Code = "cache"
 	Machine     Code = "machine"
 	State       Code = "state"
 	Config      Code = "config"
@@ -32,6 +34,8 @@ var conditions = map[Code]condition{
 	Release:     {"cannot release messages; they return when their leases end", "releasing messages again", false},
 	Store:       {"cannot read the store; retrying", "reading the store again", true},
 	Fetch:       {"cannot fetch the flake; retrying", "fetching flakes again", false},
+	Trust:       {"rejected the release; waiting for another one, or for a change of the signers", "the release is trusted", true},
+	Cache:       {"cannot fetch the prebuilt system from its caches; retrying", "fetching prebuilt systems again", true},
 	Machine:     {"this machine cannot do the work; retrying", "this machine does the work again", false},
 	State:       {"cannot write state.json", "writing state.json again", false},
 	Config:      {"cannot use config.json; the settings read before stay in force", "using config.json again", true},

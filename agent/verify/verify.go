@@ -31,11 +31,13 @@ type Units interface {
 
 // Verifier verifies a new system.
 type Verifier struct {
-	Host   Host
-	Units  Units                       // nil: units are not watched
-	Reach  func(context.Context) error // connects to the store and the queue with new connections; nil: not asked for
-	Config config.Config               // has the checks and the bounds
-	Log    *slog.Logger
+	Host  Host
+	Units Units                       // nil: units are not watched
+	Reach func(context.Context) error // connects to the store and the queue with new connections; nil: not asked for
+	// Trusted checks that the new system would accept its own release; nil: not asked for.
+	Trusted func(context.Context) error
+	Config  config.Config // has the checks and the bounds
+	Log     *slog.Logger
 }
 
 // Verify returns nil when the system of j is verified. What does not hold yet is looked at again until
@@ -48,6 +50,12 @@ func (v Verifier) Verify(ctx context.Context, j activation.Journal) error {
 	if v.Reach != nil {
 		if err := until(ctx, func() error { return v.Reach(ctx) }); err != nil {
 			return fmt.Errorf("from the new system, %w", err)
+		}
+	}
+
+	if v.Trusted != nil {
+		if err := until(ctx, func() error { return v.Trusted(ctx) }); err != nil {
+			return err
 		}
 	}
 

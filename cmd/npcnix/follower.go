@@ -126,7 +126,7 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		return nil, nil, err
 	}
 	o := agent.Options{
-		Dir: f.dir(), Name: name, Store: remote, Host: host, Machine: host, Queue: queue,
+		Dir: f.dir(), Name: name, RemoteName: remote.Name(), Store: remote, Host: host, Machine: host, Queue: queue,
 		Reach: reach,
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -35,8 +37,10 @@ the same bytes, so if you publish an unchanged flake, nothing changes on any hos
 Omitted are .git, links named result* into the nix store, Terraform's state and .terraform directories.`
 
 type packOptions struct {
-	flake flakeFlags
-	dst   string
+	flake   flakeFlags
+	release releaseFlags
+	remote  string // that the release is for
+	dst     string
 }
 
 func newPackCommand(c *common) *cobra.Command {
@@ -50,14 +54,35 @@ func newPackCommand(c *common) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runPack(cmd.Context(), c, o) },
 	}
 	o.flake.addFlags(cmd)
+	o.release.addFlags(cmd.Flags())
+	cmd.Flags().StringVar(&o.remote, "for", "", "URL of the remote that the release is for; a signed one must name it")
 	cmd.Flags().StringVar(&o.dst, "dst", "", "file to write; - for stdout")
 	_ = cmd.MarkFlagRequired("dst")
 	return cmd
 }
 
 func runPack(ctx context.Context, c *common, o packOptions) error {
+	name := ""
+	if o.remote != "" {
+		var err error
+		if name, err = store.NameOf(o.remote); err != nil {
+			return err
+		}
+	}
+	publisher, done, err := o.release.open(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	if publisher != nil {
+		defer done()
+	}
+
+	pack := o.flake.pack
+	if publisher != nil {
+		pack = o.packRelease(publisher)
+	}
 	if o.dst == "-" || o.dst == "/dev/stdout" {
-		return o.flake.pack(ctx, c, c.stdout)
+		return pack(ctx, c, c.stdout)
 	}
 	out, err := store.CreateOutput(ctx, o.dst)
 	if err != nil {
@@ -65,7 +90,7 @@ func runPack(ctx context.Context, c *common, o packOptions) error {
 	}
 	defer out.Close()
 	w := bufio.NewWriterSize(out, 1<<20)
-	if err := o.flake.pack(ctx, c, w, out.Files()...); err != nil {
+	if err := pack(ctx, c, w, out.Files()...); err != nil {
 		return err
 	}
 	err = w.Flush()
@@ -76,4 +101,50 @@ func runPack(ctx context.Context, c *common, o packOptions) error {
 		return fmt.Errorf("write %s: %w", o.dst, err)
 	}
 	return nil
+}
+
+// packRelease returns what packs the flake and appends the release's frame.
+func (o packOptions) packRelease(p *publish.Publisher) func(context.Context, *common, io.Writer, ...fs.FileInfo) error {
+	return func(ctx context.Context, c *common, w io.Writer, written ...fs.FileInfo) error {
+		file, err := o.flake.temporary(ctx, c, written...)
+		if err != nil {
+			return err
+		}
+		defer os.Remove(file.Name())
+		defer file.Close()
+		if _, err := p.Frame(ctx, file, 0); err != nil {
+			return err
+		}
+		if _, err := rewound(file); err != nil {
+			return err
+		}
+		_, err = io.Copy(w, file)
+		return err
+	}
+}
+
+// temporary packs the flake into a temporary file. The caller removes it.
+func (f *flakeFlags) temporary(ctx context.Context, c *common, written ...fs.FileInfo) (_ *os.File, err error) {
+	file, err := os.CreateTemp("", "npcnix-pack-*")
+	if err != nil {
+		return nil, fmt.Errorf("make a temporary file: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+			os.Remove(file.Name())
+		}
+	}()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", file.Name(), err)
+	}
+	w := bufio.NewWriterSize(file, 1<<20)
+	if err := f.pack(ctx, c, w, append(written, info)...); err != nil {
+		return nil, err
+	}
+	if err := w.Flush(); err != nil {
+		return nil, fmt.Errorf("write %s: %w", file.Name(), err)
+	}
+	return file, nil
 }

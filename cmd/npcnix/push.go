@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -22,6 +22,8 @@ codes: see npcnix wait --help. The hosts to expect are determined before anythin
 
 type pushOptions struct {
 	flake   flakeFlags
+	release releaseFlags
+	again   bool
 	remote  remoteFlags
 	wait    bool
 	waiting waitFlags
@@ -38,6 +40,8 @@ func newPushCommand(c *common) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runPush(cmd.Context(), c, o, cmd.Flags()) },
 	}
 	o.flake.addFlags(cmd)
+	o.release.addFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&o.again, "again", false, "publish a release even if the remote holds the same one")
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "then wait until the hosts run it; the flags of npcnix wait go with it")
 	o.waiting.addFlags(cmd.Flags())
 	o.remote.addFlags(cmd.Flags(), "remote to publish to; to prevent accidents, config.json is not used")
@@ -59,7 +63,14 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 			return err
 		}
 	}
-	packed, size, err := o.packed(ctx, c)
+	publisher, done, err := o.release.open(ctx, c, remote.Name())
+	if err != nil {
+		return err
+	}
+	if publisher != nil {
+		defer done()
+	}
+	packed, err := o.flake.temporary(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -71,7 +82,10 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 			return err
 		}
 	}
-	v, err := remote.Publish(ctx, packed, size)
+	v, err := o.publish(ctx, c, remote, publisher, packed)
+	if errors.Is(err, store.ErrChanged) {
+		return exitError{fmt.Errorf("another publish came first, and nothing was published: look at it, then push again: %w", err), exitSuperseded}
+	}
 	if errors.Is(err, store.ErrUnconfirmed) {
 		return exitError{err, exitUnconfirmed}
 	}
@@ -89,34 +103,54 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	return waitFor(ctx, gate, v, fleet.Published)
 }
 
-// packed packs the flake into a temporary file, at whose begin it then stands. The caller removes it.
-func (o pushOptions) packed(ctx context.Context, c *common) (_ *os.File, size int64, err error) {
-	file, err := os.CreateTemp("", "npcnix-push-*")
-	if err != nil {
-		return nil, 0, fmt.Errorf("make a temporary file: %w", err)
-	}
-	defer func() {
+// publish publishes the packed flake, as a release if the publisher is not nil. A release replaces just what
+// it was made after. One that the remote holds already is not published again.
+func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, packed *os.File) (store.Version, error) {
+	if p == nil {
+		size, err := rewound(packed)
 		if err != nil {
-			file.Close()
-			os.Remove(file.Name())
+			return store.Version{}, err
 		}
-	}()
-	info, err := file.Stat()
+		return remote.Publish(ctx, packed, size)
+	}
+
+	last, err := p.Last(ctx, remote)
 	if err != nil {
-		return nil, 0, fmt.Errorf("write %s: %w", file.Name(), err)
+		return store.Version{}, err
 	}
-	w := bufio.NewWriterSize(file, 1<<20)
-	if err := o.flake.pack(ctx, c, w, info); err != nil {
-		return nil, 0, err
+	var serial int64
+	if last.Release != nil {
+		serial = last.Release.Serial
 	}
-	if err := w.Flush(); err != nil {
-		return nil, 0, fmt.Errorf("write %s: %w", file.Name(), err)
+	m, err := p.Frame(ctx, packed, serial)
+	if err != nil {
+		return store.Version{}, err
 	}
-	if size, err = file.Seek(0, io.SeekCurrent); err == nil {
+	if p.Published(last, m) && !o.again {
+		c.log.Info("the remote holds this release already; nothing was published (--again publishes it all the same)", "release", publish.Short(m))
+		return last.Version, nil
+	}
+	size, err := rewound(packed)
+	if err != nil {
+		return store.Version{}, err
+	}
+	v, err := remote.PublishOver(ctx, packed, size, last.Version)
+	if err == nil {
+		c.log.Info("published", "release", publish.Short(m), "serial", m.Serial, "prebuilt", len(m.Systems), "signatures", len(o.release.keys))
+	}
+
+	return v, err
+}
+
+// rewound sets the file to its beginning and returns its size.
+func rewound(file *os.File) (int64, error) {
+	size, err := file.Seek(0, io.SeekEnd)
+	if err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return nil, 0, fmt.Errorf("read %s: %w", file.Name(), err)
+		return 0, fmt.Errorf("read %s: %w", file.Name(), err)
 	}
-	return file, size, nil
+
+	return size, nil
 }

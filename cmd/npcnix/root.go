@@ -77,6 +77,7 @@ func newRootCommand(c *common) *cobra.Command {
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(
 		newPackCommand(c), newPushCommand(c), newPullCommand(c),
+		newReleaseCommand(c), newTrustCommand(c),
 		newWaitCommand(c), newHostsCommand(c),
 		newActivateCommand(c), newFollowCommand(c), newInstallCommand(c),
 		newConfigCommand(c), newStatusCommand(c), newDoctorCommand(c),

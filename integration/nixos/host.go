@@ -80,37 +80,54 @@ const base = `{ lib, ... }: {
 // New boots a host whose system has the version "zero", and whose agent has applied that.
 func New(t testing.TB, o Options) *Host {
 	t.Helper()
+	h := boot(t, o, nil)
+	etag := h.push("zero", "{ }")
+	h.install("zero", "{ }")
+	h.Boot()
+	if got := h.Final(etag); got.Status != "applied" {
+		h.t.Fatalf("the first version is %s: %s", got.Status, got.Error)
+	}
+	h.Applied, h.current = "zero", "{ }"
+	return h
+}
+
+// NewBare boots a host without an agent, as an image of EC2 is: at the end of its boot it runs its user data, a
+// script, as amazon-init does. It returns the ETag of the version "one", which has the agent, and does not wait
+// for anything.
+func NewBare(t testing.TB, o Options, userData string) (h *Host, etag string) {
+	t.Helper()
+	h = boot(t, o, map[string]string{"/srv/user-data.sh": userData})
+	etag = h.push("one", "{ imports = [ ./parts/amazon-init.nix ]; }")
+	h.install("bare", "{ imports = [ ./parts/amazon-init.nix ]; services.npcnix.enable = false; }")
+	h.Start()
+	return h, etag
+}
+
+// boot boots the Debian that a host is installed on.
+func boot(t testing.TB, o Options, files map[string]string) *Host {
+	t.Helper()
 	parts := Parts(t)
 	h := &Host{t: t, options: o, parts: parts, flakes: t.TempDir()}
 	binds := map[string]string{"/opt/npcnix": o.Agent, "/srv/flakes": h.flakes}
 	if built, inside := program(t, parts, o.Flavour); built != "" {
 		binds[inside] = built
 	}
-	h.Machine = machine.Boot(t, machine.Options{
-		Suite: o.Suite,
-		Binds: binds,
-		Files: map[string]string{"/usr/lib/npcnix/stage2": stage2, "/opt/bootctl": bootctl},
-	})
-	h.install("zero")
+	all := map[string]string{"/usr/lib/npcnix/stage2": stage2, "/opt/bootctl": bootctl}
+	maps.Copy(all, files)
+	h.Machine = machine.Boot(t, machine.Options{Suite: o.Suite, Binds: binds, Files: all})
+	h.Must("mkdir", "-p", filepath.Dir(remoteFile), "/boot/loader")
 	return h
 }
 
-// install does what nixos-install does, and boots what it has installed.
-func (h *Host) install(version string) {
+// install does what nixos-install does, and switches the machine off.
+func (h *Host) install(version, module string) {
 	h.t.Helper()
-	h.Must("mkdir", "-p", filepath.Dir(remoteFile), "/boot/loader")
-	etag := h.push(version, "{ }")
-	toplevel := h.Build("first-"+version, "{ test.version = lib.mkForce \""+version+"\"; }")
+	toplevel := h.Build("first-"+version, "{ imports = [ ("+module+") ]; test.version = lib.mkForce \""+version+"\"; }")
 	h.Must("nix-env", "--profile", machine.Profile, "--set", toplevel)
 	h.Must("rm", "-rf", "/etc/systemd/system", "/etc/systemd/user")
 	h.Must(toplevel + "/activate")
 	h.Must(toplevel+"/bin/switch-to-configuration", "boot")
 	h.Kill()
-	h.Boot()
-	if got := h.Final(etag); got.Status != "applied" {
-		h.t.Fatalf("the first version is %s: %s", got.Status, got.Error)
-	}
-	h.Applied, h.current = version, "{ }"
 }
 
 // use has another test, of the same machine, be told of failures.

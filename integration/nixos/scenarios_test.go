@@ -33,7 +33,10 @@ const impatient = `{ services.npcnix = { verifyTimeoutSecs = 8; switchTimeoutSec
 
 var scenarios = []scenario{
 	{name: "a service is changed", slice: true, change: web("/bin/sleep 1000000"), want: "applied",
-		after: func(h *Host) { h.wants("web", "active") }},
+		after: func(h *Host) {
+			h.wants("web", "active")
+			h.silent()
+		}},
 	{name: "nothing but the version", change: "{ }", want: "applied"},
 	{name: "systemd re-executes itself", change: `{ test.systemd = "/opt/systemd"; }`, want: "applied",
 		prepare: func(h *Host) {
@@ -189,6 +192,17 @@ func userUnit(n string) string {
 		test.userUnits."nixos-activation.service".text = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
 		test.userUnits."mine.service" = { text = "[Service]\nExecStart=/bin/sleep 100000` + n + `\n"; wantedBy = [ "default.target" ]; };
 	}`
+}
+
+// silent checks that npcnix has said nothing so far that a person needs to look at.
+func (h *Host) silent() {
+	h.t.Helper()
+	said := h.Must("journalctl", "--no-pager", "--quiet", "--boot", "--priority=warning", "--unit=npcnix*")
+	for line := range strings.Lines(said) {
+		if !strings.Contains(line, "Unknown key") { // of settings that systemd 252 does not know
+			h.t.Errorf("a healthy activation logs %s", line)
+		}
+	}
 }
 
 // wants checks a unit's ActiveState.

@@ -90,9 +90,12 @@ func (c *Coordinator) Abandon(ctx context.Context) error {
 	if !free {
 		return errors.New("another activation is in progress")
 	}
-	err = left.toRollback(c.dir, CauseSuperseded, "another system is wanted by now")
+	left, err = Read(c.dir) // which others may have changed before
+	if err == nil && left != nil && left.Phase == RebootPending {
+		err = left.toRollback(c.dir, CauseSuperseded, "another system is wanted by now")
+	}
 	unlock()
-	if err != nil {
+	if err != nil || left == nil || left.Phase != RollingBack {
 		return err
 	}
 	var back *Error

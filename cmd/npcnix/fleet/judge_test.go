@@ -44,7 +44,7 @@ func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {
 	if h := judge("web1", boots, remote, etag); h.Verdict != Missing || !strings.Contains(h.Why, "reboot is due") {
 		t.Errorf("reboot pending: %+v", h)
 	}
-	if h := judge("web1", nil, remote, etag); h.Verdict != Missing || h.State != Silent {
+	if h := judge("web1", nil, remote, etag); h.Verdict != Missing || h.State != Unheard {
 		t.Errorf("no record: %+v", h)
 	}
 }

@@ -29,16 +29,16 @@ func TestLinesAreOnePerChangeAndOneAMinute(t *testing.T) {
 		o := Options{Store: s, Hosts: []string{"web1", "web2", "web3"}, KeepGoing: true, Timeout: 5 * time.Minute, Views: []View{&Lines{W: &out}},
 			Resume: func(string) string { return "again" }}
 		wantWait(t, o, "0123456789abcdef", TimedOut, 5*time.Minute, "web1 missing", "web2 done", "web3 missing")
-		want := `0:00 waiting for 3 hosts of s3://fleet/npcnix/remotes/dev.npcnix to run 0123456789ab: 1 of 3 done, 1 building, 1 silent
+		want := `0:00 waiting for 3 hosts of s3://fleet/npcnix/remotes/dev.npcnix to run 0123456789ab: 1 of 3 done, 1 building, 1 unheard
 0:00 web1 building
 0:04 web1 failed: boom
 0:34 web1 building (attempt 2)
-1:00 1 of 3 done, 1 building, 1 silent
-2:00 1 of 3 done, 1 building, 1 silent
+1:00 1 of 3 done, 1 building, 1 unheard
+2:00 1 of 3 done, 1 building, 1 unheard
 `
 		if !strings.HasPrefix(out.String(), want) || strings.Count(out.String(), "the records cannot be read, trying again: 503") != 1 ||
 			strings.Count(out.String(), " the records still cannot be read: 503\n") != 2 ||
-			!strings.HasSuffix(out.String(), "building: web1\nsilent: web3\ntimed out: 0123456789ab, 1 of 3 done, 1 building, 1 silent (5:00)\npublish to applied, 1 host: p50 0s, p99 0s, slowest 0s (web2)\nto go on waiting: again\n") {
+			!strings.HasSuffix(out.String(), "building: web1\nunheard: web3\ntimed out: 0123456789ab, 1 of 3 done, 1 building, 1 unheard (5:00)\npublish to applied, 1 host: p50 0s, p99 0s, slowest 0s (web2)\nto go on waiting: again\n") {
 			t.Errorf("got:\n%s", out.String())
 		}
 	})
@@ -107,7 +107,7 @@ func TestJSONIsAnObjectALineWithASummaryAtTheEnd(t *testing.T) {
 			}
 			events = append(events, e)
 		}
-		if len(events) != 3 || events[0]["state"] != "building" || events[1]["publish_to_applied_secs"] != 1.5 || events[1]["elapsed_secs"] != 2.0 ||
+		if len(events) != 3 || events[0]["status"] != "building" || events[1]["publish_to_applied_secs"] != 1.5 || events[1]["elapsed_secs"] != 2.0 ||
 			events[2]["event"] != "summary" || events[2]["outcome"] != "passed" || events[2]["etag"] != "v1" || events[2]["not_done"] != nil {
 			t.Errorf("%s", out.String())
 		}

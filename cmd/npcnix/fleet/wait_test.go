@@ -21,7 +21,7 @@ func TestAWaitPassesWhenAllRunTheVersion(t *testing.T) {
 		at(t, 7500*time.Millisecond, func() { s.says("web1", "applied", "v2") })
 		view := &watcher{}
 		r := wantWait(t, Options{Store: s, Hosts: []string{"web2", "web1", "web1"}, Views: []View{view}}, "v2", Passed, 8*time.Second, "web1 done", "web2 done")
-		if want := []string{"web1 behind", "web2 silent", "web1 building", "web2 applied", "web1 applied", "end passed"}; !slices.Equal(view.events, want) {
+		if want := []string{"web1 behind", "web2 unheard", "web1 building", "web2 applied", "web1 applied", "end passed"}; !slices.Equal(view.events, want) {
 			t.Errorf("shown: %q", view.events)
 		}
 		if l := r.Latency; l.Hosts != 2 || l.P50 != 2500*time.Millisecond || l.P99 != 7500*time.Millisecond || l.SlowestHost != "web1" {
@@ -145,7 +145,7 @@ func TestAHostThatRollsBackAfterItAppliedHasFailed(t *testing.T) {
 	})
 }
 
-func TestAPausedADriftedAndASilentHostAreMissing(t *testing.T) {
+func TestAPausedADriftedAndAnUnheardHostAreMissing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v2")
 		s.says("web1", "applied", "v2")
@@ -155,13 +155,13 @@ func TestAPausedADriftedAndASilentHostAreMissing(t *testing.T) {
 		s.says("web6", "applied", "v2", "schema", 3)
 		o := Options{Store: s, Hosts: []string{"web1", "web2", "web3", "web4", "web5", "web6"}, Timeout: 10 * time.Second}
 		r := wantWait(t, o, "v2", TimedOut, 10*time.Second, "web1 done", "web2 missing", "web3 missing", "web4 missing", "web5 missing", "web6 missing")
-		for _, line := range []string{"web2 paused: paused (indefinitely)", "web3 drifted: an operator has switched it", "silent: web4",
+		for _, line := range []string{"web2 paused: paused (indefinitely)", "web3 drifted: an operator has switched it", "unheard: web4",
 			"web5 unreadable: damaged record", "web6 unreadable: record of schema 3: this npcnix understands 2"} {
 			if !strings.Contains(closing(r), line) {
 				t.Errorf("it does not say %q:\n%s", line, closing(r))
 			}
 		}
-		if want := "5 of 6 hosts missing, 2 unreadable, 1 drifted, 1 paused, 1 silent"; !strings.Contains(r.Err().Error(), want) {
+		if want := "5 of 6 hosts missing, 2 unreadable, 1 drifted, 1 paused, 1 unheard"; !strings.Contains(r.Err().Error(), want) {
 			t.Errorf("%v, want %q", r.Err(), want)
 		}
 	})
@@ -296,7 +296,7 @@ func TestMinOK(t *testing.T) {
 				// One failure that nine of ten allow is not the end; the time is.
 				want := ""
 				if c.outcome == TimedOut && c.need == "9" {
-					want = "with 1 of 10 hosts missing, 1 silent, and 1 failed, 9 needed"
+					want = "with 1 of 10 hosts missing, 1 unheard, and 1 failed, 9 needed"
 				}
 				if c.outcome == TimedOut && (r.Resume != "again" || !strings.Contains(r.Err().Error(), want)) {
 					t.Errorf("%v, %q; want %q", r.Err(), r.Resume, want)
@@ -501,7 +501,7 @@ func TestOnlyChangedRecordsAreRead(t *testing.T) {
 	})
 }
 
-func TestAHostWhoseRecordIsTakenAwayIsSilent(t *testing.T) {
+func TestAHostWhoseRecordIsRemovedIsUnheard(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1")

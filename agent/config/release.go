@@ -1,0 +1,45 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/npcnix/npcnix/store/release"
+)
+
+// When a host evaluates a flake.
+const (
+	EvaluateFallback = "fallback" // only a configuration that the release has not prebuilt
+	EvaluateNever    = "never"
+	EvaluateAlways   = "always"
+)
+
+// EvaluationMode is the setting in force.
+func (c Config) EvaluationMode() string {
+	if c.Evaluation != "" {
+		return c.Evaluation
+	}
+	return must("evaluation").Default.(string)
+}
+
+// Policy is what this host demands of the releases of a remote, which is named as bucket/key.
+func (c Config) Policy(remote string) release.Policy {
+	keys, _ := release.ParseSigners(strings.Join(c.Signers, "\n")) // Validate has refused what cannot be read
+	return release.Policy{Remote: remote, Signers: keys, Required: int(c.integer("signers_required"))}
+}
+
+func (c Config) checkSigners() error {
+	for i, line := range c.Signers {
+		keys, err := release.ParseSigners(line)
+		if err == nil && (len(keys) != 1 || strings.Contains(line, "\n")) {
+			err = fmt.Errorf("%q: want one key", line)
+		}
+		if err != nil {
+			return fmt.Errorf("signers[%d]: %w", i, err)
+		}
+	}
+	if required := c.integer("signers_required"); len(c.Signers) > 0 && int(required) > len(c.Signers) {
+		return fmt.Errorf("signers_required is %d, but there are only %d signers: no release could be accepted", required, len(c.Signers))
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/trust"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
+)
+
+// A frame is the end of one version of the remote's object, as it was read.
+type frame struct {
+	etag string
+	*release.Frame
+	now  time.Time // by the store's clock, when it was read; zero if the store tells no time
+	read time.Time // by this machine's
+}
+
+// time is the store's time at present, or this machine's if the store tells none.
+func (f frame) time() time.Time {
+	if f.now.IsZero() {
+		return time.Now()
+	}
+
+	return f.now.Add(time.Since(f.read))
+}
+
+// vet finds out which release the target is, and who vouches for it. It refuses one that this host must not
+// use. What it accepts is remembered durably before anything acts on it. A refusal counts as no attempt: it
+// is judged again each round, since a new signer or the passing of time heals it without a publish.
+func (a *Agent) vet(ctx context.Context, r *round) error {
+	f, err := a.readFrame(ctx, r.target)
+	if err != nil {
+		return err
+	}
+	policy := r.config.Policy(a.RemoteName)
+	verified, err := policy.Verify(f.Frame)
+	if err != nil || verified == nil {
+		return err
+	}
+	if verified.Rollout != nil {
+		return &release.Refused{Reason: release.ReasonMalformed, Text: "the release has a plan of waves, which this npcnix cannot follow: upgrade npcnix on this host"}
+	}
+	if len(policy.Signers) > 0 {
+		if err := a.accept(policy, verified, f.time()); err != nil {
+			return err
+		}
+	}
+	a.monitor.Working(health.Trust)
+
+	r.release = verified
+	r.target.Release, r.target.Rev, r.target.Message = verified.Release, verified.Source.Rev, verified.Source.Message
+
+	return nil
+}
+
+// accept checks the release against the last accepted one, and remembers it.
+func (a *Agent) accept(p release.Policy, v *release.Verified, now time.Time) error {
+	memory, err := trust.Load(a.Dir)
+	if errors.Is(err, trust.ErrDamaged) {
+		return &release.Refused{Reason: release.ReasonSerial, Text: err.Error()}
+	}
+	if err != nil {
+		return transientError{health.Machine, err}
+	}
+	last := memory.Remotes[p.Remote]
+	if err := p.Check(v, last, now); err != nil {
+		return err
+	}
+	if v.Accepted() == last {
+		return nil
+	}
+
+	memory.Remotes[p.Remote] = v.Accepted()
+	if err := trust.Save(a.Dir, memory); err != nil {
+		return transientError{health.Machine, err}
+	}
+
+	return nil
+}
+
+// readFrame reads the end of the target's object, or returns what was read of it before.
+func (a *Agent) readFrame(ctx context.Context, t Target) (frame, error) {
+	if a.frame.etag == t.ETag {
+		return a.frame, nil
+	}
+
+	tail, err := a.Store.Tail(ctx, t.version(), release.Tail)
+	if err != nil {
+		return frame{}, transientError{health.Fetch, err}
+	}
+	size, err := release.FrameSize(tail.Data)
+	if err != nil {
+		return frame{}, err
+	}
+	if size+release.FooterLen > len(tail.Data) && len(tail.Data) >= release.Tail {
+		if tail, err = a.Store.Tail(ctx, t.version(), int64(size+release.FooterLen)); err != nil {
+			return frame{}, transientError{health.Fetch, err}
+		}
+	}
+	f, err := release.ParseFrame(tail.Data)
+	if err != nil {
+		return frame{}, err
+	}
+	a.frame = frame{t.ETag, f, tail.Now, time.Now()}
+
+	return a.frame, nil
+}
+
+// stillTrusted checks the release of an activation against the settings that the new system has brought. A
+// release whose own signers would refuse it would lock the host out.
+func (a *Agent) stillTrusted(ctx context.Context, c config.Config, t Target) error {
+	policy := c.Policy(a.RemoteName)
+	if len(policy.Signers) == 0 || c.Remote != t.Remote {
+		return nil
+	}
+
+	f, err := a.readFrame(ctx, t)
+	if errors.Is(err, store.ErrChanged) || errors.Is(err, store.ErrNotFound) {
+		return nil // another version is published by now, and will be judged by itself
+	}
+	if err == nil {
+		_, err = policy.Verify(f.Frame)
+	}
+	var refused *release.Refused
+	if errors.As(err, &refused) {
+		return backoff.Permanent(fmt.Errorf("by the new system's signers, this host would refuse its own release: %w", err))
+	}
+
+	return err
+}
+
+// prebuilt returns the system that the release names for this host; false if the host is to evaluate the
+// flake.
+func (a *Agent) prebuilt(r *round) (s release.System, named bool, err error) {
+	mode := r.config.EvaluationMode()
+	if r.release != nil && mode != config.EvaluateAlways {
+		if s, named = r.release.Systems[r.target.Configuration]; named {
+			return s, true, nil
+		}
+	}
+	if mode == config.EvaluateNever {
+		return s, false, &release.Refused{Reason: release.ReasonNotPrebuilt, Text: fmt.Sprintf(
+			"the release has no prebuilt system for configuration %q, and evaluation is \"never\" on this host: publish with `--prebuild`", r.target.Configuration)}
+	}
+
+	return s, false, nil
+}
+
+// realise fetches a prebuilt system from the release's caches.
+func (a *Agent) realise(ctx context.Context, r *round, s release.System) (nix.System, error) {
+	var caches []nix.Cache
+	for _, c := range r.release.Caches {
+		caches = append(caches, nix.Cache{URL: c.URL, Keys: c.Keys})
+	}
+
+	system := nix.System{Path: s.Toplevel}
+	err := a.Host.Realise(ctx, system, caches)
+	if errors.Is(err, nix.ErrNotCached) {
+		return nix.System{}, transientError{health.Cache, err}
+	}
+	if err != nil {
+		return nix.System{}, err
+	}
+	a.monitor.Working(health.Cache)
+	r.times.Fetched, r.times.Built = time.Now(), time.Now()
+
+	return system, nil
+}
+
+// archive is the packed flake that the release was signed for; any, if it is no release.
+func (r *round) archive() store.Archive {
+	if r.release == nil {
+		return store.Archive{}
+	}
+
+	return store.Archive{SHA256: r.release.Archive.SHA256, Size: r.release.Archive.Size}
+}

@@ -1,0 +1,278 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/trust"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/store/release"
+)
+
+const remoteName = "bucket/npcnix/remotes/dev.npcnix"
+
+func newSigner(t *testing.T) (key ssh.Signer, line string) {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err = ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))
+}
+
+// released is an object of a release that the key has signed.
+func released(t *testing.T, key ssh.Signer, change func(*release.Manifest)) []byte {
+	t.Helper()
+	archive := []byte("a packed flake")
+	sum, err := release.HashArchive(bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	m := &release.Manifest{Remote: remoteName, Serial: now.UnixMilli(), Created: now, Archive: sum, Source: release.Source{Rev: "abc"}}
+	change(m)
+	data, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signature, err := release.Sign(data, key, release.Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := release.Frame{Manifest: data, Signatures: []string{signature}}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(archive, end...)
+}
+
+func asItIs(*release.Manifest) {}
+
+// trusting is a rig whose host trusts one publisher.
+func trusting(t *testing.T, change ...func(*config.Config)) (*rig, ssh.Signer) {
+	key, line := newSigner(t)
+	r := newRig(t, append(change, func(c *config.Config) { c.Signers = []string{line} })...)
+	r.opts.RemoteName = remoteName
+	return r, key
+}
+
+func (r *rig) publish(etag string, object []byte) {
+	r.store.set(func(s *fakeStore) { s.etag, s.object = etag, object })
+}
+
+func TestReleases(t *testing.T) {
+	t.Run("a release by a trusted key is applied, remembered and named in the record", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t)
+			r.publish("v1", released(t, key, asItIs))
+			r.start()
+			time.Sleep(time.Minute)
+			r.end()
+			rec := r.store.lastRecord()
+			if rec.Status != record.Applied || rec.Version.Rev != "abc" || len(rec.Version.Release) != 64 || len(rec.Signers) != 1 {
+				t.Errorf("record: %+v", rec)
+			}
+			if m, err := trust.Load(r.dir); err != nil || m.Remotes[remoteName].Serial == 0 {
+				t.Errorf("remembered: %+v, %v", m, err)
+			}
+		})
+	})
+
+	t.Run("what is refused is neither fetched nor counted as an attempt, is logged once, and the next good one is applied", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t)
+			stranger, _ := newSigner(t)
+			r.publish("v1", released(t, stranger, asItIs))
+			r.start()
+			time.Sleep(3 * time.Hour)
+			equal(t, "work", r.of("fetch", "build", "activate", "realise"), nil)
+			if rec := r.store.lastRecord(); rec.Status != record.Rejected || !strings.Contains(rec.Error, "none of this host's signers") {
+				t.Errorf("record: %+v", rec)
+			}
+			if f := r.state().Failure; f != nil {
+				t.Errorf("failure: %+v", f)
+			}
+			if n := r.logs.count("level=WARN") + r.logs.count("level=ERROR"); n != 1 {
+				t.Errorf("logged %d times", n)
+			}
+			r.publish("v2", released(t, key, asItIs))
+			r.queue.in <- []events.Delivery{message("m1")}
+			time.Sleep(time.Minute)
+			r.end()
+			if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Version.ETag != "v2" {
+				t.Errorf("record: %+v", rec)
+			}
+		})
+	})
+
+	t.Run("a release that is ahead of its time is applied when its time comes", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t)
+			r.publish("v1", released(t, key, func(m *release.Manifest) { m.Created = m.Created.Add(2 * time.Hour) }))
+			r.start()
+			time.Sleep(30 * time.Minute)
+			equal(t, "activations", r.of("activate"), nil)
+			time.Sleep(2 * time.Hour)
+			r.end()
+			equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
+		})
+	})
+
+	t.Run("the same release in another object is applied already", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t)
+			r.publish("v1", released(t, key, asItIs))
+			r.start()
+			time.Sleep(time.Minute)
+			r.mark()
+			r.publish("v2", released(t, key, asItIs))
+			r.queue.in <- []events.Delivery{message("m1")}
+			time.Sleep(time.Minute)
+			r.end()
+			equal(t, "trace", r.of("fetch", "build", "activate", "record", "ack"), []string{"record applied v2", "ack m1"})
+			if a := r.state().Applied; a.ETag != "v2" {
+				t.Errorf("applied: %+v", a)
+			}
+		})
+	})
+
+	t.Run("a plan of waves is not followed by applying it everywhere", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t)
+			r.publish("v1", released(t, key, func(m *release.Manifest) { m.Rollout = &release.Plan{Waves: [][]string{{"web1"}}} }))
+			r.start()
+			time.Sleep(time.Hour)
+			r.end()
+			equal(t, "activations", r.of("activate"), nil)
+		})
+	})
+}
+
+func TestPrebuiltSystems(t *testing.T) {
+	const toplevel = "/nix/store/00000000000000000000000000000000-nixos-system-web1"
+	prebuilt := func(m *release.Manifest) {
+		m.Systems = map[string]release.System{"web1": {Kind: release.KindNixOS, Toplevel: toplevel, Platform: "x86_64-linux"}}
+		m.Caches = []release.Cache{{URL: "s3://cache", Keys: []string{"k:x"}}}
+	}
+
+	t.Run("are realised, and the flake is not fetched", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t)
+			r.publish("v1", released(t, key, prebuilt))
+			r.start()
+			time.Sleep(time.Minute)
+			r.end()
+			equal(t, "trace", r.of("fetch", "build", "realise", "activate"), []string{"realise " + toplevel + " from 1 caches", "activate " + toplevel})
+		})
+	})
+
+	t.Run("are ignored with evaluation always", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t, func(c *config.Config) { c.Evaluation = config.EvaluateAlways })
+			r.publish("v1", released(t, key, prebuilt))
+			r.start()
+			time.Sleep(time.Minute)
+			r.end()
+			equal(t, "trace", r.of("fetch", "build", "realise"), []string{"fetch v1", "build web1"})
+		})
+	})
+
+	t.Run("a cache that cannot give them is waited for, and rejects nothing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t)
+			r.publish("v1", released(t, key, prebuilt))
+			r.host.realise = &nix.RealiseError{Err: nix.ErrNotCached}
+			r.start()
+			time.Sleep(5 * time.Hour)
+			if f := r.state().Failure; f != nil {
+				t.Errorf("failure: %+v", f)
+			}
+			equal(t, "evaluations", r.of("build"), nil)
+			r.host.set(func(h *fakeHost) { h.realise = nil })
+			time.Sleep(5 * time.Minute)
+			r.end()
+			if rec := r.store.lastRecord(); rec.Status != record.Applied {
+				t.Errorf("record: %+v", rec)
+			}
+		})
+	})
+
+	t.Run("one that its cache's key has not signed is rejected at once", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t)
+			r.publish("v1", released(t, key, prebuilt))
+			r.host.realise = &nix.RealiseError{Err: nix.ErrUntrusted}
+			r.start()
+			time.Sleep(time.Hour)
+			r.end()
+			if len(r.of("realise")) != 1 {
+				t.Errorf("attempts: %q", r.of("realise"))
+			}
+			if rec := r.store.lastRecord(); rec.Status != record.Rejected {
+				t.Errorf("record: %+v", rec)
+			}
+		})
+	})
+}
+
+// A typo in the new system's signers, or a rotation that forgot the old key, would lock the host out.
+func TestAReleaseThatItsOwnSystemWouldRefuseIsRolledBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, key := trusting(t)
+		_, other := newSigner(t)
+		r.publish("v1", released(t, key, asItIs))
+		r.host.running = "/nix/store/sys-0"
+		r.host.activate = func() error {
+			return r.dir.UpdateConfig(context.Background(), func(c *config.Config) error { c.Signers = []string{other}; return nil })
+		}
+		r.start()
+		time.Sleep(10 * time.Minute)
+		r.end()
+		rec := r.store.lastRecord()
+		if rec.Status != record.RolledBack || !strings.Contains(rec.Error, "would refuse its own release") {
+			t.Errorf("record: %+v", rec)
+		}
+		if r.host.left.Phase != activation.RolledBack {
+			t.Errorf("phase %s", r.host.left.Phase)
+		}
+	})
+}
+
+func TestADamagedMemoryRefusesEveryRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, key := trusting(t)
+		r.publish("v1", released(t, key, asItIs))
+		if err := os.WriteFile(r.dir.Path("trust.json"), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		time.Sleep(time.Hour)
+		equal(t, "activations", r.of("activate"), nil)
+		if rec := r.store.lastRecord(); !strings.Contains(rec.Error, "npcnix trust reset") {
+			t.Errorf("record: %+v", rec)
+		}
+		if err := trust.Reset(r.dir); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		r.end()
+		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
+	})
+}

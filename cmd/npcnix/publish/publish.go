@@ -1,0 +1,220 @@
+// Package publish makes a release of a packed flake: its prebuilt systems in a cache, the manifest, and the
+// signatures.
+//
+// It promises that nothing which an untrusted object says gets into what is signed: the last release counts
+// only if it verifies under the publisher's own signers. A cache has all of a system before a release names
+// it.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
+)
+
+// Options of a release. Without keys and systems there is none: a packed flake is published as it is.
+type Options struct {
+	Remote   string   // that it is for: bucket/key
+	KeyNames []string // to sign with: files, or agent:FINGERPRINT
+	Signers  release.Signers
+	Systems  map[string]string // toplevels that were built elsewhere, by configuration
+	Caches   []release.Cache   // that have the systems
+
+	Prebuild       bool
+	Configurations []string // to prebuild; none: all
+	CacheKey       string   // file with the secret key that the cache's paths are signed by
+
+	Source  release.Source
+	Expires time.Duration // 0: never
+
+	Nix *nix.Host // that builds; needed with Prebuild and Systems
+	Log *slog.Logger
+}
+
+// Wanted reports whether the options ask for a release.
+func (o Options) Wanted() bool { return len(o.KeyNames) > 0 || o.Prebuild || len(o.Systems) > 0 }
+
+// A Publisher makes releases. Close it.
+type Publisher struct {
+	Options
+	keys   []ssh.Signer
+	closes []func() error
+}
+
+// Open opens the keys. The publisher's own keys are among its signers.
+func Open(o Options) (*Publisher, error) {
+	if o.Prebuild && len(o.Caches) == 0 {
+		return nil, errors.New("--prebuild needs a cache that the hosts can fetch from: give --cache URL")
+	}
+	p := &Publisher{Options: o}
+	for _, name := range o.KeyNames {
+		key, closeKey, err := release.OpenKey(name)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		p.keys, p.closes = append(p.keys, key), append(p.closes, closeKey)
+		p.Signers = append(p.Signers, key.PublicKey())
+	}
+
+	return p, nil
+}
+
+// Close closes what the keys hold open.
+func (p *Publisher) Close() error {
+	var errs []error
+	for _, c := range p.closes {
+		errs = append(errs, c())
+	}
+
+	return errors.Join(errs...)
+}
+
+// Store is what a publisher asks of a remote. *store.Remote serves.
+type Store interface {
+	Latest(ctx context.Context, have store.Version) (store.Version, error)
+	Tail(ctx context.Context, v store.Version, n int64) (store.Tail, error)
+}
+
+// Last is what the remote holds before a publish.
+type Last struct {
+	Version store.Version     // zero if there is none
+	Release *release.Verified // nil if it is none, or the publisher's signers do not vouch for it
+}
+
+// Last looks at the remote. An object that does not verify counts as absent but for its version: otherwise
+// whoever may write the store could plant what is signed next.
+func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
+	v, err := s.Latest(ctx, store.Version{})
+	if errors.Is(err, store.ErrNotFound) {
+		return Last{}, nil
+	}
+	if err != nil {
+		return Last{}, err
+	}
+
+	f, _, err := Read(ctx, s, v)
+	var refused *release.Refused
+	if err != nil && !errors.As(err, &refused) {
+		return Last{}, err
+	}
+	if err != nil || f == nil || len(p.Signers) == 0 {
+		return Last{Version: v}, nil
+	}
+	verified, err := release.Policy{Remote: p.Remote, Signers: p.Signers}.Verify(f)
+	if err != nil {
+		p.Log.Warn("the remote holds a release that your signers do not vouch for; it is ignored", "error", err)
+		return Last{Version: v}, nil
+	}
+
+	return Last{v, verified}, nil
+}
+
+// Published reports whether the remote holds the release m already, vouched for by all of the publisher's keys.
+func (p *Publisher) Published(last Last, m *release.Manifest) bool {
+	if last.Release == nil || last.Release.Release != m.Release {
+		return false
+	}
+	for _, key := range p.keys {
+		if !slices.Contains(last.Release.Keys, ssh.FingerprintSHA256(key.PublicKey())) {
+			return false
+		}
+	}
+
+	return true
+}
+
+// Read reads the frame at the end of one version of a remote's object, and the store's time; nil if it has
+// none.
+func Read(ctx context.Context, s Store, v store.Version) (*release.Frame, time.Time, error) {
+	tail, err := s.Tail(ctx, v, release.Tail)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	size, err := release.FrameSize(tail.Data)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if more := size + release.FooterLen; more > len(tail.Data) && len(tail.Data) >= release.Tail {
+		if tail, err = s.Tail(ctx, v, int64(more)); err != nil {
+			return nil, time.Time{}, err
+		}
+	}
+	f, err := release.ParseFrame(tail.Data)
+
+	return f, tail.Now, err
+}
+
+// Frame makes the frame of the packed flake in file, which follows a release whose serial was last, and
+// appends it to the file.
+func (p *Publisher) Frame(ctx context.Context, file *os.File, last int64) (*release.Manifest, error) {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	archive, err := release.HashArchive(file)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	m := &release.Manifest{
+		Remote: p.Remote, Serial: release.NextSerial(last, now), Created: now, Archive: archive,
+		Caches: p.Caches, Source: p.Source,
+	}
+	if p.Expires > 0 {
+		m.Expires = now.Add(p.Expires)
+	}
+	if m.Systems, err = p.systems(ctx, file); err != nil {
+		return nil, err
+	}
+
+	frame, err := p.sign(m)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := file.Seek(0, io.SeekEnd); err != nil {
+		return nil, err
+	}
+	if _, err := file.Write(frame); err != nil {
+		return nil, fmt.Errorf("write %s: %w", file.Name(), err)
+	}
+
+	return m, nil
+}
+
+func (p *Publisher) sign(m *release.Manifest) ([]byte, error) {
+	data, err := m.Encode()
+	if err != nil {
+		return nil, err
+	}
+	f := release.Frame{Manifest: data}
+	for _, key := range p.keys {
+		signature, err := release.Sign(data, key, release.Namespace)
+		if err != nil {
+			return nil, err
+		}
+		f.Signatures = append(f.Signatures, signature)
+	}
+
+	return f.Encode()
+}
+
+// Short names a release, or a version without one, for people.
+func Short(m *release.Manifest) string {
+	name := m.Release[:12]
+	if m.Source.Rev != "" {
+		name += " (" + strings.TrimSpace(m.Source.Rev) + ")"
+	}
+
+	return name
+}

@@ -1,0 +1,94 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
+)
+
+// systems returns what the release names: the systems that were given, and those that are prebuilt now.
+func (p *Publisher) systems(ctx context.Context, packed *os.File) (map[string]release.System, error) {
+	if !p.Prebuild && len(p.Systems) == 0 {
+		return nil, nil
+	}
+
+	// What was packed is evaluated, and not the folder that it came from: a git checkout gives other paths.
+	dir, err := os.MkdirTemp("", "npcnix-flake-*")
+	if err != nil {
+		return nil, fmt.Errorf("make a temporary directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	flake := filepath.Join(dir, "flake")
+	if _, err := packed.Seek(0, 0); err != nil {
+		return nil, err
+	}
+	if err := store.Unpack(ctx, packed, flake, store.Limits{}); err != nil {
+		return nil, fmt.Errorf("unpack what was packed: %w", err)
+	}
+
+	systems := map[string]release.System{}
+	for _, name := range slices.Sorted(maps.Keys(p.Systems)) {
+		if systems[name], err = p.describe(ctx, flake, name, nix.System{Path: p.Systems[name]}); err != nil {
+			return nil, err
+		}
+	}
+	if p.Prebuild {
+		err = p.prebuild(ctx, flake, systems)
+	}
+
+	return systems, err
+}
+
+// prebuild builds the configurations and copies each to the cache.
+func (p *Publisher) prebuild(ctx context.Context, flake string, into map[string]release.System) error {
+	names := p.Configurations
+	if len(names) == 0 {
+		var err error
+		if names, err = p.Nix.Configurations(ctx, flake); err != nil {
+			return err
+		}
+	}
+
+	for i, name := range names {
+		if _, given := into[name]; given {
+			continue
+		}
+		p.Log.Info("building", "configuration", name, "number", i+1, "of", len(names))
+		s, err := p.Nix.Build(ctx, flake, name)
+		if err != nil {
+			return fmt.Errorf("prebuild: %w; a configuration for a platform that this machine cannot build needs a remote builder, or --system NAME=PATH", err)
+		}
+		if into[name], err = p.describe(ctx, flake, name, s); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// describe copies a system to the cache, if one is given to copy to, and says what it is.
+func (p *Publisher) describe(ctx context.Context, flake, name string, s nix.System) (release.System, error) {
+	platform, err := p.Nix.Platform(ctx, flake, name)
+	if err != nil {
+		return release.System{}, err
+	}
+	if len(p.Caches) > 0 {
+		p.Log.Info("copying to the cache", "configuration", name, "cache", store.Redact(p.Caches[0].URL))
+		if err := p.Nix.CopyTo(ctx, s, p.Caches[0].URL, p.CacheKey); err != nil {
+			return release.System{}, err
+		}
+	}
+	size, err := p.Nix.ClosureSize(ctx, s)
+	if err != nil {
+		return release.System{}, err
+	}
+
+	return release.System{Kind: release.KindNixOS, Toplevel: s.Path, Platform: platform, ClosureSize: size}, nil
+}

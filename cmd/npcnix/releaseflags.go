@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/npcnix/npcnix/cmd/npcnix/publish"
+	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store/release"
+)
+
+// releaseFlags describe the release that pack and push make of a packed flake.
+type releaseFlags struct {
+	keys           []string
+	signers        string
+	prebuild       bool
+	configurations []string
+	cache          string
+	cacheKey       string
+	systems        []string
+	rev, message   string
+	expires        time.Duration
+}
+
+func (f *releaseFlags) addFlags(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&f.keys, "sign-key", nil, "OpenSSH private key to sign the release with: a file, or agent:FINGERPRINT (repeatable)")
+	flags.StringVar(&f.signers, "signers", "", "file of public keys whose earlier releases to trust (default: the signing keys)")
+	flags.BoolVar(&f.prebuild, "prebuild", false, "build the systems and copy them to --cache, so that hosts evaluate nothing")
+	flags.StringArrayVar(&f.configurations, "prebuild-configuration", nil, "prebuild only this configuration (repeatable; default: all)")
+	flags.StringVar(&f.cache, "cache", "", "URL of the binary cache that hosts fetch prebuilt systems from")
+	flags.StringVar(&f.cacheKey, "cache-key", "", "file with the secret key that signs what is copied to the cache")
+	flags.StringArrayVar(&f.systems, "system", nil, "NAME=PATH of a system that was built elsewhere (repeatable)")
+	flags.StringVar(&f.rev, "rev", "", "revision of the source, shown to people")
+	flags.StringVar(&f.message, "message", "", "what changed, shown to people")
+	flags.DurationVar(&f.expires, "expires", 0, "time after which no host begins to activate the release (default: never)")
+}
+
+// open returns the publisher that the flags describe, for the remote of that name; nil without any of them.
+func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*publish.Publisher, func(), error) {
+	o := publish.Options{
+		Remote: remote, KeyNames: f.keys, Systems: map[string]string{}, Prebuild: f.prebuild, Configurations: f.configurations,
+		CacheKey: f.cacheKey, Source: release.Source{Rev: f.rev, Message: f.message}, Expires: f.expires, Log: c.log,
+	}
+	for _, s := range f.systems {
+		name, path, ok := strings.Cut(s, "=")
+		if !ok {
+			return nil, nil, usageError{fmt.Errorf("--system is %q: it must be NAME=PATH", s)}
+		}
+		o.Systems[name] = path
+	}
+	if !o.Wanted() {
+		return nil, nil, f.unused()
+	}
+	if len(f.keys) > 0 && remote == "" {
+		return nil, nil, usageError{errors.New("a signed release must name the remote that it is for: give --for REMOTE")}
+	}
+
+	work, err := os.MkdirTemp("", "npcnix-publish-*")
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a temporary directory: %w", err)
+	}
+	if err := f.complete(ctx, c, &o, work); err != nil {
+		_ = os.RemoveAll(work)
+		return nil, nil, err
+	}
+	p, err := publish.Open(o)
+	if err != nil {
+		_ = os.RemoveAll(work)
+		return nil, nil, usageError{err}
+	}
+
+	return p, func() { _ = p.Close(); _ = os.RemoveAll(work) }, nil
+}
+
+// complete adds what must be read or asked for.
+func (f *releaseFlags) complete(ctx context.Context, c *common, o *publish.Options, work string) (err error) {
+	if f.signers != "" {
+		text, err := os.ReadFile(f.signers)
+		if err != nil {
+			return fmt.Errorf("--signers: %w", err)
+		}
+		if o.Signers, err = release.ParseSigners(string(text)); err != nil {
+			return usageError{fmt.Errorf("--signers %s: %w", f.signers, err)}
+		}
+	}
+	if o.Nix, err = nix.New(nix.Options{Dir: work, Log: c.log}); err != nil {
+		return err
+	}
+	if f.cache == "" {
+		return nil
+	}
+	cache := release.Cache{URL: f.cache}
+	if f.cacheKey != "" {
+		if o.CacheKey, err = filepath.Abs(f.cacheKey); err != nil { // nix runs in another directory
+			return err
+		}
+		key, err := o.Nix.PublicCacheKey(ctx, f.cacheKey)
+		if err != nil {
+			return err
+		}
+		cache.Keys = []string{key}
+	}
+	o.Caches = []release.Cache{cache}
+
+	return nil
+}
+
+// unused returns a usage error for flags that mean nothing without a release.
+func (f *releaseFlags) unused() error {
+	if f.rev != "" || f.message != "" || f.expires != 0 || f.cache != "" || f.cacheKey != "" || f.signers != "" || len(f.configurations) > 0 {
+		return usageError{errors.New("--rev, --message, --expires, --signers, --cache, --cache-key and --prebuild-configuration describe a release: give --sign-key, --prebuild or --system too")}
+	}
+
+	return nil
+}

@@ -1,0 +1,137 @@
+package nix
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Cache is a binary cache and the public keys that its paths must be signed by.
+type Cache struct {
+	URL  string
+	Keys []string // as in nix.conf's trusted-public-keys
+}
+
+var (
+	// ErrUntrusted says that a cache has the system, and none of the trusted keys has signed it. To try
+	// again does not help.
+	ErrUntrusted = errors.New("not signed by a trusted key of the cache")
+	// ErrNotCached says that the caches cannot give the whole system now: they are out of reach, or miss
+	// a path. It is no fault of the system's, and may be over at any time.
+	ErrNotCached = errors.New("the system cannot be had from its caches")
+)
+
+// RealiseError is a system that could not be fetched from its caches.
+type RealiseError struct {
+	System System
+	Tail   []string // the last lines of nix's log
+	Err    error    // wraps ErrUntrusted, ErrNotCached or ErrMachine
+}
+
+func (e *RealiseError) Error() string { return fmt.Sprintf("realise %s: %v", e.System.Path, e.Err) }
+func (e *RealiseError) Unwrap() error { return e.Err }
+
+// Realise fetches a system that was built elsewhere, with all that it needs, and builds and evaluates
+// nothing. Only the given caches and keys count, in place of those of nix.conf; without any, nix.conf's
+// count. What is in the store already is not fetched.
+//
+// The system stays in the store until it was activated or a later Build or Realise succeeded. When it is
+// cut short, the next call goes on with what is missing.
+//
+// Errors: ctx's own when it ended, [ErrNoNix], or a [*RealiseError].
+func (h *Host) Realise(ctx context.Context, s System, caches []Cache) error {
+	if err := os.MkdirAll(h.roots(), 0o755); err != nil {
+		return fmt.Errorf("%w: %w", ErrMachine, err)
+	}
+	link := filepath.Join(h.roots(), "build-"+rand.Text())
+	log := &Output{Emit: h.logged("nix-store --realise")}
+
+	args := append([]string{"--realise", s.Path, "--add-root", link, "--indirect"}, realiseOptions(caches)...)
+	if err := run(ctx, nil, log, "nix-store", args...); err != nil {
+		if ctx.Err() != nil || errors.Is(err, ErrNoNix) {
+			return fmt.Errorf("realise %s: %w", s.Path, err)
+		}
+		tail := log.Lines()
+		return &RealiseError{s, tail, whyNotRealised(tail, caches, err)}
+	}
+
+	h.dropRoots(func(l, _ string) bool { return l != link })
+	return nil
+}
+
+// realiseOptions bound what nix may do. It builds nothing for a store path, so max-jobs limits
+// substitutions alone (nix 2.8). Paths that a cache lacks are asked for again each time.
+func realiseOptions(caches []Cache) []string {
+	options := []string{
+		"--option", "max-jobs", "16", "--option", "fallback", "false",
+		"--option", "narinfo-cache-negative-ttl", "0", "--option", "narinfo-cache-positive-ttl", "60",
+	}
+	if len(caches) == 0 {
+		return options
+	}
+
+	var urls, keys []string
+	for _, c := range caches {
+		urls = append(urls, c.URL)
+		keys = append(keys, c.Keys...)
+	}
+	return append(options, "--option", "substituters", strings.Join(urls, " "), "--option", "trusted-public-keys", strings.Join(keys, " "))
+}
+
+// whyNotRealised tells from nix's log why a system was not fetched. nix ends with the same status and
+// the same last line in all cases.
+func whyNotRealised(tail []string, caches []Cache, err error) error {
+	log := strings.Join(tail, "\n")
+	switch {
+	case ranOutOfDisk(tail):
+		return because(tail, err)
+	case strings.Contains(log, "signed by any of the keys in 'trusted-public-keys'"):
+		return fmt.Errorf("%w: the cache signs with another key than %s", ErrUntrusted, named(caches))
+	case strings.Contains(log, "unable to download"), strings.Contains(log, "error: unable to"):
+		return fmt.Errorf("%w: out of reach: %s", ErrNotCached, lineWith(tail, "unable to"))
+	case strings.Contains(log, "does not exist in binary cache"):
+		return fmt.Errorf("%w: a path's archive is missing: %s", ErrNotCached, lineWith(tail, "does not exist in binary cache"))
+	case strings.Contains(log, "don't know how to build these paths"):
+		return fmt.Errorf("%w: absent or forbidden: %s", ErrNotCached, missingPath(tail))
+	}
+	return fmt.Errorf("%w: %w", ErrNotCached, because(tail, err))
+}
+
+// lineWith returns the last line that has the text.
+func lineWith(tail []string, text string) string {
+	found := ""
+	for _, line := range tail {
+		if strings.Contains(line, text) {
+			found = strings.TrimSpace(line)
+		}
+	}
+	return found
+}
+
+// missingPath returns the path that nix lists below "don't know how to build these paths".
+func missingPath(tail []string) string {
+	for i, line := range tail[:len(tail)-1] {
+		if strings.Contains(line, "don't know how to build these paths") {
+			return strings.TrimSpace(tail[i+1])
+		}
+	}
+	return "a path"
+}
+
+func named(caches []Cache) string {
+	var names []string
+	for _, c := range caches {
+		for _, key := range c.Keys {
+			name, _, _ := strings.Cut(key, ":")
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return "those of nix.conf"
+	}
+	return strings.Join(names, ", ")
+}
