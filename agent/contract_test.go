@@ -33,6 +33,16 @@ func (h scriptedHost) Build(ctx context.Context, dir, configuration string) (nix
 	return h.fakeHost.Build(ctx, dir, configuration)
 }
 
+func (h scriptedHost) Realise(ctx context.Context, s nix.System, caches []nix.Cache) error {
+	h.set(func(h *fakeHost) {
+		h.realise = nil
+		if s.Path != h.system {
+			h.realise = &nix.RealiseError{System: s, Err: nix.ErrNotCached}
+		}
+	})
+	return h.fakeHost.Realise(ctx, s, caches)
+}
+
 func (h scriptedHost) Activate(ctx context.Context, s nix.System, r activation.Request) (activation.Journal, error) {
 	h.set(func(h *fakeHost) {
 		h.activate, h.bootOnly = nil, ""

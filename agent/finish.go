@@ -57,12 +57,16 @@ func (a *Agent) save(r *round) error {
 func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	rec := record.Record{
 		Remote: store.Redact(r.target.Remote), Configuration: r.target.Configuration,
-		Version: record.Version{ETag: r.target.ETag, ID: r.target.VersionID, Release: r.target.Release, Rev: r.target.Rev, Message: r.target.Message},
+		Version: recordVersion(r.target),
 		Signers: r.config.Policy("").Signers.Fingerprints(),
 		Status:  s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
 	}
 	rec.Times.Acknowledged = time.Now()
+	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.running.Path {
+		v := recordVersion(a.Target)
+		rec.Running = &v
+	}
 	if r.state.NeedsRepair {
 		rec.Warning = "the rollback of an activation failed: what runs or boots might not be what it should"
 	}
@@ -82,6 +86,10 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	}
 
 	return rec
+}
+
+func recordVersion(t Target) record.Version {
+	return record.Version{ETag: t.ETag, ID: t.VersionID, Release: t.Release, Rev: t.Rev, Message: t.Message}
 }
 
 // log says how the round ended, in the log and to the service manager.

@@ -21,27 +21,47 @@ func explain(ctx context.Context, op string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
+// hintFor says what to do about an error, by its code; "" if the code is not known.
 func hintFor(err error) string {
-	var apiErr smithy.APIError
-	if !errors.As(err, &apiErr) {
-		if strings.Contains(err.Error(), "get credentials") { // of no type in the SDK
-			return "no AWS credentials were found: give the host an instance role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-		}
-		return ""
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return hintForChain(err)
 	}
-	code := apiErr.ErrorCode()
-	switch code = code[strings.LastIndexAny(code, ".#")+1:]; {
-	case code == "QueueDoesNotExist", code == "NonExistentQueue":
-		return "the queue was deleted, or its URL or region is wrong"
-	case strings.Contains(strings.ToLower(apiErr.ErrorCode()), "kms"):
+	code, message := api.ErrorCode(), strings.ToLower(api.ErrorMessage())
+	if strings.Contains(strings.ToLower(code), "kms") {
 		return "the queue's KMS key must exist, be enabled and allow the host kms:Decrypt"
-	case code == "AccessDenied", code == "AccessDeniedException":
+	}
+	switch code[strings.LastIndexAny(code, ".#")+1:] {
+	case "QueueDoesNotExist", "NonExistentQueue":
+		return "the queue was deleted, or its URL or region is wrong"
+	case "AccessDenied", "AccessDeniedException":
 		return "the host's role must allow sqs:ReceiveMessage, sqs:ChangeMessageVisibility and sqs:DeleteMessage on the queue, and kms:Decrypt if it has a key of its own"
-	case code == "ExpiredToken", code == "ExpiredTokenException", code == "InvalidClientTokenId",
-		code == "UnrecognizedClientException", code == "InvalidAccessKeyId", code == "MissingAuthenticationToken":
-		return "the host's AWS credentials have expired or are not known: renew them"
-	case code == "SignatureDoesNotMatch", code == "InvalidSignatureException", code == "RequestTimeTooSkewed":
-		return "the secret key is wrong, or the host's clock is"
+	case "ExpiredToken", "ExpiredTokenException":
+		return "the host's AWS credentials have expired: renew them"
+	case "InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "MissingAuthenticationToken":
+		return "AWS does not know these credentials: they were deleted, or are another account's or service's"
+	case "RequestTimeTooSkewed", "RequestExpired":
+		return clockHint
+	case "SignatureDoesNotMatch", "InvalidSignatureException":
+		if strings.Contains(message, "signature expired") || strings.Contains(message, "signature not yet current") {
+			return clockHint
+		}
+		return "the secret key is wrong, or a proxy changes requests on their way"
 	}
 	return ""
+}
+
+const clockHint = "the clock of this machine is wrong: set it"
+
+// hintForChain is hintFor of an error that no service answered. Those of the
+// credentials chain have no type in the SDK.
+func hintForChain(err error) string {
+	text := err.Error()
+	switch {
+	case !strings.Contains(text, "get credentials"):
+		return ""
+	case strings.Contains(text, "SSO"):
+		return "the SSO session has expired: run `aws sso login`"
+	}
+	return "no AWS credentials were found: give the host an instance role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 }

@@ -328,8 +328,8 @@ func hints(t *testing.T) {
 		{"KmsAccessDenied", "kms:Decrypt"},
 		{"KMS.DisabledException", "kms:Decrypt"},
 		{"ExpiredToken", "credentials have expired"},
-		{"InvalidClientTokenId", "credentials have expired or are not known"},
-		{"SignatureDoesNotMatch", "clock"},
+		{"InvalidClientTokenId", "does not know these credentials"},
+		{"SignatureDoesNotMatch", "secret key is wrong"},
 		{"InvalidParameterValue", "InvalidParameterValue: no can do"},
 	}
 	for _, test := range tests {

@@ -23,7 +23,7 @@ func TestWaitForTwoHundredAgents(t *testing.T) {
 	f.must(os.WriteFile(expected, []byte(strings.Join(f.hosts, "\n")), 0o644))
 	operator := &watched{world: f.world}
 	wait := func() *gate {
-		return operator.gate(nil, "wait", "--remote", remote, "--hosts-file", expected, "--timeout", "100s")
+		return operator.gate(nil, "wait", "--remote", remote, "--hosts-file", expected, "--allow-unknown", "--timeout", "100s")
 	}
 	wait().ends(0, "200 of 200 done")
 

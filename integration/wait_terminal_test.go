@@ -17,6 +17,18 @@ func TestTerminal(t *testing.T) {
 	t.Parallel()
 	t.Run("shows a wait", terminalWait)
 	t.Run("shows hosts", terminalHosts)
+	t.Run("says after a push what to do next", terminalPush)
+}
+
+func terminalPush(t *testing.T) {
+	t.Parallel()
+	s := newScreen(t, 200, 24)
+	f := newFileFleet(t, 1)
+	flake := t.TempDir()
+	f.must(os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ }"), 0o644))
+	s.types("clear; " + npcnix + " push --src " + flake + " --remote " + f.remote + "; echo ended with $?")
+	s.awaits("ended with 0", 1)
+	s.has("Published to "+f.remote, "npcnix wait --remote "+f.remote+" --etag "+f.etag[:20])
 }
 
 func terminalWait(t *testing.T) {
@@ -39,7 +51,7 @@ func terminalShows(t *testing.T, width, size int) {
 
 	s.types("clear; echo what stood before")
 	s.awaits("what stood before", 1)
-	s.types(npcnix + " wait --keep-going --remote " + f.remote + " --hosts-file " + f.file + "; echo ended with $?")
+	s.types(npcnix + " wait --keep-going --allow-unknown --remote " + f.remote + " --hosts-file " + f.file + "; echo ended with $?")
 	s.awaits(counts, 1)
 	text := s.shows()
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
@@ -54,9 +66,9 @@ func terminalShows(t *testing.T, width, size int) {
 	}
 	s.has("h0000", "failed", "h0001", "building", "[", "1 building")
 	if size > height {
-		s.has(fmt.Sprintf("and %d more: %d silent", size-20, size-20))
+		s.has(fmt.Sprintf("and %d more: %d unheard", size-20, size-20))
 	} else {
-		s.has("h0002", "silent")
+		s.has("h0002", "unheard")
 	}
 
 	// It redraws in place: nothing is left behind above, and what stood before stands.
@@ -98,7 +110,7 @@ func terminalHosts(t *testing.T) {
 	f.say(f.hosts[99:], "failed", "build fails")
 	s.types("clear; " + npcnix + " hosts --watch --interval 200ms --remote " + f.remote + "; echo ended with $?")
 	s.awaits("100 hosts, 1 behind", 1)
-	s.has("HOST", "h0099", "failed: build fails", "and 80 more")
+	s.has("HOST", "h0099", "failed", "build fails", "and 80 more")
 	f.say(f.hosts[99:], "applied", "")
 	s.awaits("100 hosts, 0 behind", 1)
 	if n := strings.Count(s.history(), "HOST "); n != 1 {

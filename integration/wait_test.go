@@ -58,7 +58,7 @@ func waitOnAWSFake(t *testing.T) {
 		for _, fault := range faults {
 			fault.Remove()
 		}
-		g.ends(0, "the fleet can be seen again", "passed: ", "200 of 200 done")
+		g.ends(0, "the records can be read again", "passed: ", "200 of 200 done")
 		if g.stderr.count("trying again") != 1 {
 			t.Errorf("said more than once:\n%s", g.stderr)
 		}
@@ -261,7 +261,7 @@ func waits(t *testing.T, w *world, size int) {
 	run("a host that failed ends it with 3, with its error and log", func(t *testing.T, f *watched) {
 		etag := f.push("one")
 		f.say(f.hosts[1:], "building", etag)
-		g := f.gate(nil, "wait", "--remote", f.remote, "--hosts-file", f.file)
+		g := f.gate(nil, "wait", "--remote", f.remote, "--hosts-file", f.file, "--allow-unknown")
 		f.say(f.hosts[:1], "failed", etag, "error", "build fails", "log_tail", []string{"error: no such attribute"})
 		g.ends(3, "host0000 failed: build fails", "  | error: no such attribute", "on host0000: npcnix status", "1 of "+fmt.Sprint(size)+" hosts failed")
 	})
@@ -269,18 +269,18 @@ func waits(t *testing.T, w *world, size int) {
 	run("a host that rolls back after it had applied ends it with 3", func(t *testing.T, f *watched) {
 		etag := f.push("one")
 		f.say(f.hosts[:size-1], "applied", etag)
-		g := f.gate(nil, "wait", "--remote", f.remote, "--hosts-file", f.file)
+		g := f.gate(nil, "wait", "--remote", f.remote, "--hosts-file", f.file, "--allow-unknown")
 		await(t, "the others done", func() bool { return g.stderr.count(fmt.Sprintf("%d of %d done", size-1, size)) > 0 })
 		f.say(f.hosts[:1], "rolled_back", etag, "error", "the health check failed")
 		g.ends(3, "host0000 rolled_back: the health check failed")
 	})
 
-	run("a silent and a paused host are missing: 4", func(t *testing.T, f *watched) {
+	run("an unheard and a paused host are missing: 4", func(t *testing.T, f *watched) {
 		etag := f.push("one")
 		f.say(f.hosts[2:], "applied", etag)
 		f.say(f.hosts[:1], "paused", "")
-		f.timesOut([]string{"host0000 paused: paused by its operator", "silent: host0001", "with 2 of ", "1 paused, 1 silent",
-			"to go on waiting: npcnix wait --remote " + f.remote + " --etag " + etag}, "wait", "--remote", f.remote, "--hosts-file", f.file)
+		f.timesOut([]string{"host0000 paused: paused by its operator", "unheard: host0001", "with 2 of ", "1 paused, 1 unheard",
+			"to go on waiting: npcnix wait --remote " + f.remote + " --etag " + etag}, "wait", "--remote", f.remote, "--hosts-file", f.file, "--allow-unknown")
 	})
 
 	run("a newer publish ends the wait for the older with 5", func(t *testing.T, f *watched) {
@@ -328,7 +328,7 @@ func waits(t *testing.T, w *world, size int) {
 	run("an interrupted wait says how to go on, and can", func(t *testing.T, f *watched) {
 		etag := f.push("one")
 		g := f.gate(nil, "wait", "--remote", f.remote, "--host", "host0000")
-		await(t, "the wait begun", func() bool { return g.stderr.count("1 silent") == 1 })
+		await(t, "the wait begun", func() bool { return g.stderr.count("1 unheard") == 1 })
 		f.must(g.cmd.Process.Signal(syscall.SIGINT))
 		again := "npcnix wait --remote " + f.remote + " --etag " + etag + " --host host0000"
 		g.ends(1, "to go on waiting: "+again, "interrupted")

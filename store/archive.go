@@ -2,6 +2,7 @@ package store
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -55,7 +56,7 @@ func openArchive(r io.Reader, limit int64) (*archive, error) {
 // newArchive has the decompressor read from r.
 func newArchive(zr *zstd.Decoder, r io.Reader, limit int64) (*archive, error) {
 	a := &archive{frames: &frameCounter{r: r}, zr: zr}
-	a.packed = source{r: a.frames}
+	a.packed = source{r: a.frames, limit: limit}
 	if err := zr.Reset(&a.packed); err != nil {
 		zr.Close()
 		return nil, err
@@ -71,26 +72,38 @@ func (a *archive) close() { a.zr.Close() }
 // It counts the magic numbers that begin them.
 type frameCounter struct {
 	r      io.Reader
-	last   uint32 // bytes read last
+	tail   []byte // bytes read last, which can begin a magic number
 	frames int
 	head   []byte // bytes read first
 }
+
+// How a frame begins; of one to be skipped, a byte comes before.
+var (
+	frameMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+	skipMagic  = []byte{0x2a, 0x4d, 0x18}
+)
 
 func (c *frameCounter) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	if room := 128 - len(c.head); room > 0 {
 		c.head = append(c.head, p[:min(n, room)]...)
 	}
-	for _, b := range p[:n] {
-		c.last = c.last>>8 | uint32(b)<<24
-		if c.last == 0xfd2fb528 || c.last&0xfffffff0 == 0x184d2a50 { // little-endian; the second may be skipped
-			c.frames++
-		}
-	}
+	c.count(p[:n])
 	if c.frames > maxFrames {
 		return 0, unsafe("more than %d zstd frames", maxFrames)
 	}
 	return n, err
+}
+
+func (c *frameCounter) count(p []byte) {
+	c.frames += bytes.Count(p, frameMagic) + bytes.Count(p, skipMagic)
+	for _, magic := range [][]byte{frameMagic, skipMagic} { // on the border to what was read before
+		n := len(magic) - 1
+		border := append(c.tail[max(0, len(c.tail)-n):len(c.tail):len(c.tail)], p[:min(n, len(p))]...)
+		c.frames += bytes.Count(border, magic)
+	}
+	c.tail = append(c.tail, p[max(0, len(p)-len(frameMagic)):]...)
+	c.tail = append(c.tail[:0], c.tail[max(0, len(c.tail)-len(frameMagic)):]...)
 }
 
 // beginning returns the first bytes. It may be called when the decompressor has ended.

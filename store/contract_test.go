@@ -24,6 +24,7 @@ func TestContract(t *testing.T) {
 		"file":            func(*testing.T) func(*testing.T) rig { return fileRig },
 		"https":           func(*testing.T) func(*testing.T) rig { return webRig },
 		"s3 of moto":      motoRig,
+		"s3 of awsfake":   awsfakeRig,
 		"s3 of versitygw": versityRig,
 	}
 	for kind, prepare := range kinds {

@@ -116,3 +116,23 @@ func SeedArchives(tb testing.TB) [][]byte {
 	}
 	return archives
 }
+
+// Frames are counted however the stream is cut.
+func TestFramesAreCountedHoweverTheStreamIsCut(t *testing.T) {
+	var stream []byte
+	for range 100 {
+		stream = append(stream, 0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0)
+		stream = append(stream, 0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0)
+	}
+	for size := 1; size < 30; size++ {
+		c := &frameCounter{r: bytes.NewReader(stream)}
+		for p := make([]byte, size); ; {
+			if _, err := c.Read(p); err != nil {
+				break
+			}
+		}
+		if c.frames != 200 {
+			t.Errorf("in pieces of %d bytes: %d frames, want 200", size, c.frames)
+		}
+	}
+}

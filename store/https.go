@@ -74,7 +74,10 @@ func (b *httpBackend) do(ctx context.Context, method, suffix string, prepare fun
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // ue repeats the URL, with tokens in its query
 	}
-	if err != nil {
+	switch {
+	case err != nil && resp != nil: // a redirect that is not followed
+		return nil, fmt.Errorf("%s: %w", method, err)
+	case err != nil:
 		return nil, noAnswer{fmt.Errorf("%s: %w", method, err)}
 	}
 	return resp, nil

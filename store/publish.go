@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
 	"time"
 )
@@ -57,7 +59,10 @@ func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64,
 		p.before = r.before(ctx)
 	}
 	put, err := r.put(ctx, archive, size, over)
-	lost := errors.As(err, new(noAnswer))
+	lost := errors.As(err, new(noAnswer)) && connected(err)
+	if over != nil && errors.Is(err, ErrChanged) && p.repeated(ctx) {
+		put, err, lost = Version{}, nil, false
+	}
 	switch {
 	case err != nil && !lost, err != nil && ctx.Err() != nil:
 		return Version{}, err
@@ -79,6 +84,12 @@ func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64,
 	return put, nil
 }
 
+// connected reports whether a request that got no answer can have reached the store.
+func connected(err error) bool {
+	call, ok := errors.AsType[*net.OpError](err)
+	return !(ok && call.Op == "dial") && !errors.As(err, new(*tls.CertificateVerificationError))
+}
+
 func (r *Remote) put(ctx context.Context, archive io.ReadSeeker, size int64, over *Version) (Version, error) {
 	ctx, watch := watchTransfer(ctx, size)
 	defer watch.stop()
@@ -86,6 +97,18 @@ func (r *Remote) put(ctx context.Context, archive io.ReadSeeker, size int64, ove
 	defer bar.finish()
 	v, err := r.backend.put(ctx, "", &upload{rs: archive, watch: watch, bar: bar, size: size}, size, over)
 	return v, watch.explain(err)
+}
+
+// repeated reports whether the object is other than what it was said to be because
+// the store holds the archive: of an attempt whose answer was lost, and that the SDK
+// repeated.
+func (p publication) repeated(ctx context.Context) bool {
+	now, err := p.look(ctx)
+	if err != nil || now.Size != p.size {
+		return false
+	}
+	ours, err := p.holds(ctx, now)
+	return err == nil && ours
 }
 
 // before is what the store holds before an upload, as far as it tells.
@@ -129,7 +152,7 @@ func (p publication) confirm(ctx context.Context, put Version) (Version, error) 
 			return Version{}, p.mangled(ctx, now)
 		case put.ETag != "" && now.ETag == put.ETag:
 			return now, nil
-		case p.unchanged(now) && i < len(confirmPauses)-1: // a cache
+		case p.unchanged(now) && put.ETag != "" && i < len(confirmPauses)-1: // a cache
 			continue
 		}
 		held, err := p.identify(ctx, now, put)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
 	"github.com/npcnix/npcnix/integration/versity"
 )
@@ -66,6 +67,16 @@ func webRig(t *testing.T) rig {
 func motoRig(t *testing.T) func(t *testing.T) rig {
 	awsEnv(t)
 	return s3Rig(moto.Start(t))
+}
+
+func awsfakeRig(t *testing.T) func(t *testing.T) rig {
+	awsEnv(t)
+	cloud, err := awsfake.Start("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cloud.Close)
+	return s3Rig(cloud.URL())
 }
 
 func versityRig(t *testing.T) func(t *testing.T) rig {

@@ -398,3 +398,32 @@ func TestAnnouncedVersionIsLookedForUntilItShows(t *testing.T) {
 		}
 	})
 }
+
+// The SDK repeats an upload whose answer was lost, and the condition of the second meets what the first stored.
+func TestConditionalUploadThatIsRepeatedHasSucceeded(t *testing.T) {
+	s, remote := newStrange(t, quirk{})
+	one := publish(t, remote, packed(t, "one"))
+	puts := 0
+	lossy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method != http.MethodPut:
+			s.ServeHTTP(w, r)
+		case puts == 0:
+			puts++
+			s.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		default:
+			puts++
+			w.WriteHeader(http.StatusPreconditionFailed)
+		}
+	}))
+	t.Cleanup(lossy.Close)
+	two := packed(t, "two")
+	v, err := open(t, s3URL("bucket", "dev.npcnix", lossy.URL)).PublishOver(t.Context(), bytes.NewReader(two), int64(len(two)), one)
+	if err != nil || puts != 2 || !v.Same(latest(t, remote)) {
+		t.Errorf("published %+v, %v after %d uploads", v, err, puts)
+	}
+	three := packed(t, "three")
+	_, err = open(t, s3URL("bucket", "dev.npcnix", lossy.URL)).PublishOver(t.Context(), bytes.NewReader(three), int64(len(three)), one)
+	wantError(t, err, store.ErrChanged, "")
+}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/npcnix/npcnix/nix/lockfile"
 )
 
 // ErrRunning says that another agent follows on the same data directory.
@@ -79,13 +81,10 @@ func (d Dir) Following() (bool, error) {
 	if _, err := os.Stat(d.Path(followLock)); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	l := flock.New(d.Path(followLock))
-	free, err := l.TryRLock()
+	held, err := lockfile.Held(d.Path(followLock))
 	if err != nil {
 		return false, fmt.Errorf("look at %s: %w", d.Path(followLock), err)
 	}
-	if free {
-		_ = l.Unlock()
-	}
-	return !free, nil
+
+	return held, nil
 }

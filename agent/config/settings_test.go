@@ -123,6 +123,7 @@ func TestUnknownMembers(t *testing.T) {
 		`{"remote": "x", "paused": {"type": "until"}, "confirm_timeout_secs": 1, "last_etag": ""}`: nil, // old form
 		`{"poll_intervall_secs": 1}`:                      {{"poll_intervall_secs", "poll_interval_secs"}},
 		`{"pollIntervalSecs": 1, "poll-interval-sec": 1}`: {{"poll-interval-sec", "poll_interval_secs"}, {"pollIntervalSecs", "poll_interval_secs"}},
+		`{"hots": "a"}`:                                   {{"hots", "host"}},
 		`{"colour": "red"}`:                               {{"colour", ""}},
 		`{"checks": [{"tcp": "x:1"}, {"htp": "x"}]}`:      {{"checks[1].htp", "checks[1].http"}},
 		`{"hooks": {"post_activation": []}}`:              {{"hooks.post_activation", "hooks.post_activate"}},

@@ -21,6 +21,7 @@ type Host interface {
 	Current(ctx context.Context) (nix.System, error)
 	Runs(ctx context.Context, s nix.System) (bool, error)
 	Build(ctx context.Context, dir, configuration string) (nix.System, error)
+	Realise(ctx context.Context, s nix.System, caches []nix.Cache) error
 	Activate(ctx context.Context, s nix.System, r activation.Request) (activation.Journal, error)
 	Abandon(ctx context.Context) error
 	Resume(ctx context.Context, r activation.Request) (activation.Journal, bool, error)
@@ -59,6 +60,7 @@ func Test(t *testing.T, make func(t *testing.T) Rig) {
 		{"a build returns the configuration's system, and changes nothing", building},
 		{"a build that fails says so, and blames the flake", buildFails},
 		{"a build ends with its context", buildEnds},
+		{"a system that is here is realised, and one that no cache has is not", realising},
 		{"a verified system runs, and is the boot default", verified},
 		{"the new system runs while it is verified, and is not the boot default yet", whileVerified},
 		{"a system that fails verification is rolled back", verificationFails},
@@ -101,6 +103,20 @@ func buildEnds(s subject) {
 	cancel()
 	if system, err := s.Build(ctx, s.Flake, One); err == nil {
 		s.Errorf("built %v after its context had ended", system)
+	}
+}
+
+func realising(s subject) {
+	one := s.build(One)
+	if err := s.Realise(s.Context(), one, nil); err != nil {
+		s.Errorf("realise what is here: %v", err)
+	}
+	s.wantRuns(nix.System{})
+
+	var missing *nix.RealiseError
+	absent := nix.System{Path: "/nix/store/" + strings.Repeat("0", 32) + "-absent"}
+	if err := s.Realise(s.Context(), absent, nil); !errors.As(err, &missing) || missing.System != absent || errors.Is(err, nix.ErrMachine) {
+		s.Errorf("realise what no cache has: %v; want that none has it", err)
 	}
 }
 

@@ -53,7 +53,8 @@ type Record struct {
 	Configuration  string   `json:"configuration"`
 	Version        Version  `json:"version"`
 	Status         Status   `json:"status"`
-	System         string   `json:"system,omitempty"` // that runs
+	Running        *Version `json:"running,omitempty"` // the applied version whose system runs; nil: another system runs, or an older npcnix wrote this
+	System         string   `json:"system,omitempty"`  // that runs
 	PreviousSystem string   `json:"previous_system,omitempty"`
 	Trigger        Trigger  `json:"trigger,omitempty"`
 	Attempt        int      `json:"attempt,omitempty"` // from 1
@@ -66,7 +67,19 @@ type Record struct {
 	Times          Times    `json:"times"`
 }
 
-// Version names the version that a record is about.
+// Runs returns the version that the host runs; zero if that is unknown.
+func (r Record) Runs() Version {
+	switch {
+	case r.Running != nil:
+		return *r.Running
+	case r.Status == Applied:
+		return r.Version
+	}
+
+	return Version{}
+}
+
+// Version names a version. That of a record is the one that the host wants.
 type Version struct {
 	ETag string `json:"etag"`
 	ID   string `json:"id,omitempty"`
@@ -119,7 +132,7 @@ func (r Record) tells(o Record) bool {
 	return r.Remote == o.Remote && r.Configuration == o.Configuration && r.Version.ETag == o.Version.ETag &&
 		r.Status == o.Status && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error &&
 		r.Warning == o.Warning && r.RebootDue == o.RebootDue && r.Version.Release == o.Version.Release &&
-		slices.Equal(r.Signers, o.Signers)
+		r.Runs().ETag == o.Runs().ETag && slices.Equal(r.Signers, o.Signers)
 }
 
 // Bounded returns at most the first n bytes of s, and marks where it was cut.

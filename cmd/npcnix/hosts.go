@@ -14,8 +14,9 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-const hostsHelp = `Print what the hosts of a remote run, from their records: configuration, version, how long they have been
-behind the remote's present version, state, when they were last heard, system, and whether a reboot is due.
+const hostsHelp = `Print what the hosts of a remote run, from their records: the version that each runs and the one that it
+wants, what became of that, how long it has been behind the remote's present version, and when it was last
+heard. Below a host stands what an operator has to know: an error, a warning, a reboot that is due.
 
 A host that was not heard for longer than --stale is marked silent: agents write their record every hour
 (record_refresh_secs), which costs one PUT. To forget a decommissioned host, delete its record.
@@ -88,7 +89,11 @@ func runHosts(ctx context.Context, c *common, o hostsOptions) error {
 }
 
 func (c *common) showTable(rows, all []fleet.Row, now store.Version) error {
-	_, err := fmt.Fprint(c.stdout, fleet.Table(rows, all, now))
+	width := 0
+	if screen := terminal(c.stdout); screen != nil {
+		width, _, _ = term.GetSize(int(screen.Fd()))
+	}
+	_, err := fmt.Fprint(c.stdout, fleet.Table(rows, all, now, width))
 	return err
 }
 

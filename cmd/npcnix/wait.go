@@ -23,6 +23,7 @@ type waitFlags struct {
 	topicARN  string
 	minOK     string
 	keepGoing bool
+	unknown   bool
 	timeout   time.Duration
 	interval  time.Duration
 	byQueue   bool
@@ -36,6 +37,7 @@ func (w *waitFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&w.topicARN, "topic-arn", "", "wait for the hosts whose queues are subscribed to this topic, by the queues' tag "+fleet.HostTag)
 	flags.StringVar(&w.minOK, "min-ok", "", "how many hosts must run it, as N or N% (default: all)")
 	flags.BoolVar(&w.keepGoing, "keep-going", false, "after a host failed, still wait for the others")
+	flags.BoolVar(&w.unknown, "allow-unknown", false, "also wait for hosts that have no record yet, although other hosts have one")
 	flags.DurationVar(&w.timeout, "timeout", fleet.DefaultTimeout, "how long to wait; to determine the hosts can take as long before")
 	flags.DurationVar(&w.interval, "interval", fleet.DefaultInterval, "time between two looks")
 	flags.BoolVar(&w.byQueue, "by-queue", false, "judge by the queues alone, for hosts that cannot write records (with --topic-arn)")
@@ -82,10 +84,13 @@ all hosts that have a record beside the remote. A host is done if its record say
 this version from this remote. A host has failed if an attempt failed, even if it will try again, or if it
 rolled the version back or rejected it, even after it was done. All other hosts are missing:
 
-  - hosts without a record, or with one that cannot be understood
+  - unheard hosts, which have no record, and hosts whose record cannot be understood
   - paused hosts
   - drifted hosts, which run something else because an operator switched them
   - silent hosts, which were last heard more than two hours before the publish, by the store's clock
+
+A host of --host or --hosts-file must have a record, if any host has one: otherwise its name is taken for a
+mistake, and the wait does not begin. --allow-unknown waits for such hosts too.
 
 The wait ends as soon as --min-ok hosts are done, or once too many have failed for --min-ok to be reached;
 --keep-going then still waits for the rest. If the remote comes to hold another version, the wait for the
@@ -191,6 +196,9 @@ func (w *waitFlags) makeGate(ctx context.Context, c *common, flags *pflag.FlagSe
 		}
 		o.Hosts = append(o.Hosts, more...)
 	}
+	if !w.unknown {
+		o.MustKnow = o.Hosts
+	}
 	if w.topicARN != "" {
 		queues, err := fleet.OpenQueues(ctx, w.topicARN, c.warn)
 		if errors.Is(err, fleet.ErrHosts) {
@@ -285,7 +293,7 @@ func resume(flags *pflag.FlagSet, remote *store.Remote, etag string) string {
 			}
 		case "remote-region", "remote-credentials-file", "hosts-file", "topic-arn", "min-ok", "timeout", "interval", "empty-for":
 			words = append(words, "--"+f.Name+" "+quote(f.Value.String()))
-		case "keep-going", "by-queue", "json":
+		case "keep-going", "allow-unknown", "by-queue", "json":
 			if f.Value.String() == "true" {
 				words = append(words, "--"+f.Name)
 			}

@@ -123,7 +123,7 @@ var scenarios = []scenario{
 			h.Must("mkdir", "-p", "/run/nixos")
 			h.Must("systemd-run", "--quiet", "--unit=holder", "flock", "/run/nixos/switch-to-configuration.lock", "sleep", "6")
 		}},
-	{name: "an operator switches meanwhile", want: "rejected", stays: "theirs",
+	{name: "an operator switches meanwhile", want: "rolled_back", stays: "theirs", says: []string{"operator"},
 		change: `{ services.npcnix.checks = [ { name = "go"; command = [ "/bin/test" "-e" "/run/go" ]; } ]; systemd.services.web.serviceConfig.ExecStart = "/bin/sleep 1000002"; }`,
 		meanwhile: func(h *Host, _, _ string) {
 			h.Await("the verification", func() bool { return h.Phase() == "verifying" })

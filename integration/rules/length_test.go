@@ -6,18 +6,12 @@ import (
 	"go/token"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 )
 
 // longest is how many lines a function may have, from its name to its closing brace.
 const longest = 60
-
-// tooLong are the functions that are still to be made shorter.
-var tooLong = []string{
-	"tableOf",
-}
 
 // A function of the program fits on a screen.
 func TestLengths(t *testing.T) {
@@ -29,9 +23,6 @@ func TestLengths(t *testing.T) {
 			}
 			seen++
 			for name, lines := range longFunctions(t, path, nil) {
-				if slices.Contains(tooLong, name) {
-					continue
-				}
 				t.Errorf("%s: %s has %d lines, %d are the most", path, name, lines, longest)
 			}
 			return nil

@@ -44,6 +44,24 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// Every page for users is one click from README.md.
+func TestPagesAreListed(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(all) < 8 {
+		t.Fatalf("pages: %v, %v", all, err)
+	}
+	for _, page := range all {
+		if name := filepath.Base(page); !strings.Contains(string(readme), "](docs/"+name+")") {
+			t.Errorf("README.md has no link to docs/%s", name)
+		}
+	}
+}
+
 // hasHeading reports whether GitHub would give a heading of the page this anchor.
 func hasHeading(t *testing.T, page, anchor string) bool {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/nix/lockfile"
 )
 
 const (
@@ -39,15 +40,11 @@ func lock(ctx context.Context, dir string) (unlock func(), free bool, err error)
 
 // beingWorkedOn reports whether another process holds the lock.
 func beingWorkedOn(dir string) (bool, error) {
-	l := flock.New(filepath.Join(dir, lockFile))
-	free, err := l.TryRLock()
+	held, err := lockfile.Held(filepath.Join(dir, lockFile))
 	if err != nil {
 		return false, fmt.Errorf("%w: lock activation: %w", nix.ErrMachine, err)
 	}
-	if free {
-		_ = l.Unlock()
-	}
-	return !free, nil
+	return held, nil
 }
 
 // sleep waits for d, or for the end of ctx.

@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/store"
@@ -18,14 +16,15 @@ import (
 type Row struct {
 	Host          string    `json:"host"`
 	Configuration string    `json:"configuration,omitempty"`
-	ETag          string    `json:"etag,omitempty"`
-	State         string    `json:"state"`
+	Running       string    `json:"running,omitempty"` // the ETag of the version that runs; "" if that is unknown
+	Wanted        string    `json:"wanted,omitempty"`  // the ETag of the version that its record is about
+	Status        string    `json:"status"`
 	Why           string    `json:"why,omitempty"`
 	Error         string    `json:"error,omitempty"`
 	Behind        bool      `json:"behind"`                // it is not known to run the remote's present version
 	BehindBy      *seconds  `json:"behind_secs,omitempty"` // how long that version has been there
 	Heard         time.Time `json:"last_heard"`            // by the store's clock
-	Silent        bool      `json:"silent"`                // not heard for longer than it should be
+	Silent        bool      `json:"silent"`                // it was not heard for too long
 	System        string    `json:"system,omitempty"`
 	RebootDue     bool      `json:"reboot_due"`
 	Warning       string    `json:"warning,omitempty"` // about the host, whatever it runs
@@ -64,19 +63,22 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 	for host, e := range r.records.known {
 		h := r.records.standing(host, r.Store.URL(), now)
 		row := Row{
-			Host: host, State: h.State, Why: h.Why, Heard: h.Heard, Behind: now.ETag != "" && h.Verdict != Done,
+			Host: host, Status: h.State, Why: h.Why, Heard: h.Heard, Behind: now.ETag != "" && h.Verdict != Done,
 			Silent: moment.Sub(h.Heard) > r.Stale,
 		}
 		if row.Behind && !now.Modified.IsZero() {
 			row.BehindBy = secondsOf(max(0, moment.Sub(now.Modified)))
 		}
-		if record := e.record; record != nil {
-			row.State = clean(string(record.Status))
-			row.Configuration, row.ETag, row.System = clean(record.Configuration), clean(record.Version.ETag), clean(record.System)
-			row.Error, row.RebootDue, row.Agent = record.Error, record.RebootDue, clean(record.Agent)
-			row.Warning = clean(record.Warning)
+		if r := e.record; r != nil {
+			if h.State != Elsewhere {
+				row.Status = clean(string(r.Status))
+			}
+			row.Configuration, row.Wanted, row.System = clean(r.Configuration), clean(r.Version.ETag), clean(r.System)
+			row.Running = clean(r.Runs().ETag)
+			row.Error, row.RebootDue, row.Agent = r.Error, r.RebootDue, clean(r.Agent)
+			row.Warning = clean(r.Warning)
 			if h.State == Behind {
-				row.Why = ""
+				row.Why = firstLine(r.Error)
 			}
 		}
 		rows = append(rows, row)
@@ -135,126 +137,5 @@ func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged 
 
 // news is what of a row is worth a line: all but what changes with time alone.
 func (r Row) news() string {
-	return fmt.Sprint(r.Configuration, "\n", r.ETag, "\n", r.State, "\n", r.Why, "\n", r.Behind, r.Silent, r.System, r.RebootDue, r.Warning)
-}
-
-// Table writes rows for a person, and the sums of all of them.
-func Table(rows, all []Row, now store.Version) string {
-	return strings.Join(tableOf(rows, all, now), "\n") + "\n"
-}
-
-func tableOf(rows, all []Row, now store.Version) []string {
-	switch {
-	case len(all) == 0 && now.ETag == "":
-		return []string{"nothing is published, and no host has been heard"}
-	case len(all) == 0:
-		return []string{"no host has been heard"}
-	}
-	moment := time.Now()
-	cells := [][]string{{"HOST", "CONFIGURATION", "VERSION", "STATE", "HEARD", "SYSTEM"}}
-	behind, silent := 0, 0
-	for _, r := range all {
-		if r.Behind {
-			behind++
-		}
-		if r.Silent {
-			silent++
-		}
-	}
-	for _, r := range rows {
-		version := Short(r.ETag)
-		if version == "" {
-			version = "-"
-		}
-		if r.Behind && r.BehindBy != nil && r.ETag != now.ETag {
-			version += " behind " + Duration(time.Duration(float64(*r.BehindBy)*float64(time.Second)))
-		}
-		heard := Duration(moment.Sub(r.Heard).Truncate(time.Second)) + " ago"
-		if r.Silent {
-			heard += " SILENT"
-		}
-		state := r.State
-		if r.RebootDue {
-			state += ", reboot due"
-		}
-		if r.Warning != "" {
-			state += ", WARNING " + cut(r.Warning, 60)
-		}
-		if r.Why != "" {
-			state += ": " + cut(r.Why, 60)
-		}
-		cells = append(cells, []string{r.Host, orDash(r.Configuration), version, state, heard, orDash(shortSystem(r.System))})
-	}
-	published := "nothing is published"
-	if now.ETag != "" {
-		published = fmt.Sprintf("%d behind %s", behind, Short(now.ETag))
-	}
-	return append(align(cells), fmt.Sprintf("%d hosts, %s, %d silent", len(all), published, silent))
-}
-
-// align makes lines of cells, with columns of equal width.
-func align(cells [][]string) []string {
-	widths := make([]int, len(cells[0]))
-	for _, row := range cells {
-		for i, cell := range row {
-			widths[i] = max(widths[i], columns(cell))
-		}
-	}
-	var lines []string
-	for _, row := range cells {
-		for i := range row {
-			row[i] = pad(row[i], widths[i])
-		}
-		lines = append(lines, strings.TrimRight(strings.Join(row, "  "), " "))
-	}
-	return lines
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
-// shortSystem is a system's store path without the folder and most of the hash.
-func shortSystem(path string) string {
-	name := path[strings.LastIndex(path, "/")+1:]
-	if hash, rest, ok := strings.Cut(name, "-"); ok && len(hash) == 32 {
-		return hash[:8] + "-" + rest
-	}
-	return name
-}
-
-// Board shows a roster on a terminal, redrawn in place. Hosts that do not fit the height are
-// counted; those that are silent or behind come first then.
-type Board struct{ painter painter }
-
-// NewBoard returns a board on a terminal.
-func NewBoard(w io.Writer, size func() (width, height int)) *Board {
-	return &Board{painter{w: w, size: size}}
-}
-
-// Show redraws the board.
-func (b *Board) Show(rows []Row, now store.Version) {
-	_, height := room(b.painter.size)
-	lines := tableOf(rows, rows, now)
-	if room := height - 2; len(lines) > room && room > 2 {
-		rows = slices.Clone(rows)
-		matters := func(r Row) int {
-			switch {
-			case r.Silent:
-				return 0
-			case r.Behind || r.RebootDue:
-				return 1
-			}
-			return 2
-		}
-		slices.SortStableFunc(rows, func(a, b Row) int { return cmp.Compare(matters(a), matters(b)) })
-		lines = tableOf(rows, rows, now)
-		last := lines[len(lines)-1]
-		hidden := len(lines) - room
-		lines = append(lines[:room-1], fmt.Sprintf("and %d more; %s", hidden, last))
-	}
-	b.painter.paint("", lines)
+	return fmt.Sprint(r.Configuration, "\n", r.Running, "\n", r.Wanted, "\n", r.Status, "\n", r.Why, "\n", r.Behind, r.Silent, r.System, r.RebootDue, r.Warning)
 }

@@ -11,7 +11,16 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-func TestTheRosterSaysWhoIsBehindAndWhoIsSilent(t *testing.T) {
+func TestRoster(t *testing.T) {
+	t.Run("a table tells what hosts run, who is behind and who is silent", testRosterTable)
+	t.Run("after a rollback, what runs and what is wanted differ", testRosterRollback)
+	t.Run("a board that is too low shows first what an operator has to look at", testBoard)
+	t.Run("a watch shows only news and survives the store", testRosterNews)
+	t.Run("if nothing is published, the records are shown", testRosterUnpublished)
+	t.Run("a watch ends if the records cannot be read", testRosterForbidden)
+}
+
+func testRosterTable(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1", "system", "/nix/store/01234567890123456789012345678901-nixos", "reboot_due", true)
@@ -26,11 +35,21 @@ func TestTheRosterSaysWhoIsBehindAndWhoIsSilent(t *testing.T) {
 		if err != nil || now.ETag != "v2" {
 			t.Fatal(now, err)
 		}
-		text := Table(rows, rows, now)
-		for _, want := range []string{"web1  web1           v1 behind 30m", "applied, reboot due", "3h30m ago SILENT  01234567-nixos",
-			"web2  web2           v2 ", "0s ago", "applied, WARNING what boots[2J is unknown", "web3  -              - behind 30m", "unreadable: damaged record", "3 hosts, 2 behind v2, 2 silent"} {
-			if !strings.Contains(text, want) {
-				t.Errorf("it does not say %q:\n%s", want, text)
+		want := `HOST  RUNS  WANTED  STATUS      HEARD
+web1  v1    v1      behind 30m  3h30m ago, silent
+  a reboot is due
+web2  v2    v2      applied     0s ago
+  warning: what boots[2J is unknown
+web3  -     -       unreadable  3h30m ago, silent
+  damaged record: invalid character 'g' looking for beginning of value
+3 hosts, 2 behind v2, 2 silent
+`
+		if text := Table(rows, rows, now, 0); text != want {
+			t.Errorf("got\n%s", text)
+		}
+		for line := range strings.Lines(Table(rows, rows, now, 40)) {
+			if columns(strings.TrimSuffix(line, "\n")) > 40 {
+				t.Errorf("%q is wider than the terminal", line)
 			}
 		}
 		if got := (rows[0].Behind && rows[0].Silent && rows[0].RebootDue && *rows[0].BehindBy == 1800) && !rows[1].Behind && !rows[1].Silent; !got {
@@ -39,7 +58,7 @@ func TestTheRosterSaysWhoIsBehindAndWhoIsSilent(t *testing.T) {
 	})
 }
 
-func TestWatchingTheRosterShowsOnlyNewsAndSurvivesTheStore(t *testing.T) {
+func testRosterNews(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1")
@@ -54,9 +73,9 @@ func TestWatchingTheRosterShowsOnlyNewsAndSurvivesTheStore(t *testing.T) {
 		at(t, 52*time.Second, func() { s.forget("web2") })
 		err := r.Watch(ctx, 5*time.Second, true, func(rows, all []Row, now store.Version) error {
 			for _, row := range rows {
-				shown = append(shown, row.Host+" "+row.State)
+				shown = append(shown, row.Host+" "+row.Status)
 			}
-			if text := Table(rows, all, now); !strings.Contains(text, "\n2 hosts, ") {
+			if text := Table(rows, all, now, 0); !strings.Contains(text, "\n2 hosts, ") {
 				t.Errorf("the sums are not of all hosts:\n%s", text)
 			}
 			return nil
@@ -73,33 +92,74 @@ func TestWatchingTheRosterShowsOnlyNewsAndSurvivesTheStore(t *testing.T) {
 	})
 }
 
-func TestTheRosterOfARemoteThatHoldsNothingShowsTheRecords(t *testing.T) {
+func testRosterUnpublished(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("")
 		r := &Roster{Store: s, Stale: time.Hour}
 		rows, now, err := r.Look(t.Context())
-		if text := Table(rows, rows, now); err != nil || text != "nothing is published, and no host has been heard\n" {
+		if text := Table(rows, rows, now, 0); err != nil || text != "nothing is published, and no host has been heard\n" {
 			t.Errorf("%v: %s", err, text)
 		}
 		s.says("web1", "applied", "v1")
 		s.says("web2", "applied", "")
 		rows, now, err = r.Look(t.Context())
-		if err != nil || len(rows) != 2 || rows[0].Behind || rows[0].State != "applied" {
+		if err != nil || len(rows) != 2 || rows[0].Behind || rows[0].Status != "applied" {
 			t.Fatal(rows, err)
 		}
-		if text := Table(rows, rows, now); !strings.Contains(text, "\n2 hosts, nothing is published, 0 silent\n") {
+		if text := Table(rows, rows, now, 0); !strings.Contains(text, "\n2 hosts, nothing is published, 0 silent\n") {
 			t.Error(text)
 		}
 	})
 }
 
-func TestWatchingARosterThatCannotBeReadEnds(t *testing.T) {
+func testRosterForbidden(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.fail(store.ErrForbidden)
 		err := (&Roster{Store: s}).Watch(t.Context(), time.Second, false, nil, nil)
 		if !errors.Is(err, store.ErrForbidden) {
 			t.Error(err)
+		}
+	})
+}
+
+func testRosterRollback(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v2")
+		s.says("web1", "rolled_back", "v2", "error", "check web: refused\nmore", "running", map[string]string{"etag": "v1"})
+		s.says("web2", "paused", "", "running", map[string]string{"etag": "v1"}, "error", "")
+		rows, now, err := (&Roster{Store: s, Stale: time.Hour}).Look(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := Table(rows, rows, now, 0)
+		for _, want := range []string{"web1  v1    v2      rolled back  0s ago\n  check web: refused\n", "web2  v1    -       paused       0s ago\n"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("it does not say %q:\n%s", want, text)
+			}
+		}
+		if rows[0].Running != "v1" || rows[0].Wanted != "v2" {
+			t.Errorf("%+v", rows[0])
+		}
+	})
+}
+
+func testBoard(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var out strings.Builder
+		board := NewBoard(&out, func() (int, int) { return 60, 7 })
+		rows := []Row{{Host: "a", Status: "applied"}, {Host: "b", Status: "applied"}, {Host: "c", Status: "failed", Why: "it does not build"}, {Host: "d", Status: "applied"}}
+		for i := range rows {
+			rows[i].Heard = time.Now()
+		}
+		board.Show(rows, store.Version{})
+		for _, want := range []string{"c     -     -       failed   0s ago", "  it does not build", "and 1 more; 4 hosts, nothing is published, 0 silent"} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("it does not say %q:\n%s", want, out.String())
+			}
+		}
+		if n := strings.Count(out.String(), "\n"); n > 6 {
+			t.Errorf("%d lines on a terminal of 7", n)
 		}
 	})
 }

@@ -22,7 +22,8 @@ const (
 
 // States that a host can be in besides those of its record.
 const (
-	Silent     = "silent"     // it has no record, or none of late
+	Unheard    = "unheard"    // it has no record
+	Silent     = "silent"     // it was heard, but not of late
 	Behind     = "behind"     // its record is about another version
 	Elsewhere  = "elsewhere"  // its record is about another remote
 	Unreadable = "unreadable" // its record is damaged, or newer than this program understands
@@ -92,7 +93,7 @@ func judge(host string, r *record.Record, remote, etag string) Host {
 	h := Host{Name: host, Verdict: Missing, Record: r}
 	switch {
 	case r == nil:
-		h.State = Silent
+		h.State = Unheard
 		return h
 	case !store.SameObject(r.Remote, remote):
 		h.State, h.Why = Elsewhere, "it follows "+clean(store.Redact(r.Remote))

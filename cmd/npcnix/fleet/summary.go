@@ -39,7 +39,7 @@ var ranks = []string{
 	string(record.RolledBack), string(record.Rejected), string(record.Failed), "dead-letter",
 	Unreadable, string(record.Drifted), string(record.Paused), Elsewhere, "gone", "unseen",
 	string(record.Activating), string(record.Building), "working", "draining", "waiting",
-	Behind, Silent, string(record.Applied), "drained",
+	Behind, Silent, Unheard, string(record.Applied), "drained",
 }
 
 func rank(h Host) int {

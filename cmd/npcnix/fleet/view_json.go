@@ -19,9 +19,10 @@ type hostObject struct {
 	Elapsed       *seconds `json:"elapsed_secs,omitempty"`
 	Host          string   `json:"host"`
 	Verdict       Verdict  `json:"verdict"`
-	State         string   `json:"state"`
+	Status        string   `json:"status"`
 	Why           string   `json:"why,omitempty"`
-	ETag          string   `json:"etag,omitempty"` // that its record is about
+	Running       string   `json:"running,omitempty"` // the ETag of the version that runs
+	Wanted        string   `json:"wanted,omitempty"`  // the ETag of the version that its record is about
 	Configuration string   `json:"configuration,omitempty"`
 	Attempt       int      `json:"attempt,omitempty"`
 	Took          *seconds `json:"publish_to_applied_secs,omitempty"`
@@ -38,9 +39,10 @@ func secondsOf(d time.Duration) *seconds {
 }
 
 func objectOf(h Host) hostObject {
-	o := hostObject{Host: h.Name, Verdict: h.Verdict, State: h.State, Why: h.Why, Queue: h.Queue}
+	o := hostObject{Host: h.Name, Verdict: h.Verdict, Status: h.State, Why: h.Why, Queue: h.Queue}
 	if r := h.Record; r != nil {
-		o.ETag, o.Configuration, o.Attempt, o.Error, o.LogTail = r.Version.ETag, r.Configuration, r.Attempt, r.Error, r.LogTail
+		o.Running, o.Wanted = r.Runs().ETag, r.Version.ETag
+		o.Configuration, o.Attempt, o.Error, o.LogTail = r.Configuration, r.Attempt, r.Error, r.LogTail
 	}
 	if h.Timed && h.Verdict == Done {
 		o.Took = secondsOf(h.Took)

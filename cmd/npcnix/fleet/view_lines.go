@@ -28,7 +28,7 @@ func (l *Lines) Update(p Progress, changed []Host) {
 		l.say("waiting for %s of %s to run %s: %s", need(p), p.Remote, Short(p.Version.ETag), counts(p))
 		for _, h := range changed {
 			// Those that are done or were not heard yet are counted above.
-			if h.Verdict != Done && h.State != Behind && (h.State != Silent || h.Why != "") && h.State != "waiting" {
+			if h.Verdict != Done && h.State != Behind && h.State != Unheard && h.State != "waiting" {
 				l.host(h)
 			}
 		}

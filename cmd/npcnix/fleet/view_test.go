@@ -15,7 +15,12 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-func TestLinesAreOnePerChangeAndOneAMinute(t *testing.T) {
+func TestLines(t *testing.T) {
+	t.Run("are one per change and one a minute", linesPerChange)
+	t.Run("cannot command a CI system by what a host wrote", linesHostile)
+}
+
+func linesPerChange(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("0123456789abcdef")
 		s.says("web1", "building", "0123456789abcdef")
@@ -29,16 +34,16 @@ func TestLinesAreOnePerChangeAndOneAMinute(t *testing.T) {
 		o := Options{Store: s, Hosts: []string{"web1", "web2", "web3"}, KeepGoing: true, Timeout: 5 * time.Minute, Views: []View{&Lines{W: &out}},
 			Resume: func(string) string { return "again" }}
 		wantWait(t, o, "0123456789abcdef", TimedOut, 5*time.Minute, "web1 missing", "web2 done", "web3 missing")
-		want := `0:00 waiting for 3 hosts of s3://fleet/npcnix/remotes/dev.npcnix to run 0123456789ab: 1 of 3 done, 1 building, 1 silent
+		want := `0:00 waiting for 3 hosts of s3://fleet/npcnix/remotes/dev.npcnix to run 0123456789ab: 1 of 3 done, 1 building, 1 unheard
 0:00 web1 building
 0:04 web1 failed: boom
 0:34 web1 building (attempt 2)
-1:00 1 of 3 done, 1 building, 1 silent
-2:00 1 of 3 done, 1 building, 1 silent
+1:00 1 of 3 done, 1 building, 1 unheard
+2:00 1 of 3 done, 1 building, 1 unheard
 `
 		if !strings.HasPrefix(out.String(), want) || strings.Count(out.String(), "the records cannot be read, trying again: 503") != 1 ||
 			strings.Count(out.String(), " the records still cannot be read: 503\n") != 2 ||
-			!strings.HasSuffix(out.String(), "building: web1\nsilent: web3\ntimed out: 0123456789ab, 1 of 3 done, 1 building, 1 silent (5:00)\npublish to applied, 1 host: p50 0s, p99 0s, slowest 0s (web2)\nto go on waiting: again\n") {
+			!strings.HasSuffix(out.String(), "building: web1\nunheard: web3\ntimed out: 0123456789ab, 1 of 3 done, 1 building, 1 unheard (5:00)\npublish to applied, 1 host: p50 0s, p99 0s, slowest 0s (web2)\nto go on waiting: again\n") {
 			t.Errorf("got:\n%s", out.String())
 		}
 	})
@@ -57,7 +62,12 @@ func failedResult(hosts int) Result {
 	return r
 }
 
-func TestTheStepSummaryIsMarkdownThatNoLogCanEscape(t *testing.T) {
+func TestStepSummary(t *testing.T) {
+	t.Run("is Markdown that no log can escape", summaryMarkdown)
+	t.Run("is never longer than GitHub takes", summaryLength)
+}
+
+func summaryMarkdown(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "summary.md")
 	if err := os.WriteFile(path, []byte("before\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -84,7 +94,7 @@ func TestTheStepSummaryIsMarkdownThatNoLogCanEscape(t *testing.T) {
 	}
 }
 
-func TestLogsInTheSummaryCannotCommandACISystem(t *testing.T) {
+func linesHostile(t *testing.T) {
 	for line := range strings.Lines(closing(failedResult(2))) {
 		if trimmed := strings.TrimSpace(line); strings.HasPrefix(trimmed, "::") || strings.Contains(line, "\x1b") {
 			t.Errorf("%q", line)
@@ -92,7 +102,11 @@ func TestLogsInTheSummaryCannotCommandACISystem(t *testing.T) {
 	}
 }
 
-func TestJSONIsAnObjectALineWithASummaryAtTheEnd(t *testing.T) {
+func TestJSON(t *testing.T) {
+	t.Run("is an object per line with a summary at the end", jsonLines)
+}
+
+func jsonLines(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "building", "v1")
@@ -107,14 +121,19 @@ func TestJSONIsAnObjectALineWithASummaryAtTheEnd(t *testing.T) {
 			}
 			events = append(events, e)
 		}
-		if len(events) != 3 || events[0]["state"] != "building" || events[1]["publish_to_applied_secs"] != 1.5 || events[1]["elapsed_secs"] != 2.0 ||
+		if len(events) != 3 || events[0]["status"] != "building" || events[1]["publish_to_applied_secs"] != 1.5 || events[1]["elapsed_secs"] != 2.0 ||
 			events[2]["event"] != "summary" || events[2]["outcome"] != "passed" || events[2]["etag"] != "v1" || events[2]["not_done"] != nil {
 			t.Errorf("%s", out.String())
 		}
 	})
 }
 
-func TestThePainterStaysWithinItsLines(t *testing.T) {
+func TestTerminal(t *testing.T) {
+	t.Run("is redrawn within its lines", painterLines)
+	t.Run("has a bar of done, failed and at work", barParts)
+}
+
+func painterLines(t *testing.T) {
 	var out bytes.Buffer
 	width := 20
 	p := painter{w: &out, size: func() (int, int) { return width, 10 }}
@@ -139,7 +158,7 @@ func TestThePainterStaysWithinItsLines(t *testing.T) {
 	}
 }
 
-func TestTheBarTellsDoneFailedAndAtWork(t *testing.T) {
+func barParts(t *testing.T) {
 	for _, c := range []struct {
 		done, failed, building, silent int
 		want                           string
@@ -168,7 +187,11 @@ func TestTheBarTellsDoneFailedAndAtWork(t *testing.T) {
 	}
 }
 
-func TestLatencyIsTheNearestRank(t *testing.T) {
+func TestLatency(t *testing.T) {
+	t.Run("is the nearest rank", latencyRank)
+}
+
+func latencyRank(t *testing.T) {
 	var hosts []Host
 	for i := range 100 {
 		hosts = append(hosts, Host{Name: fmt.Sprint(i), Verdict: Done, Timed: true, Took: time.Duration(100-i) * time.Second})
@@ -185,7 +208,7 @@ func TestLatencyIsTheNearestRank(t *testing.T) {
 	}
 }
 
-func TestStepSummaryIsNeverLongerThanGitHubTakes(t *testing.T) {
+func summaryLength(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "summary.md")
 	if err := os.WriteFile(path, []byte(strings.Repeat("x", 600<<10)), 0o600); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,9 @@ type Options struct {
 	Store Store
 	// Hosts that are expected. Empty: all that have a record when the gate is made.
 	Hosts []string
+	// MustKnow are those of Hosts that must have a record already, as an operator wrote their names. It
+	// is not checked if no host has a record yet, or if the store cannot list.
+	MustKnow []string
 	// Need is how many of them must run the version. The zero value: all.
 	Need Need
 	// KeepGoing waits for every host's answer even when too many have failed already.
@@ -79,24 +82,22 @@ func Prepare(ctx context.Context, o Options) (*Gate, error) {
 		}
 	}
 	g.hosts = slices.Compact(slices.Sorted(slices.Values(o.Hosts)))
+	known, err := knownHosts(ctx, o)
+	if err != nil {
+		return nil, err
+	}
 	if len(g.hosts) == 0 {
-		infos, err := o.Store.Records(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, info := range infos {
-			g.hosts = append(g.hosts, info.Host)
-		}
-		slices.Sort(g.hosts)
-		if len(g.hosts) == 0 {
+		if g.hosts = known; len(g.hosts) == 0 {
 			return nil, fmt.Errorf("%w: no host has a record beside %s: name them with --host, --hosts-file or --topic-arn", ErrHosts, o.Store.URL())
 		}
+	}
+	if err := checkKnown(o.MustKnow, known); err != nil {
+		return nil, err
 	}
 	g.wanted = map[string]bool{}
 	for _, host := range g.hosts {
 		g.wanted[host] = true
 	}
-	var err error
 	if g.need, err = o.Need.of(len(g.hosts)); err != nil {
 		return nil, err
 	}
@@ -366,7 +367,7 @@ func (w *wait) progress() Progress {
 	for _, name := range w.hosts {
 		h, seen := w.last[name]
 		if !seen {
-			h = Host{Name: name, Verdict: Missing, State: Silent, Since: w.began}
+			h = Host{Name: name, Verdict: Missing, State: Unheard, Since: w.began}
 		}
 		p.Hosts = append(p.Hosts, h)
 	}
