@@ -85,7 +85,7 @@ func waitOnAWSFake(t *testing.T) {
 		f.tag(url, map[string]string{"npcnix:host": "host0000"})
 		cloud.Fault(awsfake.Call{Service: "sqs", AccessKey: "hang"}, awsfake.Effect{Hang: true})
 		g := f.gate([]string{"AWS_ACCESS_KEY_ID=hang"}, "wait", "--remote", f.remote, "--topic-arn", f.topic, "--timeout", "1s")
-		g.ends(1, "was not found out within 1s (--timeout)")
+		g.ends(1, "could not be determined within 1s (--timeout)")
 	})
 }
 
@@ -484,12 +484,12 @@ func waitForAgents(t *testing.T) {
 
 	var rows []string
 	for line := range strings.Lines(hosts["web1"].run("hosts", "--remote", remote, "--json")) {
-		var row struct{ Host, State, System string }
+		var row struct{ Host, Status, Running, Wanted, System string }
 		f.must(json.Unmarshal([]byte(line), &row))
-		if row.System == "" {
-			t.Errorf("no system: %s", line)
+		if row.System == "" || row.Running == "" || row.Running != row.Wanted {
+			t.Errorf("it does not say what runs: %s", line)
 		}
-		rows = append(rows, row.Host+" "+row.State)
+		rows = append(rows, row.Host+" "+row.Status)
 	}
 	if want := []string{"db1 applied", "web1 applied", "web2 applied"}; !slices.Equal(rows, want) {
 		t.Errorf("hosts: %q", rows)
