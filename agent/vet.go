@@ -93,24 +93,19 @@ func (a *Agent) readFrame(ctx context.Context, t Target) (frame, error) {
 		return a.frame, nil
 	}
 
-	tail, err := a.Store.Tail(ctx, t.version(), release.Tail)
-	if err != nil {
-		return frame{}, transientError{health.Fetch, err}
-	}
-	size, err := release.FrameSize(tail.Data)
-	if err != nil {
-		return frame{}, err
-	}
-	if size+release.FooterLen > len(tail.Data) && len(tail.Data) >= release.Tail {
-		if tail, err = a.Store.Tail(ctx, t.version(), int64(size+release.FooterLen)); err != nil {
-			return frame{}, transientError{health.Fetch, err}
+	var now time.Time
+	f, err := release.Read(func(n int64) ([]byte, error) {
+		tail, err := a.Store.Tail(ctx, t.version(), n)
+		if err != nil {
+			return nil, transientError{health.Fetch, err}
 		}
-	}
-	f, err := release.ParseFrame(tail.Data)
+		now = tail.Now
+		return tail.Data, nil
+	})
 	if err != nil {
 		return frame{}, err
 	}
-	a.frame = frame{t.ETag, f, tail.Now, time.Now()}
+	a.frame = frame{t.ETag, f, now, time.Now()}
 
 	return a.frame, nil
 }

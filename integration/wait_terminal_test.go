@@ -17,6 +17,18 @@ func TestTerminal(t *testing.T) {
 	t.Parallel()
 	t.Run("shows a wait", terminalWait)
 	t.Run("shows hosts", terminalHosts)
+	t.Run("says after a push what to do next", terminalPush)
+}
+
+func terminalPush(t *testing.T) {
+	t.Parallel()
+	s := newScreen(t, 200, 24)
+	f := newFileFleet(t, 1)
+	flake := t.TempDir()
+	f.must(os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ }"), 0o644))
+	s.types("clear; " + npcnix + " push --src " + flake + " --remote " + f.remote + "; echo ended with $?")
+	s.awaits("ended with 0", 1)
+	s.has("Published to "+f.remote, "npcnix wait --remote "+f.remote+" --etag "+f.etag[:20])
 }
 
 func terminalWait(t *testing.T) {

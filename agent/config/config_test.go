@@ -22,7 +22,14 @@ const rustConfig = `{
   "paused": {"type": "until", "until": "1999-03-02T10:00:00Z"}
 }`
 
-func TestTheRustNpcnixsConfigIsReadAndStaysReadableByIt(t *testing.T) {
+func TestConfig(t *testing.T) {
+	t.Run("that of the Rust npcnix is read, and stays readable by it", configOfRust)
+	t.Run("members of a newer one survive a rewrite", configNewer)
+	t.Run("a damaged one is an error that says what to do, and is left as it is", configDamaged)
+	t.Run("declared settings come before it", configDeclared)
+}
+
+func configOfRust(t *testing.T) {
 	dir := Dir(t.TempDir())
 	write(t, dir.ConfigPath(), rustConfig)
 	c, err := dir.LoadConfig()
@@ -49,7 +56,7 @@ func TestTheRustNpcnixsConfigIsReadAndStaysReadableByIt(t *testing.T) {
 	}
 }
 
-func TestMembersOfANewerConfigSurviveARewrite(t *testing.T) {
+func configNewer(t *testing.T) {
 	dir := Dir(t.TempDir())
 	write(t, dir.ConfigPath(), `{"remote":"s3://b/k","from_the_future":{"a":[1,2]}}`)
 	if err := dir.UpdateConfig(t.Context(), func(c *Config) error { c.Host = "h"; return nil }); err != nil {
@@ -62,7 +69,7 @@ func TestMembersOfANewerConfigSurviveARewrite(t *testing.T) {
 	}
 }
 
-func TestADamagedConfigIsAnErrorThatSaysWhatToDoAndIsLeftAsItIs(t *testing.T) {
+func configDamaged(t *testing.T) {
 	for name, content := range map[string]string{
 		"not JSON":            `{"remote": `,
 		"of the wrong type":   `{"remote": 7}`,
@@ -85,7 +92,7 @@ func TestADamagedConfigIsAnErrorThatSaysWhatToDoAndIsLeftAsItIs(t *testing.T) {
 	}
 }
 
-func TestDeclaredSettingsComeBeforeConfigJSON(t *testing.T) {
+func configDeclared(t *testing.T) {
 	have := Default()
 	have.Remote, have.Configuration, have.RetryToken = "file:///a", "web1", "again"
 	have.Checks = []Check{{Name: "old", HTTP: "http://localhost/"}, {TCP: "localhost:1"}}

@@ -7,7 +7,12 @@ import (
 	"testing"
 )
 
-func TestADataDirThatCannotBeWrittenIsAnErrorThatSaysWhatToDo(t *testing.T) {
+func TestDir(t *testing.T) {
+	t.Run("one that cannot be written is an error that says what to do", dirUnwritable)
+	t.Run("a second agent is refused", dirTwoAgents)
+}
+
+func dirUnwritable(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	write(t, file, "")
 	dir := Dir(filepath.Join(file, "sub"))
@@ -21,7 +26,7 @@ func TestADataDirThatCannotBeWrittenIsAnErrorThatSaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestTwoAgentsOnOneDataDir(t *testing.T) {
+func dirTwoAgents(t *testing.T) {
 	dir := Dir(t.TempDir())
 	unlock, err := dir.LockFollow()
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestPauses(t *testing.T) {
+func TestPause(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	until := func(h int) *Pause {
 		return &Pause{Type: Until, Until: now.Add(time.Duration(h) * time.Hour)}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestWindowsAreRead(t *testing.T) {
+func TestWindow(t *testing.T) {
 	for _, bad := range []string{"3-5", "03:00", "03:00-03:00", "24:00-01:00", "03:60-04:00", "03:00-04:00 UTC", "-1:00-02:00"} {
 		if _, err := ParseWindow(bad); err == nil || !strings.Contains(err.Error(), "such as 03:00-05:00") {
 			t.Errorf("%q: %v", bad, err)

@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 type pullOptions struct {
@@ -51,7 +53,7 @@ func runPull(ctx context.Context, c *common, o pullOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := remote.Fetch(ctx, v, o.dst); err != nil {
+	if err := fetchTrusted(ctx, c, remote, v, o.dst); err != nil {
 		if made {
 			_ = os.RemoveAll(o.dst)
 		}
@@ -59,6 +61,30 @@ func runPull(ctx context.Context, c *common, o pullOptions) error {
 	}
 	_, err = fmt.Fprintln(c.stdout, v.ETag)
 	return err
+}
+
+// fetchTrusted fetches a version. On a host with signers it must be a release that they vouch for.
+func fetchTrusted(ctx context.Context, c *common, remote *store.Remote, v store.Version, dir string) error {
+	conf, err := c.conf()
+	if err != nil {
+		return err
+	}
+	policy := conf.Policy(remote.Name())
+	if len(policy.Signers) == 0 {
+		return remote.Fetch(ctx, v, dir)
+	}
+	f, now, err := publish.Read(ctx, remote, v)
+	if err != nil {
+		return err
+	}
+	verified, err := policy.Verify(f)
+	if err != nil {
+		return err
+	}
+	if err := policy.Check(verified, release.Accepted{}, now); err != nil {
+		return err
+	}
+	return remote.FetchSigned(ctx, v, store.Archive{SHA256: verified.Archive.SHA256, Size: verified.Archive.Size}, dir)
 }
 
 // absent reports whether there is no dir yet, so that one that is made can be removed again.

@@ -98,9 +98,17 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 		}
 	}
 	if gate == nil {
+		o.sayNext(c, remote, v)
 		return nil
 	}
 	return waitFor(ctx, gate, v, fleet.Published)
+}
+
+// sayNext tells a person at a terminal what was published, and how to go on.
+func (o pushOptions) sayNext(c *common, remote *store.Remote, v store.Version) {
+	if screen := terminal(c.stderr); screen != nil {
+		fmt.Fprintf(screen, "Published to %s. To wait for its hosts: npcnix wait --remote %s --etag %s\n", remote.URL(), quote(remote.URL()), quote(v.ETag))
+	}
 }
 
 // publish publishes the packed flake, as a release if the publisher is not nil. A release replaces just what

@@ -13,7 +13,7 @@ import (
 
 // A change of the remote makes a new agent, of which the service manager is told nothing: to it
 // STOPPING=1 would mean that the service ends.
-func TestTheServiceManagerIsToldOfReadinessLifeAndEnd(t *testing.T) {
+func TestServiceManager(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})

@@ -12,8 +12,13 @@ import (
 	"testing"
 )
 
+func TestPush(t *testing.T) {
+	t.Run("is not superseded by what a cache still answers", pushOverCache)
+	t.Run("to a store that names no version is unconfirmed", pushUnconfirmed)
+}
+
 // A web server behind a cache, which answers with the version before ours for some looks, is no newer publish.
-func TestAPushOverACacheIsNotSupersededByWhatItReplaced(t *testing.T) {
+func pushOverCache(t *testing.T) {
 	var mu sync.Mutex
 	published, late := false, 2
 	var server *httptest.Server
@@ -51,7 +56,7 @@ func TestAPushOverACacheIsNotSupersededByWhatItReplaced(t *testing.T) {
 }
 
 // What was published but cannot be waited for has an exit code of its own.
-func TestAPushToAStoreThatNamesNoVersionIsUnconfirmed(t *testing.T) {
+func pushUnconfirmed(t *testing.T) {
 	stored := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {

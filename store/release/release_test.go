@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -501,5 +502,27 @@ func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestReadAsksOnceAndAgainForALargeFrame(t *testing.T) {
+	key := newKey(t)
+	for systems, want := range map[int]int{1: 1, 600: 2} {
+		m := manifest()
+		for i := range systems {
+			m.Systems[fmt.Sprintf("host%d", i)] = m.Systems["web1"]
+		}
+		data := signed(t, m, key)
+		asked := 0
+		f, err := Read(func(n int64) ([]byte, error) {
+			asked++
+			return data[max(0, int64(len(data))-n):], nil
+		})
+		if err != nil || f == nil {
+			t.Fatalf("%d systems: %v", systems, err)
+		}
+		if v, err := (Policy{Remote: remote, Signers: Signers{key.PublicKey()}}).Verify(f); err != nil || len(v.Systems) != systems+1 || asked != want {
+			t.Errorf("%d systems: asked %d times, want %d; %v", systems, asked, want, err)
+		}
 	}
 }

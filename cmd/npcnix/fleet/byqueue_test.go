@@ -25,7 +25,15 @@ type step struct {
 	dead           int
 }
 
-func TestAQueueIsDoneOnlyAfterItWasSeenToHaveHadTheEvent(t *testing.T) {
+func TestQueues(t *testing.T) {
+	t.Run("are done only after they had the event", queueDone)
+	t.Run("name the hosts by their tags", queueHosts)
+	t.Run("of a missing or forbidden topic are an error", queueTopic)
+	t.Run("that never answer end the wait", queueSilence)
+	t.Run("decide a wait on awsfake", queueOnAWSFake)
+}
+
+func queueDone(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		before  Queue // at the baseline
@@ -134,7 +142,7 @@ func (w *topicWorld) find() (*Queues, []string, error) {
 	return q, warned, err
 }
 
-func TestATopicsQueuesNameTheHosts(t *testing.T) {
+func queueHosts(t *testing.T) {
 	for name, hosts := range map[string]int{"moto": 3, "awsfake": 120} { // the latter are more than a page
 		t.Run(name, func(t *testing.T) {
 			endpoint := ""
@@ -190,7 +198,7 @@ func TestATopicsQueuesNameTheHosts(t *testing.T) {
 	}
 }
 
-func TestATopicThatIsMissingOrForbiddenIsSaid(t *testing.T) {
+func queueTopic(t *testing.T) {
 	cloud := startCloud(t)
 	w := newTopic(t, cloud.URL())
 	w.queue("web1", "web1")
@@ -205,7 +213,7 @@ func TestATopicThatIsMissingOrForbiddenIsSaid(t *testing.T) {
 	}
 }
 
-func TestQueuesThatNeverAnswerAreGivenUp(t *testing.T) {
+func queueSilence(t *testing.T) {
 	cloud := startCloud(t)
 	w := newTopic(t, cloud.URL())
 	w.queue("web1", "web1")
@@ -238,7 +246,7 @@ func TestQueuesThatNeverAnswerAreGivenUp(t *testing.T) {
 	}
 }
 
-func TestWaitingByQueueOnAWSFake(t *testing.T) {
+func queueOnAWSFake(t *testing.T) {
 	cloud := startCloud(t)
 	w := newTopic(t, cloud.URL())
 	w.queue("web1", "web1")

@@ -7,7 +7,13 @@ import (
 	"github.com/npcnix/npcnix/agent/record"
 )
 
-func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {
+func TestRecords(t *testing.T) {
+	t.Run("count only for the version and the remote that they name", recordCounts)
+	t.Run("must be whole", recordDamaged)
+	t.Run("cannot control the terminal", recordHostile)
+}
+
+func recordCounts(t *testing.T) {
 	const etag = "v2"
 	for _, c := range []struct {
 		name, remote, etag, state string
@@ -49,7 +55,7 @@ func TestARecordCountsOnlyForTheVersionAndRemoteItNames(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRecordIsNotTakenForOne(t *testing.T) {
+func recordDamaged(t *testing.T) {
 	for body, want := range map[string]string{
 		``:          "damaged",
 		`{`:         "damaged",
@@ -85,7 +91,7 @@ func TestWhatIsNoRecordIsNotTakenForOne(t *testing.T) {
 	}
 }
 
-func TestWhatAHostWroteCannotSpeakToTheTerminal(t *testing.T) {
+func recordHostile(t *testing.T) {
 	r := &record.Record{}
 	r.Remote, r.Version.ETag, r.Status = remote, "v1", "failed"
 	r.Error = "\x1b]0;title\a::error::gotcha\r\x1b[31m\u202e"

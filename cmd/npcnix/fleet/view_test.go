@@ -15,7 +15,12 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-func TestLinesAreOnePerChangeAndOneAMinute(t *testing.T) {
+func TestLines(t *testing.T) {
+	t.Run("are one per change and one a minute", linesPerChange)
+	t.Run("cannot command a CI system by what a host wrote", linesHostile)
+}
+
+func linesPerChange(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("0123456789abcdef")
 		s.says("web1", "building", "0123456789abcdef")
@@ -57,7 +62,12 @@ func failedResult(hosts int) Result {
 	return r
 }
 
-func TestTheStepSummaryIsMarkdownThatNoLogCanEscape(t *testing.T) {
+func TestStepSummary(t *testing.T) {
+	t.Run("is Markdown that no log can escape", summaryMarkdown)
+	t.Run("is never longer than GitHub takes", summaryLength)
+}
+
+func summaryMarkdown(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "summary.md")
 	if err := os.WriteFile(path, []byte("before\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -84,7 +94,7 @@ func TestTheStepSummaryIsMarkdownThatNoLogCanEscape(t *testing.T) {
 	}
 }
 
-func TestLogsInTheSummaryCannotCommandACISystem(t *testing.T) {
+func linesHostile(t *testing.T) {
 	for line := range strings.Lines(closing(failedResult(2))) {
 		if trimmed := strings.TrimSpace(line); strings.HasPrefix(trimmed, "::") || strings.Contains(line, "\x1b") {
 			t.Errorf("%q", line)
@@ -92,7 +102,11 @@ func TestLogsInTheSummaryCannotCommandACISystem(t *testing.T) {
 	}
 }
 
-func TestJSONIsAnObjectALineWithASummaryAtTheEnd(t *testing.T) {
+func TestJSON(t *testing.T) {
+	t.Run("is an object per line with a summary at the end", jsonLines)
+}
+
+func jsonLines(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "building", "v1")
@@ -114,7 +128,12 @@ func TestJSONIsAnObjectALineWithASummaryAtTheEnd(t *testing.T) {
 	})
 }
 
-func TestThePainterStaysWithinItsLines(t *testing.T) {
+func TestTerminal(t *testing.T) {
+	t.Run("is redrawn within its lines", painterLines)
+	t.Run("has a bar of done, failed and at work", barParts)
+}
+
+func painterLines(t *testing.T) {
 	var out bytes.Buffer
 	width := 20
 	p := painter{w: &out, size: func() (int, int) { return width, 10 }}
@@ -139,7 +158,7 @@ func TestThePainterStaysWithinItsLines(t *testing.T) {
 	}
 }
 
-func TestTheBarTellsDoneFailedAndAtWork(t *testing.T) {
+func barParts(t *testing.T) {
 	for _, c := range []struct {
 		done, failed, building, silent int
 		want                           string
@@ -168,7 +187,11 @@ func TestTheBarTellsDoneFailedAndAtWork(t *testing.T) {
 	}
 }
 
-func TestLatencyIsTheNearestRank(t *testing.T) {
+func TestLatency(t *testing.T) {
+	t.Run("is the nearest rank", latencyRank)
+}
+
+func latencyRank(t *testing.T) {
 	var hosts []Host
 	for i := range 100 {
 		hosts = append(hosts, Host{Name: fmt.Sprint(i), Verdict: Done, Timed: true, Took: time.Duration(100-i) * time.Second})
@@ -185,7 +208,7 @@ func TestLatencyIsTheNearestRank(t *testing.T) {
 	}
 }
 
-func TestStepSummaryIsNeverLongerThanGitHubTakes(t *testing.T) {
+func summaryLength(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "summary.md")
 	if err := os.WriteFile(path, []byte(strings.Repeat("x", 600<<10)), 0o600); err != nil {
 		t.Fatal(err)

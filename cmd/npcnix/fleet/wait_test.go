@@ -13,7 +13,20 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-func TestAWaitPassesWhenAllRunTheVersion(t *testing.T) {
+func TestWait(t *testing.T) {
+	t.Run("passes when all run the version", waitPasses)
+	t.Run("is never satisfied by records of an older version", waitOldRecords)
+	t.Run("ends at once when a host has failed", waitFailure)
+	t.Run("waits for the rest with KeepGoing", waitKeepGoing)
+	t.Run("forgives a failure whose retry works while others are awaited", waitRetry)
+	t.Run("fails when a host rolls back after it had applied", waitRollback)
+	t.Run("counts paused, drifted and unheard hosts as missing", waitMissing)
+	t.Run("says how to go on when it is interrupted", waitInterrupted)
+	t.Run("counts a host as unheard when its record is removed", waitRecordRemoved)
+	t.Run("ignores the clocks of hosts", waitSkewedClocks)
+}
+
+func waitPasses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v2")
 		s.says("web1", "applied", "v1")
@@ -30,7 +43,13 @@ func TestAWaitPassesWhenAllRunTheVersion(t *testing.T) {
 	})
 }
 
-func TestAnIdenticalRepublishPassesAtOnce(t *testing.T) {
+func TestRepublish(t *testing.T) {
+	t.Run("passes at once if the content is the same", republishPasses)
+	t.Run("does not count who fell silent long before", republishSilent)
+	t.Run("does not count a record from before the version that a cache still shows", republishCache)
+}
+
+func republishPasses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1")
@@ -45,7 +64,7 @@ func TestAnIdenticalRepublishPassesAtOnce(t *testing.T) {
 	})
 }
 
-func TestAnIdenticalRepublishDoesNotCountWhoFellSilentLongBefore(t *testing.T) {
+func republishSilent(t *testing.T) {
 	for _, state := range []string{"applied", "rejected"} {
 		bubble(t, func(t *testing.T) {
 			s := newStore("v1")
@@ -70,7 +89,7 @@ func TestAnIdenticalRepublishDoesNotCountWhoFellSilentLongBefore(t *testing.T) {
 	}
 }
 
-func TestARecordFromBeforeTheVersionThatACacheStillShowsDoesNotCount(t *testing.T) {
+func republishCache(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1")
@@ -88,7 +107,7 @@ func TestARecordFromBeforeTheVersionThatACacheStillShowsDoesNotCount(t *testing.
 	})
 }
 
-func TestOldRecordsNeverSatisfyANewVersion(t *testing.T) {
+func waitOldRecords(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v2")
 		s.says("web1", "applied", "v1")
@@ -97,7 +116,7 @@ func TestOldRecordsNeverSatisfyANewVersion(t *testing.T) {
 	})
 }
 
-func TestAFailureEndsTheWaitAtOnce(t *testing.T) {
+func waitFailure(t *testing.T) {
 	for _, state := range []string{"failed", "rejected", "rolled_back"} {
 		t.Run(state, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -112,7 +131,7 @@ func TestAFailureEndsTheWaitAtOnce(t *testing.T) {
 	}
 }
 
-func TestKeepGoingWaitsForTheRest(t *testing.T) {
+func waitKeepGoing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "failed", "v1")
@@ -126,7 +145,7 @@ func TestKeepGoingWaitsForTheRest(t *testing.T) {
 	})
 }
 
-func TestARetryThatWorksHealsWhileOthersAreAwaited(t *testing.T) {
+func waitRetry(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "failed", "v1")
@@ -136,7 +155,7 @@ func TestARetryThatWorksHealsWhileOthersAreAwaited(t *testing.T) {
 	})
 }
 
-func TestAHostThatRollsBackAfterItAppliedHasFailed(t *testing.T) {
+func waitRollback(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1")
@@ -145,7 +164,7 @@ func TestAHostThatRollsBackAfterItAppliedHasFailed(t *testing.T) {
 	})
 }
 
-func TestAPausedADriftedAndAnUnheardHostAreMissing(t *testing.T) {
+func waitMissing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v2")
 		s.says("web1", "applied", "v2")
@@ -167,7 +186,16 @@ func TestAPausedADriftedAndAnUnheardHostAreMissing(t *testing.T) {
 	})
 }
 
-func TestANewerPublishSupersedes(t *testing.T) {
+func TestSuperseded(t *testing.T) {
+	t.Run("by a newer publish", newerSupersedes)
+	t.Run("not by what the remote held before the publish", beforeIsNotNewer)
+	t.Run("not if all run the version already", passesBesideNewer)
+	t.Run("not by an older version", olderDoesNot)
+	t.Run("not by a version that is seen once", seenOnceDoesNot)
+	t.Run("a version that was never there is an error", neverThere)
+}
+
+func newerSupersedes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v2")
 		s.says("web1", "building", "v2")
@@ -180,7 +208,7 @@ func TestANewerPublishSupersedes(t *testing.T) {
 	})
 }
 
-func TestWhatTheRemoteHeldBeforeOurPublishIsNotNewer(t *testing.T) {
+func beforeIsNotNewer(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		later   string // is published then
@@ -220,7 +248,7 @@ func TestWhatTheRemoteHeldBeforeOurPublishIsNotNewer(t *testing.T) {
 	}
 }
 
-func TestAVersionThatAllRunPassesEvenWhenANewerOneIsOut(t *testing.T) {
+func passesBesideNewer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v3")
 		s.says("web1", "applied", "v2")
@@ -230,7 +258,7 @@ func TestAVersionThatAllRunPassesEvenWhenANewerOneIsOut(t *testing.T) {
 	})
 }
 
-func TestAVersionThatWasNeverThereIsAnError(t *testing.T) {
+func neverThere(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v2")
 		s.says("web1", "applied", "v2")
@@ -311,7 +339,14 @@ func TestMinOK(t *testing.T) {
 	}
 }
 
-func TestAStoreThatDoesNotAnswerForAWhileIsSaidOnceAndAskedAgain(t *testing.T) {
+func TestTrouble(t *testing.T) {
+	t.Run("a store that does not answer for a while is reported once and asked again", storeAnswersLater)
+	t.Run("a store that never answers is no success", storeNeverAnswers)
+	t.Run("an error that lasts ends the wait", errorsThatLast)
+	t.Run("an error that passes does not", errorsThatPass)
+}
+
+func storeAnswersLater(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "building", "v1")
@@ -340,7 +375,7 @@ func TestAStoreThatDoesNotAnswerForAWhileIsSaidOnceAndAskedAgain(t *testing.T) {
 	})
 }
 
-func TestAStoreThatNeverAnswersIsNeverTakenForSuccess(t *testing.T) {
+func storeNeverAnswers(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1")
@@ -352,7 +387,7 @@ func TestAStoreThatNeverAnswersIsNeverTakenForSuccess(t *testing.T) {
 	})
 }
 
-func TestWhatAskingAgainCannotFixEndsTheWait(t *testing.T) {
+func errorsThatLast(t *testing.T) {
 	for _, sentinel := range []error{store.ErrForbidden, store.ErrNotFound, store.ErrCredentials, &net.DNSError{IsNotFound: true}} {
 		bubble(t, func(t *testing.T) {
 			s := newStore("v1")
@@ -369,7 +404,7 @@ func TestWhatAskingAgainCannotFixEndsTheWait(t *testing.T) {
 	}
 }
 
-func TestTroubleThatPassesDoesNotEndTheWait(t *testing.T) {
+func errorsThatPass(t *testing.T) {
 	for _, c := range []struct {
 		trouble error
 		from    Origin
@@ -402,7 +437,7 @@ func TestTroubleThatPassesDoesNotEndTheWait(t *testing.T) {
 }
 
 // What a cache, or a store that copies with a delay, still shows is no newer publish however long it shows it.
-func TestAnOlderVersionDoesNotSupersede(t *testing.T) {
+func olderDoesNot(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		sleep(t.Context(), time.Minute)
@@ -418,7 +453,7 @@ func TestAnOlderVersionDoesNotSupersede(t *testing.T) {
 	})
 }
 
-func TestAnotherVersionThatIsSeenOnceDoesNotSupersede(t *testing.T) {
+func seenOnceDoesNot(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		at(t, 4500*time.Millisecond, func() { s.publish("v2") })
@@ -428,7 +463,15 @@ func TestAnotherVersionThatIsSeenOnceDoesNotSupersede(t *testing.T) {
 	})
 }
 
-func TestAVersionWithoutAnETagIsNotWaitedFor(t *testing.T) {
+func TestReading(t *testing.T) {
+	t.Run("a version without an ETag is not waited for", versionWithoutETag)
+	t.Run("records listed without ETags are read again", recordsWithoutETags)
+	t.Run("only records that changed are read", changedRecords)
+	t.Run("a store that cannot list is asked for each host", storeCannotList)
+	t.Run("without hosts there is nothing to wait for", noHosts)
+}
+
+func versionWithoutETag(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		gate, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"web1"}})
@@ -442,7 +485,7 @@ func TestAVersionWithoutAnETagIsNotWaitedFor(t *testing.T) {
 }
 
 // NVIDIA/aistore#201: a listing without ETags.
-func TestRecordsThatAreListedWithoutETagsAreReadAgain(t *testing.T) {
+func recordsWithoutETags(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.noETags = true
@@ -452,7 +495,7 @@ func TestRecordsThatAreListedWithoutETagsAreReadAgain(t *testing.T) {
 	})
 }
 
-func TestSkewedClocksChangeNothing(t *testing.T) {
+func waitSkewedClocks(t *testing.T) {
 	for _, hours := range []time.Duration{-9, 0, 9} {
 		for _, hostHours := range []time.Duration{-7, 7} {
 			bubble(t, func(t *testing.T) {
@@ -474,7 +517,7 @@ func TestSkewedClocksChangeNothing(t *testing.T) {
 	}
 }
 
-func TestOnlyChangedRecordsAreRead(t *testing.T) {
+func changedRecords(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		for i := range 100 {
@@ -501,7 +544,7 @@ func TestOnlyChangedRecordsAreRead(t *testing.T) {
 	})
 }
 
-func TestAHostWhoseRecordIsRemovedIsUnheard(t *testing.T) {
+func waitRecordRemoved(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1")
@@ -510,7 +553,7 @@ func TestAHostWhoseRecordIsRemovedIsUnheard(t *testing.T) {
 	})
 }
 
-func TestAStoreThatCannotListIsAskedForEachHost(t *testing.T) {
+func storeCannotList(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.noList = true
@@ -526,7 +569,7 @@ func TestAStoreThatCannotListIsAskedForEachHost(t *testing.T) {
 	})
 }
 
-func TestWithoutHostsThereIsNothingToWaitFor(t *testing.T) {
+func noHosts(t *testing.T) {
 	s := newStore("v1")
 	if _, err := Prepare(t.Context(), Options{Store: s}); !errors.Is(err, ErrHosts) || !strings.Contains(err.Error(), "--host") {
 		t.Error(err)
@@ -543,7 +586,7 @@ func TestWithoutHostsThereIsNothingToWaitFor(t *testing.T) {
 	}
 }
 
-func TestAnInterruptSaysHowToGoOn(t *testing.T) {
+func waitInterrupted(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		ctx, cancel := context.WithCancel(t.Context())

@@ -138,22 +138,14 @@ func (p *Publisher) Published(last Last, m *release.Manifest) bool {
 // Read reads the frame at the end of one version of a remote's object, and the store's time; nil if it has
 // none.
 func Read(ctx context.Context, s Store, v store.Version) (*release.Frame, time.Time, error) {
-	tail, err := s.Tail(ctx, v, release.Tail)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	size, err := release.FrameSize(tail.Data)
-	if err != nil {
-		return nil, time.Time{}, err
-	}
-	if more := size + release.FooterLen; more > len(tail.Data) && len(tail.Data) >= release.Tail {
-		if tail, err = s.Tail(ctx, v, int64(more)); err != nil {
-			return nil, time.Time{}, err
-		}
-	}
-	f, err := release.ParseFrame(tail.Data)
+	var now time.Time
+	f, err := release.Read(func(n int64) ([]byte, error) {
+		tail, err := s.Tail(ctx, v, n)
+		now = tail.Now
+		return tail.Data, err
+	})
 
-	return f, tail.Now, err
+	return f, now, err
 }
 
 // Frame makes the frame of the packed flake in file, which follows a release whose serial was last, and
