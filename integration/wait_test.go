@@ -272,7 +272,7 @@ func waits(t *testing.T, w *world, size int) {
 		g := f.gate(nil, "wait", "--remote", f.remote, "--hosts-file", f.file, "--allow-unknown")
 		await(t, "the others done", func() bool { return g.stderr.count(fmt.Sprintf("%d of %d done", size-1, size)) > 0 })
 		f.say(f.hosts[:1], "rolled_back", etag, "error", "the health check failed")
-		g.ends(3, "host0000 rolled_back: the health check failed")
+		g.ends(3, "host0000 rolled back: the health check failed")
 	})
 
 	run("an unheard and a paused host are missing: 4", func(t *testing.T, f *watched) {
