@@ -17,6 +17,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -93,6 +94,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		if force && res.attempted() {
 			force = false // it is for one attempt
+		}
+		if trigger == record.Start || res.attempted() {
+			debug.FreeOSMemory() // the agent now waits, for hours mostly
 		}
 		if done, err := a.fulfilled(res); done {
 			return err

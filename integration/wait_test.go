@@ -85,7 +85,7 @@ func waitOnAWSFake(t *testing.T) {
 		f.tag(url, map[string]string{"npcnix:host": "host0000"})
 		cloud.Fault(awsfake.Call{Service: "sqs", AccessKey: "hang"}, awsfake.Effect{Hang: true})
 		g := f.gate([]string{"AWS_ACCESS_KEY_ID=hang"}, "wait", "--remote", f.remote, "--topic-arn", f.topic, "--timeout", "1s")
-		g.ends(1, "was not found out within 1s (--timeout)")
+		g.ends(1, "could not be determined within 1s (--timeout)")
 	})
 }
 
@@ -135,7 +135,7 @@ func (f *watched) push(text string) string {
 }
 
 // say writes the records of hosts; further members are given as name, value pairs.
-func (f *watched) say(hosts []string, state, etag string, more ...any) {
+func (f *watched) say(hosts []string, status, etag string, more ...any) {
 	f.t.Helper()
 	var wg sync.WaitGroup
 	work := make(chan string)
@@ -143,8 +143,8 @@ func (f *watched) say(hosts []string, state, etag string, more ...any) {
 		wg.Go(func() {
 			for host := range work {
 				r := map[string]any{
-					"schema": 1, "host": host, "remote": f.remote, "configuration": host, "attempt": 1,
-					"version": map[string]string{"etag": etag}, "state": state,
+					"schema": 2, "host": host, "remote": f.remote, "configuration": host, "attempt": 1,
+					"version": map[string]string{"etag": etag}, "status": status,
 				}
 				for i := 0; i < len(more); i += 2 {
 					r[more[i].(string)] = more[i+1]
@@ -272,7 +272,7 @@ func waits(t *testing.T, w *world, size int) {
 		g := f.gate(nil, "wait", "--remote", f.remote, "--hosts-file", f.file, "--allow-unknown")
 		await(t, "the others done", func() bool { return g.stderr.count(fmt.Sprintf("%d of %d done", size-1, size)) > 0 })
 		f.say(f.hosts[:1], "rolled_back", etag, "error", "the health check failed")
-		g.ends(3, "host0000 rolled_back: the health check failed")
+		g.ends(3, "host0000 rolled back: the health check failed")
 	})
 
 	run("an unheard and a paused host are missing: 4", func(t *testing.T, f *watched) {
@@ -484,12 +484,12 @@ func waitForAgents(t *testing.T) {
 
 	var rows []string
 	for line := range strings.Lines(hosts["web1"].run("hosts", "--remote", remote, "--json")) {
-		var row struct{ Host, State, System string }
+		var row struct{ Host, Status, Running, Wanted, System string }
 		f.must(json.Unmarshal([]byte(line), &row))
-		if row.System == "" {
-			t.Errorf("no system: %s", line)
+		if row.System == "" || row.Running == "" || row.Running != row.Wanted {
+			t.Errorf("it does not say what runs: %s", line)
 		}
-		rows = append(rows, row.Host+" "+row.State)
+		rows = append(rows, row.Host+" "+row.Status)
 	}
 	if want := []string{"db1 applied", "web1 applied", "web2 applied"}; !slices.Equal(rows, want) {
 		t.Errorf("hosts: %q", rows)

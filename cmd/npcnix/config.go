@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/npcnix/npcnix/agent/config"
 )
@@ -21,6 +22,7 @@ func newConfigCommand(c *common) *cobra.Command {
 		Args:  noSubcommand,
 		RunE:  func(*cobra.Command, []string) error { return runConfigShow(c, o) },
 	}
+	o.addFlags(cmd.Flags())
 	cmd.AddCommand(newConfigShowCommand(c), newConfigSetCommand(c))
 	return cmd
 }
@@ -42,6 +44,11 @@ type configShowOptions struct {
 	json bool
 }
 
+func (o *configShowOptions) addFlags(flags *pflag.FlagSet) {
+	flags.BoolVar(&o.json, "json", false, "print one JSON object")
+	o.over.addFlags(flags)
+}
+
 func newConfigShowCommand(c *common) *cobra.Command {
 	var o configShowOptions
 	cmd := &cobra.Command{
@@ -51,8 +58,7 @@ func newConfigShowCommand(c *common) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(*cobra.Command, []string) error { return runConfigShow(c, o) },
 	}
-	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object")
-	o.over.addFlags(cmd.Flags())
+	o.addFlags(cmd.Flags())
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -93,7 +94,7 @@ func (o outcome) inhibited() bool {
 // telling returns the line of a switch's output that tells best why it failed; "" if there is none. The last
 // line mostly tells what was done last, and not what failed.
 func telling(tail []string) string {
-	for _, tells := range tellings {
+	for _, tells := range tellings() {
 		for _, line := range tail {
 			if tells.MatchString(line) {
 				return line
@@ -101,7 +102,7 @@ func telling(tail []string) string {
 		}
 	}
 	for _, line := range slices.Backward(tail) {
-		if !progress.MatchString(line) {
+		if !progress().MatchString(line) {
 			return line
 		}
 	}
@@ -111,19 +112,24 @@ func telling(tail []string) string {
 	return tail[len(tail)-1]
 }
 
-// What a switch prints (nixpkgs, nixos/modules/system/activation, and pkgs/by-name/sw/switch-to-configuration-ng).
+// What a switch prints (nixpkgs, nixos/modules/system/activation, and pkgs/by-name/sw/switch-to-configuration-ng). Most
+// processes switch nothing, and do without the memory of these expressions.
 var (
 	// tellings tell why it failed, the best first.
-	tellings = []*regexp.Regexp{
-		regexp.MustCompile(`^Activation script snippet '.*' failed`),
-		regexp.MustCompile(`^Pre-switch check '.*' failed`),
-		regexp.MustCompile(`^(Error: )?Failed to `),
-		regexp.MustCompile(`^A dependency job for .* failed`),
-		regexp.MustCompile(`the following units failed: `),
-	}
+	tellings = sync.OnceValue(func() []*regexp.Regexp {
+		return []*regexp.Regexp{
+			regexp.MustCompile(`^Activation script snippet '.*' failed`),
+			regexp.MustCompile(`^Pre-switch check '.*' failed`),
+			regexp.MustCompile(`^(Error: )?Failed to `),
+			regexp.MustCompile(`^A dependency job for .* failed`),
+			regexp.MustCompile(`the following units failed: `),
+		}
+	})
 	// progress tells what it does.
-	progress = regexp.MustCompile(`^((stopping|starting|restarting|reloading|NOT restarting|would (stop|start|restart|reload)) |` +
-		`the following new units were started: |activating the configuration|setting up |reviving user |removing (user|group) |updating GRUB |Done\. )`)
+	progress = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^((stopping|starting|restarting|reloading|NOT restarting|would (stop|start|restart|reload)) |` +
+			`the following new units were started: |activating the configuration|setting up |reviving user |removing (user|group) |updating GRUB |Done\. )`)
+	})
 )
 
 // switchRun is one run of a system's switch-to-configuration.

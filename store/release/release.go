@@ -149,9 +149,12 @@ func Parse(data []byte) (*Manifest, error) {
 
 var (
 	hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	// Nix' base-32 alphabet and the characters of names (nix manual, "Store Path").
-	storePath = regexp.MustCompile(`^/nix/store/[0-9abcdfghijklmnpqrsvwxyz]{32}-[0-9A-Za-z+\-._?=]{1,211}$`)
+	// Nix' base-32 alphabet and the characters of names (nix manual, "Store Path"). A bound in the expression
+	// would take a quarter of a megabyte.
+	storePath = regexp.MustCompile(`^/nix/store/[0-9abcdfghijklmnpqrsvwxyz]{32}-[0-9A-Za-z+\-._?=]+$`)
 )
+
+const longestStorePath = len("/nix/store/") + 32 + len("-") + 211
 
 func (m *Manifest) validate() error {
 	switch {
@@ -184,7 +187,7 @@ func validateSystems(systems map[string]System) error {
 			return refuse(ReasonMalformed, "the manifest names a configuration %q", name)
 		case s.Kind != KindNixOS:
 			return refuse(ReasonMalformed, "configuration %q is of kind %q: this npcnix knows %q", name, s.Kind, KindNixOS)
-		case !storePath.MatchString(s.Toplevel):
+		case !storePath.MatchString(s.Toplevel) || len(s.Toplevel) > longestStorePath:
 			return refuse(ReasonMalformed, "the toplevel of configuration %q is %q, which is no path of the Nix store", name, s.Toplevel)
 		case s.Platform == "" || strings.ContainsAny(s.Platform, "\x00\n"):
 			return refuse(ReasonMalformed, "configuration %q names no platform", name)

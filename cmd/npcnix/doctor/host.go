@@ -36,10 +36,10 @@ func (h *Host) links(_ context.Context, o Options) []func(context.Context) Findi
 		links = append(links, func(context.Context) Finding { return judgePart(p, running && err == nil, name, link, does, fix) })
 	}
 	if o.QueueURL != "" {
-		part(health.Queue, "may receive", "the agent receives from its queue",
+		part(health.Queue, "can receive", "the agent receives from its queue",
 			"give the host's role sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility on its queue, as the Terraform module host_policy does")
 	}
-	part(health.Record, "may record", "the agent writes its acknowledgement record",
+	part(health.Record, "can record", "the agent writes its acknowledgement record",
 		"give the host's role s3:PutObject on its own record, KEY.acks/HOST.json, as the Terraform module host_policy does")
 	return append(links, nixWorks, h.storeSpace, h.dataSpace, h.system)
 }

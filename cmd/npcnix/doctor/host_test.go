@@ -59,8 +59,8 @@ func testAgent(t *testing.T) {
 	h.Config.Configuration = "web1"
 	found := examineHost(t, h, "https://queue", "")
 	wantFinding(t, found["agent"], Wrong, "is not running", "systemctl start npcnix")
-	wantFinding(t, found["may receive"], Unknown, "only a running agent can tell", "start the agent")
-	wantFinding(t, found["may record"], Unknown, "only a running agent can tell", "start the agent")
+	wantFinding(t, found["can receive"], Unknown, "only a running agent can tell", "start the agent")
+	wantFinding(t, found["can record"], Unknown, "only a running agent can tell", "start the agent")
 
 	unlock, err := h.Dir.LockFollow()
 	if err != nil {
@@ -68,30 +68,30 @@ func testAgent(t *testing.T) {
 	}
 	found = examineHost(t, h, "https://queue", `{"schema": 1, "pid": 7, "parts": {"record": {"works": true}}}`)
 	wantFinding(t, found["agent"], OK, "process 7", "")
-	wantFinding(t, found["may receive"], Unknown, "has not tried it yet", "")
-	wantFinding(t, found["may record"], OK, "writes its acknowledgement record", "")
+	wantFinding(t, found["can receive"], Unknown, "has not tried it yet", "")
+	wantFinding(t, found["can record"], OK, "writes its acknowledgement record", "")
 
 	found = examineHost(t, h, "https://queue", `{"schema": 1, "pid": 7, "parts": {
 		"queue": {"works": false, "since": "2026-01-01T00:00:00Z", "error": "AccessDenied"}, "record": {"works": false, "error": "forbidden"}}}`)
-	wantFinding(t, found["may receive"], Wrong, "not since 2026-01-01T00:00:00Z: AccessDenied", "sqs:ReceiveMessage, sqs:DeleteMessage")
-	wantFinding(t, found["may record"], Wrong, "forbidden", "s3:PutObject on its own record")
+	wantFinding(t, found["can receive"], Wrong, "not since 2026-01-01T00:00:00Z: AccessDenied", "sqs:ReceiveMessage, sqs:DeleteMessage")
+	wantFinding(t, found["can record"], Wrong, "forbidden", "s3:PutObject on its own record")
 
 	h.Config.Paused = (*config.Pause)(nil).Extend(time.Time{}, time.Now())
 	found = examineHost(t, h, "", `{"schema": 1, "pid": 7}`)
 	wantFinding(t, found["agent"], OK, "is paused (indefinitely)", "")
-	if f, there := found["may receive"]; there {
+	if f, there := found["can receive"]; there {
 		t.Errorf("a host that polls: %+v", f)
 	}
 	found = examineHost(t, h, "", `{"schema": 1, "pid": 7, "hindered": "the disk is full"}`) // old form
 	wantFinding(t, found["agent"], Wrong, "the disk is full", "goes on by itself")
 	found = examineHost(t, h, "", `{"schema":`)
 	wantFinding(t, found["agent"], Unknown, "it is running, but", "")
-	wantFinding(t, found["may record"], Unknown, "", "")
+	wantFinding(t, found["can record"], Unknown, "", "")
 
 	unlock()
 	found = examineHost(t, h, "", `{"schema": 1, "pid": 7, "parts": {"record": {"works": true}}}`)
 	wantFinding(t, found["agent"], Wrong, "is not running", "")
-	wantFinding(t, found["may record"], Unknown, "none is running", "")
+	wantFinding(t, found["can record"], Unknown, "none is running", "")
 }
 
 func testSystem(t *testing.T) {

@@ -62,7 +62,7 @@ func (t *layout) cells(r Row) [len(columnTitles)]string {
 
 // status is what became of the version that the host wants, and whether the remote holds a newer one.
 func (t *layout) status(r Row) string {
-	status := strings.ReplaceAll(r.Status, "_", " ")
+	status := inWords(r.Status)
 	if !r.Behind || r.Wanted == t.now.ETag || r.Wanted == "" {
 		return status
 	}

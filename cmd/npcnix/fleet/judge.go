@@ -29,8 +29,7 @@ const (
 	Unreadable = "unreadable" // its record is damaged, or newer than this program understands
 )
 
-// StaleAfter is how long a host may say nothing before it is called silent. Agents write their
-// record every hour.
+// StaleAfter is how long a host can say nothing before it is silent. Agents write their record every hour.
 const StaleAfter = 2 * time.Hour
 
 // Host is where one host stands.
@@ -38,9 +37,9 @@ type Host struct {
 	Name    string
 	Verdict Verdict
 	State   string         // of its record, or one of those above
-	Why     string         // a few words for a person; may be empty
-	Record  *record.Record // as last read; nil where there is none that can be read
-	// Heard is when its record was last written, by the store's clock; zero where there is none.
+	Why     string         // a few words for a person; can be empty
+	Record  *record.Record // as last read; nil if there is none that can be read
+	// Heard is when its record was last written, by the store's clock; zero if there is none.
 	Heard time.Time
 	// Since is when it was first seen so by this process.
 	Since time.Time
@@ -48,7 +47,7 @@ type Host struct {
 	// Latency. Timed tells whether that is known.
 	Took  time.Duration
 	Timed bool
-	// Queue is the transport's own view; nil where it is not looked at.
+	// Queue is the transport's own view; nil if it is not read.
 	Queue *Queue
 }
 
@@ -105,7 +104,7 @@ func judge(host string, r *record.Record, remote, etag string) Host {
 		}
 		return h
 	case r.Version.ETag != etag:
-		h.State, h.Why = Behind, fmt.Sprintf("%s %s", clean(string(r.Status)), Short(r.Version.ETag))
+		h.State, h.Why = Behind, fmt.Sprintf("%s %s", inWords(clean(string(r.Status))), Short(r.Version.ETag))
 		return h
 	}
 	h.State = clean(string(r.Status))

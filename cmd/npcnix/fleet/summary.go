@@ -68,7 +68,7 @@ func tally(hosts []Host, match func(Host) bool, separator string) string {
 	for _, state := range slices.SortedFunc(maps.Keys(n), func(a, b string) int {
 		return cmp.Or(cmp.Compare(rank(Host{State: a}), rank(Host{State: b})), cmp.Compare(a, b))
 	}) {
-		fmt.Fprintf(&b, "%s%d %s", separator, n[state], state)
+		fmt.Fprintf(&b, "%s%d %s", separator, n[state], inWords(state))
 	}
 	return b.String()
 }
@@ -134,7 +134,7 @@ func closing(r Result) string {
 		if n := len(names) - shownHosts; n > 0 {
 			names, more = names[:shownHosts], fmt.Sprintf(" and %d more", n)
 		}
-		fmt.Fprintf(&b, "%s: %s%s\n", state, strings.Join(names, " "), more)
+		fmt.Fprintf(&b, "%s: %s%s\n", inWords(state), strings.Join(names, " "), more)
 	}
 	fmt.Fprintf(&b, "%s\n", headline(r))
 	if l := r.Latency; l.Hosts > 0 {
@@ -146,6 +146,9 @@ func closing(r Result) string {
 	}
 	return b.String()
 }
+
+// inWords is a state as a sentence has it.
+func inWords(state string) string { return strings.ReplaceAll(state, "_", " ") }
 
 // groups yields the names of ranked hosts, state by state.
 func groups(ranked []Host) iter.Seq2[string, []string] {

@@ -71,7 +71,7 @@ func markdown(r Result) string {
 	}
 	b.WriteString("| host | state | |\n|---|---|---|\n")
 	for _, h := range open[:min(len(open), shownHosts)] {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", literal.Replace(h.Name), literal.Replace(h.State), literal.Replace(h.Why))
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", literal.Replace(h.Name), literal.Replace(inWords(h.State)), literal.Replace(h.Why))
 	}
 	if n := len(open) - shownHosts; n > 0 {
 		fmt.Fprintf(&b, "\nand %d more\n", n)

@@ -62,7 +62,7 @@ func (l *Lines) say(format string, args ...any) {
 
 // describe tells of a host in words: name, state, and what there is to add.
 func describe(h Host) []string {
-	words := []string{h.Name, h.State}
+	words := []string{h.Name, inWords(h.State)}
 	if n := h.attempt(); n > 1 && h.State != Behind {
 		words = append(words, fmt.Sprintf("(attempt %d)", n))
 	}

@@ -73,13 +73,13 @@ func (t *Terminal) frame() []string {
 func table(hosts []Host, width int) []string {
 	names, states := 0, 0
 	for _, h := range hosts {
-		names, states = max(names, columns(h.Name)), max(states, columns(h.State))
+		names, states = max(names, columns(h.Name)), max(states, columns(inWords(h.State)))
 	}
 	names = min(names, max(8, width/3))
 	now := time.Now()
 	var lines []string
 	for _, h := range hosts {
-		cells := []string{pad(cut(h.Name, names), names), pad(h.State, states), pad(Duration(now.Sub(h.Since).Truncate(time.Second)), 6)}
+		cells := []string{pad(cut(h.Name, names), names), pad(inWords(h.State), states), pad(Duration(now.Sub(h.Since).Truncate(time.Second)), 6)}
 		if n := h.attempt(); n > 1 && h.State != Behind {
 			cells = append(cells, fmt.Sprintf("attempt %d", n))
 		}

@@ -123,7 +123,7 @@ func waitFailure(t *testing.T) {
 				s := newStore("v1")
 				at(t, 2500*time.Millisecond, func() { s.says("web1", state, "v1", "error", "boom") })
 				r := wantWait(t, Options{Store: s, Hosts: []string{"web1", "web2"}}, "v1", HostsFailed, 3*time.Second, "web1 failed", "web2 missing")
-				if !strings.Contains(closing(r), "web1 "+state+": boom") || !strings.Contains(r.Err().Error(), "1 of 2 hosts failed to run v1, 1 "+state) {
+				if !strings.Contains(closing(r), "web1 "+inWords(state)+": boom") || !strings.Contains(r.Err().Error(), "1 of 2 hosts failed to run v1, 1 "+inWords(state)) {
 					t.Errorf("%s%v", closing(r), r.Err())
 				}
 			})
