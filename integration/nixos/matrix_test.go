@@ -215,8 +215,11 @@ func (t *table) String() string {
 		fmt.Fprintf(&b, "| %s |", s.name)
 		for _, column := range t.columns {
 			ended := t.ended[s.name+"\n"+column]
-			if ended == "" {
+			switch flavour, _, _ := strings.Cut(column, "/"); {
+			case slices.Contains(s.unknown, flavour):
 				ended = "–"
+			case ended == "":
+				ended = "not run"
 			}
 			fmt.Fprintf(&b, " %s |", strings.ReplaceAll(ended, "_", " "))
 		}
