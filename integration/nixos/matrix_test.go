@@ -81,7 +81,7 @@ func (h *Host) meets(s scenario, column string, ends *table) {
 			s.meanwhile(h, version, etag)
 		}
 		r := h.Final(etag)
-		if s.want == "applied" && r.Status == "reboot_pending" { // it was restarted, and its agent is yet to say so
+		if s.want != "reboot_pending" && r.Status == "reboot_pending" { // it was restarted, and its agent is yet to say so
 			h.Await("the end of "+version, func() bool { r = h.Record(etag); return r.Status != "reboot_pending" })
 		}
 		ended = r.Status
