@@ -154,12 +154,12 @@ func (f *fileFleet) must(err error) {
 	}
 }
 
-func (f *fileFleet) say(hosts []string, state, failure string) {
+func (f *fileFleet) say(hosts []string, status, failure string) {
 	f.t.Helper()
 	for _, host := range hosts {
 		name := filepath.Join(f.path+".acks", host+".json")
-		body := fmt.Sprintf(`{"schema":1,"host":%q,"remote":%q,"version":{"etag":%q},"state":%q,"error":%q}`,
-			host, f.remote, f.etag, record.Status(state), failure)
+		body := fmt.Sprintf(`{"schema":2,"host":%q,"remote":%q,"version":{"etag":%q},"status":%q,"error":%q}`,
+			host, f.remote, f.etag, record.Status(status), failure)
 		f.must(os.WriteFile(name+".new", []byte(body), 0o644))
 		f.must(os.Rename(name+".new", name))
 	}

@@ -135,7 +135,7 @@ func (f *watched) push(text string) string {
 }
 
 // say writes the records of hosts; further members are given as name, value pairs.
-func (f *watched) say(hosts []string, state, etag string, more ...any) {
+func (f *watched) say(hosts []string, status, etag string, more ...any) {
 	f.t.Helper()
 	var wg sync.WaitGroup
 	work := make(chan string)
@@ -143,8 +143,8 @@ func (f *watched) say(hosts []string, state, etag string, more ...any) {
 		wg.Go(func() {
 			for host := range work {
 				r := map[string]any{
-					"schema": 1, "host": host, "remote": f.remote, "configuration": host, "attempt": 1,
-					"version": map[string]string{"etag": etag}, "state": state,
+					"schema": 2, "host": host, "remote": f.remote, "configuration": host, "attempt": 1,
+					"version": map[string]string{"etag": etag}, "status": status,
 				}
 				for i := 0; i < len(more); i += 2 {
 					r[more[i].(string)] = more[i+1]
