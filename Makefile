@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build help deps lint check test matrix rounds nixos newest demo bench clean
+.PHONY: build help deps lint check test matrix rounds nixos newest fleet demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
@@ -22,16 +22,17 @@ lint: ## gofmt, vet, staticcheck, and the rules of the source: imports, lengths
 	go mod tidy -diff
 	go test ./integration/rules
 
-# Without the race detector, machines, Terraform and an AWS. A part that is missing skips its tests.
+# Without the race detector, machines, Terraform's tests and an AWS. A part that is missing skips its tests.
 check: lint ## lint, unit and script tests: before each commit, in under two minutes
 	go test -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... | go run ./integration/testreport
+	./integration/terraform-check.sh
 
 # The end-to-end tests take the longest, and so go first. Most of the time they wait for others.
 test: deps lint build ## everything that must hold, on real parts: at most 20 minutes
 	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 45m -json ./integration ./... | go run ./integration/testreport
 	@cat .cache/kill-rounds 2>/dev/null || true # there is none where no machine can be booted
 
-matrix: deps build rounds nixos newest ## what takes too long for each change: more of the same on more versions and seeds
+matrix: deps build rounds nixos newest fleet ## what takes too long for each change: more of the same on more versions and seeds
 
 rounds:
 	for seed in 1 2 3; do \
@@ -46,6 +47,9 @@ nixos: # all scenarios on NixOS's own parts; the table is that of docs/design
 newest: # the module, the template and builds with the nix of Debian sid, which is another one every few weeks
 	NPCNIX_NIX_SUITE=sid ./integration/nix-next.sh .cache/nix-sid
 	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 ./nix/...
+
+fleet: # by Terraform, on moto: 300 hosts planned, 50 applied and destroyed
+	NPCNIX_TEST_FLEET=50,300 go test -count 1 -v -timeout 120m -run TestALargeFleet ./integration
 
 demo: build ## three hosts, reconfigured by a publish, before your eyes
 	@./integration/deps.sh nix

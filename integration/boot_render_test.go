@@ -82,7 +82,7 @@ output "user_data" {
 `
 
 func TestUserDataOfAnInstanceRunsAtEachBoot(t *testing.T) {
-	userData := newRoot(t, instanceRoot).outputs()["user_data"]
+	userData := newRoot(t, terraformTool(t), instanceRoot).plan().Planned.Outputs["user_data"].Value.(string)
 	m := newMachine(t)
 	m.set, m.script = "", userData
 	m.write("home/.ssh/authorized_keys", "an operator's key\n")

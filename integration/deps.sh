@@ -5,6 +5,7 @@
 #   deps.sh moto     moto_server and the AWS CLI, into a virtual environment in .cache
 #   deps.sh versity  versitygw, an S3 server, built into .cache
 #   deps.sh tools    tar and zstd, which pack and unpack are compared with; shellcheck
+#   deps.sh tofu     OpenTofu, which the Terraform modules are tested with too, into .cache: it is built from source
 #   deps.sh nixos    for make nixos alone: what NixOS's parts have as source only (see nixos-switch-2024.sh); needs cargo
 #   deps.sh machine  the roots of the Debian machines that tests boot, into .cache (see machine-root.sh)
 set -euo pipefail
@@ -67,6 +68,23 @@ moto() {
   fi
 }
 
+tofu() {
+  version=1.10.10
+  program=$PWD/.cache/tofu/$version/tofu
+  if have tofu || [ -x "$program" ]; then
+    return
+  fi
+  echo "building OpenTofu $version, which takes some minutes" >&2
+  # `go install` refuses a program whose go.mod replaces a module.
+  source=$(cd / && go mod download -json "github.com/opentofu/opentofu@v$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  build=$(mktemp -d)
+  cp -r --no-preserve=mode "$source/." "$build"
+  (cd "$build" && CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '-s -w -X github.com/opentofu/opentofu/version.dev=no' -o tofu ./cmd/tofu)
+  mkdir -p "${program%/*}"
+  mv "$build/tofu" "$program.new" && mv "$program.new" "$program"
+  rm -rf "$build"
+}
+
 # versity builds one version, which is pinned: what the tests say of it is about that one.
 versity() {
   version=v1.8.0
@@ -87,8 +105,8 @@ venv_install() {
 
 for part in "${@:-all}"; do
   case $part in
-    all) nix; tools; moto; versity; next; machine ;;
-    nix | tools | moto | versity | next | nixos | machine) "$part" ;;
+    all) nix; tools; moto; versity; tofu; next; machine ;;
+    nix | tools | moto | versity | tofu | next | nixos | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac
 done

@@ -41,6 +41,9 @@ func TestDocsWiring(t *testing.T) {
 	if tags, err := w.sqs.ListQueueTags(t.Context(), &sqs.ListQueueTagsInput{QueueUrl: &queue}); err != nil || tags.Tags["npcnix:host"] != "web1" {
 		t.Errorf("the queue's tags, by which npcnix wait knows the host: %v, %v", tags, err)
 	}
+	if !strings.Contains(queue, "/npcnix-dev-") {
+		t.Errorf("the queue %s is none that the policy of the Terraform module gate lets CI read", queue)
+	}
 
 	h := newHost(w, "web1")
 	h.pack(nixtest.System{Version: "one"})

@@ -55,9 +55,15 @@ resource "aws_sqs_queue" "host" {
 `,
 	// It wants permissions of their own for the batches of a call. SQS knows none: "sqs:DeleteMessage" is
 	// for DeleteMessageBatch too.
-	"host_policy": `
-resource "aws_iam_policy" "host" {
-  policy = replace(local.policy, "/\"sqs:(DeleteMessage|ChangeMessageVisibility)\"/", "\"sqs:$1\",\"sqs:$${1}Batch\"")
+	"instance": `
+resource "aws_iam_role_policy" "npcnix" {
+  policy = replace(local.host_policy, "/\"sqs:(DeleteMessage|ChangeMessageVisibility)\"/", "\"sqs:$1\",\"sqs:$${1}Batch\"")
+}
+`,
+	// With enforcement it gets the signature of a listing wrong, if the prefix has a slash.
+	"examples/fleet": `
+module "upload" {
+  check_published = false
 }
 `,
 }
@@ -68,7 +74,7 @@ resource "aws_iam_policy" "host" {
 // It is slow because the provider waits 25 s after each change of a queue until AWS shows it everywhere.
 func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testing.T) {
 	t.Parallel()
-	tree := terraformTree(t)
+	with, tree := terraformTool(t), terraformTree(t)
 	f := &wiredFleet{account: newAccount(t, moto.Start(t)), hosts: map[string]*actor{}, ci: map[string]*actor{}}
 	if left := f.left(); len(left) != 0 {
 		t.Fatalf("the account is not empty at the start: %v", left)
@@ -91,7 +97,7 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 		image("0"))
 	run := func(t *testing.T, args ...string) string {
 		t.Helper()
-		return terraform(t, filepath.Join(tree, "examples", "fleet"), env, args...)
+		return with.run(t, filepath.Join(tree, "examples", "fleet"), env, args...)
 	}
 	run(t, "init")
 
@@ -117,7 +123,7 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 	step("a second plan is empty, though a file of the flake was written again and there is a newer image", func(t *testing.T) {
 		edit("one")
 		f.must(os.Symlink("/nonexistent", filepath.Join(flake, "result")))
-		terraform(t, filepath.Join(tree, "examples", "fleet"), append(env, image("1")), "plan", "-detailed-exitcode")
+		with.run(t, filepath.Join(tree, "examples", "fleet"), append(env, image("1")), "plan", "-detailed-exitcode")
 	})
 
 	f.learn(run(t, "output", "-json"))
@@ -186,7 +192,7 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 	t.Run("each role may do its own work and nobody else's", f.leastPrivilege)
 
 	step("destroy leaves nothing", func(t *testing.T) {
-		f.aws("s3", "rm", "--quiet", "--recursive", "s3://"+bucket)
+		run(t, "apply", "-auto-approve", "-var", "force_destroy=true")
 		run(t, "destroy", "-auto-approve")
 		if left := f.left(); len(left) != 0 {
 			t.Errorf("left: %v", left)

@@ -2,20 +2,22 @@ package integration
 
 import (
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
-// terraformTree copies the project's terraform folder to a directory of the test's own, so that
-// what terraform writes beside a module (.terraform, the lock file, state) stays out of the
-// project, and returns the copy. A test adds roots and overrides of its own to the copy at will.
+// terraformTree copies the project's terraform folder to a directory of the test, so that what terraform
+// writes beside a module (.terraform, the lock file, state) stays out of the project, and returns the copy.
+// Examples refer to the modules by URL; in the copy an override points them at the modules beside them.
 func terraformTree(t *testing.T) string {
 	t.Helper()
-	need(t, "terraform")
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "terraform"))); err != nil {
 		t.Fatal(err)
@@ -38,58 +40,124 @@ func terraformTree(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	examples, err := filepath.Glob(filepath.Join(dir, "examples", "*", "main.tf"))
+	if err != nil || len(examples) == 0 {
+		t.Fatalf("found no examples: %v", err)
+	}
+	for _, example := range examples {
+		text, err := os.ReadFile(example)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var override strings.Builder
+		for _, module := range moduleSource.FindAllStringSubmatch(string(text), -1) {
+			fmt.Fprintf(&override, "module %q {\n  source = \"../../%s\"\n}\n", module[1], module[2])
+		}
+		if err := os.WriteFile(filepath.Join(filepath.Dir(example), "source_override.tf"), []byte(override.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return dir
 }
 
-// terraform runs `terraform ARGS` in dir with env ("NAME=value") added to the test's own, and
-// returns what it printed. Should it fail, so does the test. After a failed init for want of a
-// provider the test is skipped, or fails where NPCNIX_REQUIRE_ALL is set.
-//
-// To apply: terraformTree once, then, in the same folder of it, "init", "apply -auto-approve",
-// "plan -detailed-exitcode" (which fails when the plan is not empty), "output -json", "destroy".
-// Give env the credentials, AWS_REGION and AWS_ENDPOINT_URL.
-func terraform(t *testing.T, dir string, env []string, args ...string) string {
+// moduleSource finds a module block that takes a module of this project by URL: its name, the folder and the ref.
+var moduleSource = regexp.MustCompile(`(?m)^module "(\w+)" \{\n  source += "github\.com/npcnix/npcnix//terraform/(\w+)\?ref=([^"]*)"$`)
+
+// tool is Terraform or OpenTofu.
+type tool struct {
+	program string
+	env     []string
+}
+
+// terraformTool is Terraform. The test is skipped without it, or fails where NPCNIX_REQUIRE_ALL is set.
+func terraformTool(t *testing.T) tool { return tool{program: need(t, "terraform")} }
+
+// tofuTool is OpenTofu: on PATH, or built into .cache by deps.sh. It takes providers from the mirror that
+// TF_CLI_CONFIG_FILE names for Terraform, where that is set: from a copy of it by OpenTofu's name of the registry.
+func tofuTool(t *testing.T) tool {
 	t.Helper()
-	out, err := tryTerraform(t, dir, env, args...)
+	program, err := exec.LookPath("tofu")
+	if built, _ := filepath.Glob(filepath.Join("..", ".cache", "tofu", "*", "tofu")); err != nil && len(built) > 0 {
+		if program, err = filepath.Abs(built[len(built)-1]); err != nil {
+			t.Fatal(err)
+		}
+	} else if err != nil {
+		program = need(t, "tofu")
+	}
+	config, err := os.ReadFile(os.Getenv("TF_CLI_CONFIG_FILE"))
+	mirror := regexp.MustCompile(`filesystem_mirror \{\s*path\s*=\s*"([^"]+)"`).FindSubmatch(config)
+	if err != nil || mirror == nil {
+		return tool{program: program}
+	}
+	dir := t.TempDir()
+	packages, err := filepath.Glob(filepath.Join(string(mirror[1]), "registry.terraform.io", "*", "*", "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range packages {
+		name, _ := filepath.Rel(filepath.Join(string(mirror[1]), "registry.terraform.io"), from)
+		to := filepath.Join(dir, "mirror", "registry.opentofu.org", name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := filepath.Join(dir, "tofu.tfrc")
+	text := fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n", filepath.Join(dir, "mirror"))
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return tool{program: program, env: []string{"TF_CLI_CONFIG_FILE=" + file}}
+}
+
+// run runs a command of the tool in dir with env ("NAME=value") added to the test's own, and returns what it
+// printed. If it fails, so does the test. After a failed init for want of a provider the test is skipped, or
+// fails where NPCNIX_REQUIRE_ALL is set.
+func (c tool) run(t *testing.T, dir string, env []string, args ...string) string {
+	t.Helper()
+	out, err := c.try(dir, env, args...)
 	if err == nil {
 		return out
 	}
+	name := filepath.Base(c.program)
 	if args[0] == "init" && lacksProvider(out) && os.Getenv("NPCNIX_REQUIRE_ALL") == "" {
-		t.Skipf("terraform cannot get the AWS provider (TF_CLI_CONFIG_FILE names a mirror of it): %v\n%s", err, out)
+		t.Skipf("%s cannot get the AWS provider (TF_CLI_CONFIG_FILE names a mirror of it): %v\n%s", name, err, out)
 	}
-	t.Fatalf("terraform %s in %s: %v\n%s", strings.Join(args, " "), filepath.Base(dir), err, out)
+	t.Fatalf("%s %s in %s: %v\n%s", name, strings.Join(args, " "), filepath.Base(dir), err, out)
 	return ""
 }
 
-// tryTerraform is terraform for a run that may fail: the caller judges the error.
-func tryTerraform(t *testing.T, dir string, env []string, args ...string) (string, error) {
-	t.Helper()
-	cmd := exec.Command(need(t, "terraform"), args...)
+// try is run for a command that may fail: the caller judges the error.
+func (c tool) try(dir string, env []string, args ...string) (string, error) {
+	cmd := exec.Command(c.program, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1")
-	cmd.Env = append(cmd.Env, env...)
+	cmd.Env = append(os.Environ(), "TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1", "AWS_EC2_METADATA_DISABLED=true")
+	cmd.Env = append(append(cmd.Env, c.env...), env...)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-// lacksProvider tells, from what init printed, whether all that failed was to get a provider.
+// lacksProvider tells from what init printed whether only a provider was missing.
 func lacksProvider(out string) bool {
 	return strings.Contains(out, "Failed to query available provider packages") || strings.Contains(out, "Failed to install provider")
 }
 
-// root is a folder with a Terraform configuration of a test's own.
+// root is a folder with a Terraform configuration of a test.
 type root struct {
-	t   *testing.T
+	t *testing.T
+	tool
 	dir string
 	env []string // added to the test's own
 }
 
 // newRoot writes main.tf, in which MODULES stands for the folder of the modules, and prepares it.
-func newRoot(t *testing.T, main string) *root {
+func newRoot(t *testing.T, with tool, main string) *root {
 	t.Helper()
-	r := &root{t: t, dir: filepath.Join(terraformTree(t), "root")}
+	r := &root{t: t, tool: with, dir: filepath.Join(terraformTree(t), "root")}
 	r.write("main.tf", strings.ReplaceAll(main, "MODULES", ".."))
-	terraform(t, r.dir, nil, "init")
+	r.tool.run(t, r.dir, nil, "init")
 	return r
 }
 
@@ -103,28 +171,60 @@ func (r *root) write(name, content string) {
 	}
 }
 
-// run runs terraform, which may fail; it returns what was said, in one line.
+// run runs a command, which may fail; it returns what was said, in one line.
 func (r *root) run(args ...string) (string, error) {
 	r.t.Helper()
-	out, err := tryTerraform(r.t, r.dir, r.env, args...)
+	out, err := r.try(r.dir, r.env, args...)
 	return strings.Join(strings.Fields(strings.NewReplacer("│", "", "╷", "", "╵", "").Replace(out)), " "), err
 }
 
-// outputs plans, and returns the outputs that are known then.
-func (r *root) outputs() map[string]string {
+// must is run for a command that must not fail.
+func (r *root) must(args ...string) string {
 	r.t.Helper()
-	terraform(r.t, r.dir, r.env, "plan", "-out=plan")
-	var plan struct {
-		Planned struct {
-			Outputs map[string]struct{ Value string } `json:"outputs"`
-		} `json:"planned_values"`
+	out, err := r.run(args...)
+	if err != nil {
+		r.t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, out)
 	}
-	if err := json.Unmarshal([]byte(terraform(r.t, r.dir, r.env, "show", "-json", "plan")), &plan); err != nil {
+	return out
+}
+
+// plan is what a plan would do: its outputs, and each change by its address.
+type plan struct {
+	Planned struct {
+		Outputs map[string]struct{ Value any } `json:"outputs"`
+	} `json:"planned_values"`
+	Changes []struct {
+		Address  string
+		Previous string `json:"previous_address"`
+		Mode     string
+		Type     string
+		Change   struct {
+			Actions []string
+			After   map[string]any
+		}
+	} `json:"resource_changes"`
+}
+
+func (r *root) plan(args ...string) plan {
+	r.t.Helper()
+	r.must(append([]string{"plan", "-out=plan"}, args...)...)
+	out := r.tool.run(r.t, r.dir, r.env, "show", "-json", "plan")
+	var p plan
+	if err := json.Unmarshal([]byte(out), &p); err != nil {
 		r.t.Fatal(err)
 	}
-	outputs := map[string]string{}
-	for name, o := range plan.Planned.Outputs {
-		outputs[name] = o.Value
+	return p
+}
+
+// changes lists what the plan does to resources of a type: "ADDRESS: ACTIONS", sorted. Type "" is all.
+func (p plan) changes(typ string) []string {
+	var list []string
+	for _, c := range p.Changes {
+		actions := strings.Join(c.Change.Actions, ",")
+		if (typ == "" || typ == c.Type) && c.Mode == "managed" && (actions != "no-op" || c.Previous != "") {
+			list = append(list, c.Address+": "+actions)
+		}
 	}
-	return outputs
+	slices.Sort(list)
+	return list
 }

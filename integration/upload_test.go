@@ -3,12 +3,23 @@ package integration
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 const uploadRoot = `
+provider "aws" {
+  skip_credentials_validation = true
+  skip_requesting_account_id  = true
+  s3_use_path_style           = true
+}
+
 variable "flake_dir" {
   type = string
 }
@@ -22,119 +33,173 @@ variable "npcnix" {
   type = string
 }
 
-variable "url" {
-  type = string
-}
-
 module "upload" {
   source    = "MODULES/remote_s3_upload"
-  remote    = { url = var.url }
+  remote    = { url = "` + remote + `" }
   flake_dir = var.flake_dir
   include   = var.include
   npcnix    = var.npcnix
 }
 `
 
+// uploader is a root that publishes to an AWS.
+type uploader struct {
+	*root
+	*world
+	cloud *awsfake.Cloud
+}
+
+func newUploader(t *testing.T, flake string) *uploader {
+	t.Helper()
+	cloud := newCloud(t)
+	u := &uploader{newRoot(t, terraformTool(t), uploadRoot), newWorld(t, cloud.URL()), cloud}
+	u.root.env = append(u.world.env(), "TF_VAR_npcnix="+npcnix, "TF_VAR_flake_dir="+flake)
+	return u
+}
+
+// apply applies, and checks whether that published and leaves nothing to do.
+func (u *uploader) apply(what string, publishes bool) {
+	u.world.t.Helper()
+	before := u.cloud.Requests("s3", "PutObject")
+	out, err := u.root.run("apply", "-auto-approve")
+	if err != nil {
+		u.world.t.Fatalf("%s: %s", what, out)
+	}
+	if got := u.cloud.Requests("s3", "PutObject") > before; got != publishes {
+		u.world.t.Fatalf("%s: published: %v, want %v; %s", what, got, publishes, out)
+	}
+}
+
 func TestUploadPublishesWhenAndOnlyWhenTheFlakeChanged(t *testing.T) {
-	r := newRoot(t, uploadRoot)
+	t.Parallel()
 	const flake = `the "flake's" $HOME/`
-	published := filepath.Join(r.dir, "published", "dev.npcnix")
-	r.env = append(r.env, "TF_VAR_npcnix="+npcnix, "TF_VAR_url=file://"+published, "TF_VAR_flake_dir="+strings.TrimSuffix(flake, "/"))
+	u := newUploader(t, strings.TrimSuffix(flake, "/"))
+	u.write(flake+"flake.nix", "{ }\n")
+	u.write(flake+"hosts/web 1.nix", "1\n")
+	u.write(flake+".github/workflow", "1\n")
+	u.write(flake+".git/HEAD", "1\n")
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	must(os.Mkdir(filepath.Dir(published), 0o755))
-	r.write(flake+"flake.nix", "{ }\n")
-	r.write(flake+"hosts/web 1.nix", "1\n")
-	r.write(flake+".github/workflow", "1\n")
-	r.write(flake+".git/HEAD", "1\n")
-	must(os.Symlink("/nonexistent", filepath.Join(r.dir, flake, "result")))
+	must(os.Symlink("/nonexistent", filepath.Join(u.dir, flake, "result")))
 
-	// was tells when the archive was written; each push writes it again.
-	was := func() time.Time {
-		info, err := os.Stat(published)
-		if err != nil {
-			return time.Time{}
-		}
-		return info.ModTime()
+	u.apply("the first time", true)
+	u.apply("without a change", false)
+	u.write(flake+".git/HEAD", "2\n")
+	must(os.Remove(filepath.Join(u.dir, flake, "result")))
+	must(os.Symlink(t.TempDir(), filepath.Join(u.dir, flake, "result-1")))
+	u.apply("with changes of git and nix build alone", false)
+	u.write(flake+"hosts/web 1.nix", "2\n")
+	u.apply("with a file changed", true)
+	u.write(flake+".github/workflow", "2\n")
+	u.apply("with a file changed whose folder begins like .git", true)
+	u.write(flake+"results.nix", "1\n")
+	u.apply("with a file more", true)
+	must(os.Rename(filepath.Join(u.dir, flake, "results.nix"), filepath.Join(u.dir, flake, "renamed.nix")))
+	u.apply("with a file renamed", true)
+	must(os.Remove(filepath.Join(u.dir, flake, "renamed.nix")))
+	u.apply("with a file less", true)
+
+	u.root.env = append(u.root.env, `TF_VAR_include=["hosts"]`)
+	u.apply("with fewer folders", true)
+	u.write(flake+".github/workflow", "3\n")
+	u.apply("with a change in a folder that is left out", false)
+	u.write(flake+"hosts/web 1.nix", "3\n")
+	u.apply("with a change in a folder that is not", true)
+	u.root.must("plan", "-detailed-exitcode")
+}
+
+// A flake beside the Terraform that publishes it: state changes with each apply, and holds secrets.
+func TestUploadOfTheFolderThatHoldsTheStatePublishesNoState(t *testing.T) {
+	t.Parallel()
+	u := newUploader(t, ".")
+	u.write("flake.nix", "{ }\n")
+	u.write("infra/.terraform/modules/modules.json", "{}\n")
+	u.apply("the first time", true)
+	u.apply("a second time, when there is a state", false)
+	u.apply("a third time, when there is a backup", false)
+	u.write("flake.nix", "{ } # changed\n")
+	u.apply("with a file changed", true)
+	u.root.must("plan", "-detailed-exitcode")
+
+	dir := filepath.Join(t.TempDir(), "pulled")
+	u.world.run("pull", "--remote", remote, "--dst", dir)
+	var names []string
+	if err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		names = append(names, filepath.Base(path))
+		return err
+	}); err != nil {
+		t.Fatal(err)
 	}
-	apply := func(what string, publishes bool) {
-		t.Helper()
-		before := was()
-		out, err := r.run("apply", "-auto-approve")
-		if err != nil {
-			t.Fatalf("%s: %s", what, out)
-		}
-		if got := was().After(before); got != publishes {
-			t.Fatalf("%s: published: %v, want %v; %s", what, got, publishes, out)
-		}
-		if out, err := r.run("plan", "-detailed-exitcode"); err != nil {
-			t.Fatalf("%s: a second plan is not empty: %s", what, out)
-		}
+	if !slices.Contains(names, "main.tf") || slices.ContainsFunc(names, func(name string) bool {
+		return strings.Contains(name, "tfstate") || name == ".terraform"
+	}) {
+		t.Errorf("the archive holds %q", names)
 	}
+}
 
-	apply("the first time", true)
-	apply("without a change", false)
-	r.write(flake+".git/HEAD", "2\n")
-	must(os.Remove(filepath.Join(r.dir, flake, "result")))
-	must(os.Symlink(t.TempDir(), filepath.Join(r.dir, flake, "result-1")))
-	apply("with changes of git and nix build alone", false)
-	r.write(flake+"hosts/web 1.nix", "2\n")
-	apply("with a file changed", true)
-	r.write(flake+".github/workflow", "2\n")
-	apply("with a file changed whose folder begins like .git", true)
-	r.write(flake+"results.nix", "1\n")
-	apply("with a file more", true)
-	must(os.Rename(filepath.Join(r.dir, flake, "results.nix"), filepath.Join(r.dir, flake, "renamed.nix")))
-	apply("with a file renamed", true)
-	must(os.Remove(filepath.Join(r.dir, flake, "renamed.nix")))
-	apply("with a file less", true)
-
-	r.env = append(r.env, `TF_VAR_include=["hosts"]`)
-	apply("with fewer folders", true)
-	r.write(flake+".github/workflow", "3\n")
-	apply("with a change in a folder that is left out", false)
-	r.write(flake+"hosts/web 1.nix", "3\n")
-	apply("with a change in a folder that is not", true)
+func TestUploadNoticesThatTheRemoteWasDeleted(t *testing.T) {
+	t.Parallel()
+	u := newUploader(t, "flake")
+	u.write("flake/flake.nix", "{ }\n")
+	u.apply("the first time", true)
+	if out := u.root.must("plan"); strings.Contains(out, "does not exist") {
+		t.Fatalf("a remote that is there is missed: %s", out)
+	}
+	u.remove()
+	if out := u.root.must("plan"); !strings.Contains(out, remote+" does not exist") || !strings.Contains(out, "-replace=") {
+		t.Fatalf("a deleted remote goes unnoticed: %s", out)
+	}
+	u.root.must("apply", "-auto-approve", "-replace=module.upload.terraform_data.push")
+	if u.etag() == "" {
+		t.Error("the advice of the warning does not publish")
+	}
 }
 
 func TestUploadThatFailsFailsTheApplyAndIsTriedAgain(t *testing.T) {
-	r := newRoot(t, uploadRoot)
-	published := filepath.Join(r.dir, "published", "dev.npcnix")
-	r.env = append(r.env, "TF_VAR_npcnix="+npcnix, "TF_VAR_url=file://"+published, "TF_VAR_flake_dir=flake")
-	r.write("flake/flake.nix", "{ }\n")
-	r.write("published", "in the way")
-	for range 2 {
-		if out, err := r.run("apply", "-auto-approve"); err == nil || !strings.Contains(out, "not a directory") {
-			t.Fatalf("%v, said %s", err, out)
-		}
+	t.Parallel()
+	u := newUploader(t, "flake")
+	u.write("flake/flake.nix", "{ }\n")
+	u.cloud.Fault(awsfake.Call{Service: "s3", Action: "PutObject"}, awsfake.Effect{Status: 403, Code: "AccessDenied", Next: 1})
+	if out, err := u.root.run("apply", "-auto-approve"); err == nil || !strings.Contains(out, "403") {
+		t.Fatalf("%v, said %s", err, out)
 	}
-	if err := os.Remove(filepath.Dir(published)); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := r.run("apply", "-auto-approve"); err != nil {
-		t.Fatal(out)
-	}
-	if _, err := os.Stat(published); err != nil {
-		t.Error(err)
+	u.apply("the second time", true)
+}
+
+func TestUploadWithoutNpcnixSaysWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	u := newUploader(t, "flake")
+	u.write("flake/flake.nix", "{ }\n")
+	u.root.env = append(u.root.env, "TF_VAR_npcnix=npcnix-of-nobody")
+	if out, err := u.root.run("apply", "-auto-approve"); err == nil ||
+		!strings.Contains(out, `there is no program "npcnix-of-nobody" on the machine that runs Terraform`) {
+		t.Fatalf("%v, said %s", err, out)
 	}
 }
 
 func TestUploadRefusesWhatItCannotRead(t *testing.T) {
-	r := newRoot(t, uploadRoot)
-	r.env = append(r.env, "TF_VAR_npcnix="+npcnix, "TF_VAR_url=file:///nonexistent/dev.npcnix")
-	r.write("{flake}/flake.nix", "{ }\n")
-	r.write("flake/flake.nix", "{ }\n")
+	t.Parallel()
+	u := newUploader(t, "flake")
+	u.write("{flake}/flake.nix", "{ }\n")
+	u.write("flake/flake.nix", "{ }\n")
 	for setting, says := range map[string]string{
-		"TF_VAR_flake_dir={flake}": "which Terraform takes for a pattern: give it another name",
-		"TF_VAR_flake_dir=nowhere": `flake_dir "nowhere" has no flake.nix: name the directory of the flake`,
+		"TF_VAR_flake_dir={flake}": "which Terraform takes for a pattern",
+		"TF_VAR_flake_dir=nowhere": `flake_dir "nowhere" has no flake.nix`,
 	} {
-		r.env = append(r.env, setting)
-		if out, err := r.run("plan"); err == nil || !strings.Contains(out, says) {
+		u.root.env = append(u.root.env, setting)
+		if out, err := u.root.run("plan"); err == nil || !strings.Contains(out, says) {
 			t.Errorf("%s: %v, said %s", setting, err, out)
 		}
 	}
+}
+
+// remove deletes the remote's object.
+func (w *world) remove() {
+	w.t.Helper()
+	_, err := w.s3.DeleteObject(w.t.Context(), &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: aws.String(key)})
+	w.must(err)
 }

@@ -1,5 +1,5 @@
-# What CI may do: publish to one remote, and watch what becomes of it. It may not receive or delete anybody's
-# messages, nor write a record.
+# What CI may do: publish to one remote and watch its hosts. It may neither receive or delete messages nor write
+# records.
 
 data "aws_caller_identity" "current" {
   count = var.remote.events ? 1 : 0
@@ -59,7 +59,10 @@ locals {
 }
 
 resource "aws_iam_policy" "gate" {
+  count = var.create ? 1 : 0
+
   name        = "${var.name_prefix}${var.remote.name}"
+  path        = var.path
   description = "Publish to ${var.remote.url} and watch its hosts"
   policy      = local.policy
   tags        = merge(var.tags, { "npcnix:remote" = var.remote.url })

@@ -1,9 +1,9 @@
 output "policy_arn" {
-  description = "The ARN of the IAM policy, to attach to CI's role."
-  value       = aws_iam_policy.gate.arn
+  description = "The ARN of the IAM policy, to attach to the role of CI. Null with create = false."
+  value       = one(aws_iam_policy.gate[*].arn)
 }
 
 output "policy_json" {
-  description = "The same policy's text."
+  description = "The text of the policy."
   value       = local.policy
 }

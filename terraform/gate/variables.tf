@@ -1,3 +1,10 @@
+variable "create" {
+  description = "Whether to create the IAM policy. If false, only its text is output, such as for an inline policy."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "remote" {
   description = "The remote that CI publishes to and watches: the module remote_s3."
   type = object({
@@ -15,13 +22,26 @@ variable "remote" {
 }
 
 variable "name_prefix" {
-  description = "What the policy's name begins with; the remote's name follows."
+  description = "The beginning of the policy's name; the remote's name follows."
   type        = string
   default     = "npcnix-gate-"
+  nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9+=,.@_-]*$", var.name_prefix)) && length("${var.name_prefix}${var.remote.name}") <= 128
-    error_message = "\"${var.name_prefix}${var.remote.name}\" is no name of an IAM policy. Give a prefix of letters, digits and +=,.@_- with at most ${128 - length(var.remote.name)} characters."
+    error_message = "\"${var.name_prefix}${var.remote.name}\" cannot be the name of an IAM policy. Use a prefix of at most ${128 - length(var.remote.name)} letters, digits and +=,.@_-."
+  }
+}
+
+variable "path" {
+  description = "The path of the IAM policy."
+  type        = string
+  default     = "/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/([!-~]+/)?$", var.path))
+    error_message = "\"${var.path}\" is not an IAM path. A path begins and ends with a slash, such as \"/npcnix/\"."
   }
 }
 
@@ -29,4 +49,5 @@ variable "tags" {
   description = "Tags of the policy."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

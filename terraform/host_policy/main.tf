@@ -1,7 +1,7 @@
-# What one host may do, and no more. It needs no s3:ListBucket: it names the two objects it uses.
+# What one host may do, and no more. It needs no s3:ListBucket, because it names the two objects it uses.
 
 locals {
-  # The hash keeps the hosts of two stores apart whose remotes and hosts have the same names.
+  # The hash distinguishes hosts of two stores in which remotes and hosts have the same names.
   name = "npcnix-${var.remote.name}@${var.host}-${substr(sha256("${var.remote.url}/${var.host}"), 0, 8)}"
 
   policy = jsonencode({
@@ -38,7 +38,10 @@ locals {
 }
 
 resource "aws_iam_policy" "host" {
+  count = var.create ? 1 : 0
+
   name        = local.name
+  path        = var.path
   description = "What host ${var.host} needs to follow ${var.remote.url}"
   policy      = local.policy
   tags        = merge(var.tags, { "npcnix:host" = var.host, "npcnix:remote" = var.remote.url })

@@ -1,3 +1,10 @@
+variable "create" {
+  description = "Whether to create the IAM policy. If false, only its text is output, such as for an inline policy."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "remote" {
   description = "The remote that the host follows: the module remote_s3."
   type = object({
@@ -15,7 +22,7 @@ variable "remote" {
 }
 
 variable "host" {
-  description = "The host's name, as npcnix --host has it."
+  description = "The host's name, as in npcnix --host."
   type        = string
   nullable    = false
 
@@ -30,13 +37,26 @@ variable "host" {
 }
 
 variable "queue" {
-  description = "The host's queue, of which it may receive. Null for a host that polls."
+  description = "The host's queue, from which it may receive. Null for a host that polls."
   type        = object({ arn = string })
   default     = null
+}
+
+variable "path" {
+  description = "The path of the IAM policy."
+  type        = string
+  default     = "/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/([!-~]+/)?$", var.path))
+    error_message = "\"${var.path}\" is not an IAM path. A path begins and ends with a slash, such as \"/npcnix/\"."
+  }
 }
 
 variable "tags" {
   description = "Tags of the policy."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

@@ -4,13 +4,13 @@ locals {
       queue       = local.dead_letter_name
       metric      = "ApproximateNumberOfMessagesVisible"
       threshold   = 0
-      description = "Host ${var.host} rejected a version of ${var.remote.url}, or could not be told of it. Its journal and its acknowledgement record say why."
+      description = "Host ${var.host} rejected a version of ${var.remote.url}, or SNS could not deliver an event to it. The host's acknowledgement record and journal say why."
     }
     oldest-message = {
       queue       = local.name
       metric      = "ApproximateAgeOfOldestMessage"
       threshold   = var.alarms.oldest_message_secs
-      description = "Host ${var.host} has not acted on a publish to ${var.remote.url} for ${var.alarms.oldest_message_secs} s: it is off, paused, or fails."
+      description = "Host ${var.host} has not acted on a publish to ${var.remote.url} for ${var.alarms.oldest_message_secs} s. It is off, paused or failing."
     }
   }
 }

@@ -1,19 +1,25 @@
-# One host's way of hearing of publishes: a queue subscribed to the remote's topic, a dead-letter queue
-# that is the alarm, and the policy of exactly this host.
-
-data "aws_region" "current" {}
+# How one host hears of publishes: a queue subscribed to the remote's topic, a dead-letter queue to raise alarms from,
+# and the policy of exactly this host.
 
 locals {
-  # SQS gives the queue that there is to whoever makes one of its name, so the hash of the remote's URL and
-  # the host keeps one host's queue from being another's, in this store or the next. A name has no dots.
+  # SQS returns the existing queue to whoever creates one of the same name. The hash of the remote's URL and the host
+  # keeps one host from getting the queue of another, in this store or the next. A queue's name has no dots.
   plain            = "npcnix-${var.remote.name}-${var.host}"
   name             = "${replace(local.plain, ".", "-")}-${substr(sha256("${var.remote.url}/${var.host}"), 0, 8)}"
   dead_letter_name = "${local.name}-dead"
-  longest          = length(local.plain) + 9 + 5 # of dead_letter_name, known at plan though the URL may not be
+  longest          = length(local.plain) + 9 + 5 # of dead_letter_name; known at plan even if the URL is not
 
-  retention_secs = 14 * 24 * 60 * 60 # SQS's limit
+  retention_secs = 14 * 24 * 60 * 60 # the limit of SQS
   tags           = merge(var.tags, { "npcnix:host" = var.host, "npcnix:remote" = var.remote.url })
 }
+
+# Only for the preconditions: nothing else may depend on a data source (see store_s3).
+
+data "aws_service" "sqs" {
+  service_id = "sqs"
+}
+
+data "aws_caller_identity" "current" {}
 
 resource "aws_sqs_queue" "dead_letter" {
   name                      = local.dead_letter_name
@@ -25,11 +31,15 @@ resource "aws_sqs_queue" "dead_letter" {
   lifecycle {
     precondition {
       condition     = local.longest <= 80
-      error_message = "The host name \"${var.host}\" is too long: its dead-letter queue would be \"${replace(local.plain, ".", "-")}-<hash>-dead\" of ${local.longest} characters, and a queue's name has at most 80. Shorten the host's name, or the remote's, by ${local.longest - 80}."
+      error_message = "The host name \"${var.host}\" is too long: its dead-letter queue would be \"${replace(local.plain, ".", "-")}-<hash>-dead\" of ${local.longest} characters, but SQS allows 80. Shorten the name of the host or of the remote by ${local.longest - 80}."
     }
     precondition {
-      condition     = var.remote.region == data.aws_region.current.id
-      error_message = "The remote \"${var.remote.name}\" is in ${var.remote.region}, but the provider works in ${data.aws_region.current.id}. Pass this module a provider for ${var.remote.region}, or leave the queue away (queue = false in module instance): the host then polls."
+      condition     = var.remote.region == data.aws_service.sqs.region
+      error_message = "The remote \"${var.remote.name}\" is in ${var.remote.region}, but the provider works in ${data.aws_service.sqs.region}. Pass this module a provider for ${var.remote.region}, or omit the queue (queue = false in module instance); the host then polls."
+    }
+    precondition {
+      condition     = split(":", var.remote.topic_arn)[4] == data.aws_caller_identity.current.account_id
+      error_message = "The topic of remote \"${var.remote.name}\" belongs to the account ${split(":", var.remote.topic_arn)[4]}, but the provider works in ${data.aws_caller_identity.current.account_id}. Bucket and topic do not admit another account, so the host would neither hear of publishes nor read them. Pass this module a provider for ${split(":", var.remote.topic_arn)[4]}, or create a store in ${data.aws_caller_identity.current.account_id}."
     }
   }
 }
@@ -49,7 +59,7 @@ resource "aws_sqs_queue" "host" {
   })
 }
 
-# The dead-letter queue takes from the topic too: what SNS could not deliver, by the subscription's redrive.
+# The topic also sends to the dead-letter queue: what SNS could not deliver, by the subscription's redrive policy.
 resource "aws_sqs_queue_policy" "topic_sends" {
   for_each = { host = aws_sqs_queue.host, dead_letter = aws_sqs_queue.dead_letter }
 
@@ -80,8 +90,10 @@ resource "aws_sns_topic_subscription" "host" {
 module "policy" {
   source = "../host_policy"
 
+  create = var.create_policy
   remote = var.remote
   host   = var.host
   queue  = { arn = aws_sqs_queue.host.arn }
+  path   = var.policy_path
   tags   = var.tags
 }

@@ -1,4 +1,4 @@
-# The queue's address is given out only once its subscription is in place.
+# The queue's URL is available only after the subscription, so an agent never starts on a queue that hears nothing.
 
 output "host" {
   description = "The host's name."
@@ -6,7 +6,7 @@ output "host" {
 }
 
 output "queue_url" {
-  description = "The queue's URL, as npcnix --queue-url takes it."
+  description = "The queue's URL, as in npcnix --queue-url."
   value       = aws_sqs_queue.host.id
   depends_on  = [aws_sns_topic_subscription.host]
 }
@@ -32,28 +32,33 @@ output "dead_letter_queue_arn" {
 }
 
 output "lease_secs" {
-  description = "The lease, in seconds, which the queue was made with."
+  description = "The visibility timeout of the queue in seconds."
   value       = var.lease_secs
 }
 
 output "max_receive_count" {
-  description = "How often a message is received before it becomes a dead letter."
+  description = "How often a message can be received before it becomes a dead letter."
   value       = var.max_receive_count
 }
 
 output "alarm_names" {
-  description = "The names of the CloudWatch alarms. Empty without."
+  description = "The names of the CloudWatch alarms. Empty without alarms."
   value       = [for alarm in aws_cloudwatch_metric_alarm.queue : alarm.alarm_name]
 }
 
 output "policy_arn" {
-  description = "The ARN of the host's IAM policy, to attach to its role."
+  description = "The ARN of the host's IAM policy, to attach to its role. Null with create_policy = false."
   value       = module.policy.policy_arn
 }
 
 output "policy_json" {
-  description = "The same policy's text."
+  description = "The text of the policy."
   value       = module.policy.policy_json
+}
+
+output "policy_name" {
+  description = "The name of the policy, which no other host has."
+  value       = module.policy.policy_name
 }
 
 output "subscription_arn" {

@@ -15,12 +15,12 @@ variable "remote" {
 
   validation {
     condition     = var.remote.events
-    error_message = "The remote \"${var.remote.name}\" has no events, so nothing would ever come into a queue. Set events = true in module store_s3, or leave the queue away (queue = false in module instance): the host then polls."
+    error_message = "The remote \"${var.remote.name}\" has no events, so nothing would ever arrive in a queue. Set events = true in module store_s3, or omit the queue (queue = false in module instance); the host then polls."
   }
 }
 
 variable "host" {
-  description = "The host's name, as npcnix --host has it."
+  description = "The host's name, as in npcnix --host."
   type        = string
   nullable    = false
 
@@ -31,29 +31,31 @@ variable "host" {
 }
 
 variable "lease_secs" {
-  description = "For how many seconds the agent has a message to itself before it extends that. The time after which another look is taken when an agent dies."
+  description = "Visibility timeout in seconds; the agent extends it while it works. If an agent dies, its message is delivered again after this time."
   type        = number
   default     = 120
+  nullable    = false
 
   validation {
     condition     = var.lease_secs >= 30 && var.lease_secs <= 43200 && floor(var.lease_secs) == var.lease_secs
-    error_message = "A lease of ${var.lease_secs} s is not possible. Give a whole number of seconds from 30 to 43200, which is SQS's limit."
+    error_message = "A lease of ${var.lease_secs} s is not possible. Use a whole number of seconds from 30 to 43200, the limit of SQS."
   }
 }
 
 variable "max_receive_count" {
-  description = "How often a message is received before it becomes a dead letter. More than the agent's four attempts at a version, with room for its restarts."
+  description = "How often a message can be received before it becomes a dead letter: the agent's four attempts at a version, and some restarts of the agent."
   type        = number
   default     = 10
+  nullable    = false
 
   validation {
     condition     = var.max_receive_count >= 5 && var.max_receive_count <= 1000 && floor(var.max_receive_count) == var.max_receive_count
-    error_message = "max_receive_count = ${var.max_receive_count} is not possible. Give a whole number from 5, as the agent tries a version four times, to 1000."
+    error_message = "max_receive_count = ${var.max_receive_count} is not possible. Use a whole number from 5 (the agent tries a version four times) to 1000."
   }
 }
 
 variable "alarms" {
-  description = "CloudWatch alarms for dead letters above 0 and for the age of the oldest message: the ARNs to notify, and the age in seconds. Null for none."
+  description = "CloudWatch alarms for any dead letter and for the age of the oldest message: the ARNs to notify, and that age in seconds. Null for no alarms."
   type = object({
     actions             = list(string)
     oldest_message_secs = optional(number, 3600)
@@ -61,8 +63,28 @@ variable "alarms" {
   default = null
 }
 
+variable "create_policy" {
+  description = "Whether to create the host's IAM policy. If false, only its text is output, such as for an inline policy."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "policy_path" {
+  description = "The path of the host's IAM policy."
+  type        = string
+  default     = "/"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/([!-~]+/)?$", var.policy_path))
+    error_message = "\"${var.policy_path}\" is not an IAM path. A path begins and ends with a slash, such as \"/npcnix/\"."
+  }
+}
+
 variable "tags" {
-  description = "Tags of the queues, alarms and policy, beside npcnix:host and npcnix:remote."
+  description = "Tags of queues, alarms and policy, besides npcnix:host and npcnix:remote."
   type        = map(string)
   default     = {}
+  nullable    = false
 }

@@ -1,42 +1,41 @@
 # shellcheck shell=bash
-# Installs npcnix on a NixOS host: once, however often the host boots.
+# Installs npcnix on a NixOS host once, no matter how often the host boots.
 #
-# NixOS AMIs run user data at every boot (the service amazon-init), by bash, with HOME and a
-# PATH of a few programs, neither -e nor -u. What user data says was true when the host was
-# made; since then npcnix may have brought it elsewhere. So where npcnix has applied anything yet,
-# this takes over what user data itself has changed since, and nothing else; and otherwise tries
-# until it has, for half an hour at each boot.
+# NixOS AMIs run user data at every boot (the service amazon-init): in bash, with HOME and a PATH of
+# a few programs, without -e and -u. User data describes the host as it was created; npcnix may have
+# changed it since. Once npcnix has applied a version, this script only adopts settings that have
+# changed in user data. Before that, it tries to install for half an hour at each boot.
 #
 # Set before it:
 #   remote_url, configuration                required
 #   remote_region, queue_url, host           may be empty or unset
 #   pre_install_script, post_install_script  shell text; may be empty or unset
 #   npcnix_install_url                       what `nix run` runs
-#   npcnix_substituters, npcnix_public_keys  binary caches and their keys, separated by blanks
-#   npcnix_swap_mb, npcnix_min_memory_mb     swap to make, on machines with less memory than this
+#   npcnix_substituters, npcnix_public_keys  binary caches and their keys, separated by spaces
+#   npcnix_swap_mb, npcnix_min_memory_mb     swap to create, on machines with less memory than this
 #   npcnix_swap_file                         default /npcnix-install-swapfile
 #   NPCNIX_DATA_DIR                          default /var/lib/npcnix
 #
-# All of it happens in a subshell: nothing but the status is left behind.
+# Everything happens in a subshell, so that only the exit status reaches the caller.
 npcnix_boot() (
   set +e
   IFS=$' \t\n'
   : "${remote_url:?must be set before the install script}" "${configuration:?must be set before the install script}"
   export HOME=${HOME:-/root}
-  PATH=$PATH:/run/current-system/sw/bin # where NixOS has swapon and its kin
+  PATH=$PATH:/run/current-system/sw/bin # swapon and the like
   data_dir=${NPCNIX_DATA_DIR:-/var/lib/npcnix}
   post_pending=$data_dir/post-install-pending
-  settings_file=$data_dir/user-data-settings # what user data said when it last had effect
+  settings_file=$data_dir/user-data-settings # the settings of user data that were last adopted
   settings=$(printf '%s=%s\n' remote "$remote_url" remote-region "${remote_region:-}" queue-url "${queue_url:-}" host "${host:-}")
   swap_file=${npcnix_swap_file:-/npcnix-install-swapfile}
 
-  journal=(systemd-cat --identifier=npcnix-install) # it becomes the command, so the status is the command's
+  journal=(systemd-cat --identifier=npcnix-install) # it execs the command, so the exit status is the command's
   "${journal[@]}" true 2>/dev/null || journal=()
 
   log() { "${journal[@]}" printf 'npcnix-install: %s\n' "$*" >&2; }
 
-  # applied holds once npcnix, this one or the Rust one, has brought the host to a version. A
-  # key cannot occur within a string of JSON, for the quotes there have a backslash before them.
+  # applied succeeds once npcnix (this one or the Rust implementation) has applied a version. A key
+  # cannot match inside a JSON string, because quotes are escaped there.
   applied() {
     grep -Eqs '"applied"[[:space:]]*:[[:space:]]*\{' "$data_dir/state.json" "$data_dir/state.json.damaged" ||
       grep -Eqs '"last_etag"[[:space:]]*:[[:space:]]*"[^"]' "$data_dir/config.json"
@@ -44,13 +43,13 @@ npcnix_boot() (
 
   keep_settings() {
     if ! { printf '%s\n' "$settings" >"$settings_file.new" && sync "$settings_file.new" && mv -f "$settings_file.new" "$settings_file"; }; then
-      log "the settings of user data could not be written to $settings_file"
+      log "cannot write the settings of user data to $settings_file"
       return 1
     fi
   }
 
-  # take_over_settings sets those that user data has other than it had, and leaves the rest as it
-  # is: they may have been set by hand. It ends with 1 if it could not, 2 if it has set any.
+  # take_over_settings sets what has changed in user data and leaves all else alone, since an operator
+  # may have set it. It returns 1 if it could not, 2 if it has set anything.
   take_over_settings() {
     local old line changed=()
     if [[ ! -e $settings_file ]]; then
@@ -86,9 +85,9 @@ npcnix_boot() (
     if ((${npcnix_swap_mb:-2048} == 0 || memory >= ${npcnix_min_memory_mb:-2048})) || [[ -n $(swapon --show --noheadings) ]]; then
       return
     fi
-    log "making ${npcnix_swap_mb:-2048} MiB of temporary swap, as there are $memory MiB of memory"
+    log "creating ${npcnix_swap_mb:-2048} MiB of temporary swap, because there are only $memory MiB of memory"
     if ! { (umask 077 && fallocate -l "${npcnix_swap_mb:-2048}M" "$swap_file") && mkswap "$swap_file" && swapon "$swap_file"; } >/dev/null; then
-      log "no swap could be made; going on without"
+      log "swap could not be created; continuing without"
       remove_swap
     fi
   }
@@ -109,7 +108,7 @@ npcnix_boot() (
       run -L "${npcnix_install_url:?must be set before the install script}" -- "${args[@]}" >&2
   }
 
-  # try_until_installed starts attempts for half an hour; one that has started may end.
+  # try_until_installed starts attempts for half an hour; the last one may take longer.
   try_until_installed() (
     trap remove_swap EXIT
     make_swap
@@ -118,19 +117,19 @@ npcnix_boot() (
     for ((attempt = 1; ; attempt++)); do
       install_npcnix && exit 0
       status=$?
-      wait=$((pause / 2 + RANDOM % (pause + 1))) # half to one and a half times
+      wait=$((pause / 2 + RANDOM % (pause + 1))) # jitter: 50 to 150 %
       if ((SECONDS + wait > 1800)); then
         log "attempt $attempt ended with status $status; giving up. npcnix is not installed: the lines before say why, and the next boot tries again"
         exit 1
       fi
       log "attempt $attempt ended with status $status; trying again in $wait s"
       sleep "$wait"
-      applied && exit 0 # by somebody else
+      applied && exit 0 # by other means
       pause=$((pause < 150 ? pause * 2 : 300))
     done
   )
 
-  remove_swap # of a boot that was cut short
+  remove_swap # left by an interrupted boot
   if applied; then
     take_over_settings
     taken=$?

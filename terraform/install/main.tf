@@ -1,5 +1,5 @@
 locals {
-  # Values go into single quotes of the shell, in which only the quote itself has a meaning.
+  # Values are single-quoted for the shell; only the quote itself is special there.
   quoted = {
     for name, value in {
       npcnix_install_url  = var.npcnix_install_url
@@ -11,7 +11,7 @@ locals {
   install_script = join("\n", concat(
     [for name, value in local.quoted : "${name}=${value}"],
     ["npcnix_swap_mb=${var.swap_mb}", "npcnix_min_memory_mb=${var.min_memory_mb}"],
-    # Without its lines of comment, so that an edit of one does not stop and start a fleet.
+    # Without comment lines, so that an edited comment does not stop and start a fleet.
     [replace(file("${path.module}/boot.sh"), "/(?m)^[ \\t]*#.*\\n/", "")],
   ))
 }

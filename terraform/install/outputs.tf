@@ -1,4 +1,4 @@
 output "install_script" {
-  description = "Text for bash, to be run at each boot, with remote_url and configuration set before it."
+  description = "Shell text for bash to run at each boot, after remote_url and configuration are set."
   value       = local.install_script
 }

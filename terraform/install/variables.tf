@@ -1,5 +1,5 @@
 variable "npcnix_install_url" {
-  description = "What `nix run` runs on the host: a flake reference whose program takes the arguments of `npcnix install`. Pin it (`?rev=…`) to know what new hosts will run."
+  description = "The flake reference that `nix run` runs on the host; its program accepts the arguments of `npcnix install`. Pin it (`?rev=…`) to control what new hosts run."
   type        = string
   default     = "github:npcnix/npcnix#install"
   nullable    = false
@@ -11,43 +11,43 @@ variable "npcnix_install_url" {
 }
 
 variable "extra_substituters" {
-  description = "Binary caches that the host asks besides its own during the installation."
+  description = "Binary caches to use during the installation, besides the host's own."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for s in var.extra_substituters : can(regex("^\\S+$", s))])
-    error_message = "Each of extra_substituters must be one URL, without blanks."
+    error_message = "Each of extra_substituters must be one URL, without spaces."
   }
 }
 
 variable "extra_trusted_public_keys" {
-  description = "Keys of extra_substituters, as NAME:KEY."
+  description = "The public keys of extra_substituters, as NAME:KEY."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for k in var.extra_trusted_public_keys : can(regex("^[^\\s:]+:\\S+$", k))])
-    error_message = "Each of extra_trusted_public_keys must be one key, as NAME:KEY, without blanks."
+    error_message = "Each of extra_trusted_public_keys must be one key, as NAME:KEY, without spaces."
   }
 }
 
 variable "swap_mb" {
-  description = "MiB of temporary swap on small machines, for evaluation takes about 2 GiB. 0: none."
+  description = "The size in MiB of the temporary swap file on small machines, because evaluation needs about 2 GiB. 0: no swap."
   type        = number
   default     = 2048
   nullable    = false
 
   validation {
     condition     = var.swap_mb >= 0 && floor(var.swap_mb) == var.swap_mb
-    error_message = "swap_mb must be a whole number of MiB; 0 for no swap."
+    error_message = "swap_mb must be a whole number of MiB, or 0 for no swap."
   }
 }
 
 variable "min_memory_mb" {
-  description = "Swap is made on machines with less MiB of memory than this, and no swap of their own."
+  description = "Swap is created on machines that have less memory than this, in MiB, and no swap of their own."
   type        = number
   default     = 2048
   nullable    = false

@@ -1,4 +1,6 @@
 resource "aws_security_group" "host" {
+  count = var.create ? 1 : 0
+
   name_prefix = "npcnix-${var.hostname}-"
   description = "npcnix host ${var.hostname}"
   vpc_id      = var.subnet.vpc_id
@@ -38,44 +40,44 @@ resource "aws_security_group" "host" {
   }
 
   lifecycle {
-    create_before_destroy = true # one that is in use cannot be deleted
+    create_before_destroy = true # a group in use cannot be deleted
   }
 }
 
 resource "aws_eip" "host" {
-  count = var.eip ? 1 : 0
+  count = var.create && var.eip ? 1 : 0
 
   domain = "vpc"
   tags   = local.tags
 }
 
 resource "aws_eip_association" "host" {
-  count = var.eip ? 1 : 0
+  count = var.create && var.eip ? 1 : 0
 
-  instance_id   = aws_instance.host.id
+  instance_id   = aws_instance.host[0].id
   allocation_id = aws_eip.host[0].id
 }
 
 locals {
-  private_name = var.dns_zone == null ? null : "private.${var.hostname}.${trimsuffix(var.dns_zone.name, ".")}"
+  private_name = var.dns_zone == null || !var.create ? null : "private.${var.hostname}.${trimsuffix(var.dns_zone.name, ".")}"
 }
 
 resource "aws_route53_record" "private_a" {
-  count = var.dns_zone == null ? 0 : 1
+  count = local.private_name == null ? 0 : 1
 
   zone_id = var.dns_zone.zone_id
   name    = local.private_name
   type    = "A"
   ttl     = 300
-  records = [aws_instance.host.private_ip]
+  records = [aws_instance.host[0].private_ip]
 }
 
 resource "aws_route53_record" "private_aaaa" {
-  count = var.dns_zone != null && local.ipv6 ? 1 : 0
+  count = local.private_name != null && local.ipv6 ? 1 : 0
 
   zone_id = var.dns_zone.zone_id
   name    = local.private_name
   type    = "AAAA"
   ttl     = 300
-  records = aws_instance.host.ipv6_addresses
+  records = aws_instance.host[0].ipv6_addresses
 }

@@ -1,31 +1,31 @@
 output "instance" {
-  description = "The aws_instance."
-  value       = aws_instance.host
+  description = "The aws_instance. Null with create = false."
+  value       = one(aws_instance.host)
 }
 
 output "eip" {
-  description = "The aws_eip; null without."
+  description = "The aws_eip. Null without one."
   value       = one(aws_eip.host)
 }
 
 output "role" {
-  description = "The host's aws_iam_role."
-  value       = aws_iam_role.host
+  description = "The aws_iam_role that was created. Null for a given role or profile."
+  value       = one(aws_iam_role.host)
 }
 
 output "security_group" {
-  description = "The host's aws_security_group."
-  value       = aws_security_group.host
+  description = "The host's aws_security_group. Null with create = false."
+  value       = one(aws_security_group.host)
 }
 
 output "host_queue" {
-  description = "The module host_queue; null without."
+  description = "The module host_queue. Null for a host that polls."
   value       = one(module.host_queue)
 }
 
 output "policy_json" {
-  description = "What npcnix may do on this host."
-  value       = local.queue ? module.host_queue[0].policy_json : module.host_policy[0].policy_json
+  description = "The policy that npcnix needs on this host, to be added to a given instance profile's role."
+  value       = local.host_policy
 }
 
 output "private_dns_names" {
@@ -34,6 +34,6 @@ output "private_dns_names" {
 }
 
 output "user_data" {
-  description = "What the host runs at each boot."
+  description = "The script that the host runs at each boot."
   value       = local.user_data
 }

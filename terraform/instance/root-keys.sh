@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Gives root exactly the keys in npcnix_root_ssh_keys, one a line, at each boot: none means that
-# no key lets anybody in as root, the instance's key pair included.
+# Gives root exactly the keys in npcnix_root_ssh_keys, one per line, at each boot. Without keys
+# nobody can log in as root with a key, not even with the instance's key pair.
 npcnix_root_keys() (
   umask 077
   keys=${HOME:-/root}/.ssh/authorized_keys

@@ -1,39 +1,39 @@
 output "instance" {
-  description = "The aws_instances, by host."
+  description = "The aws_instance of each host."
   value       = { for name, host in module.instance : name => host.instance }
 }
 
 output "eip" {
-  description = "The aws_eips, by host; null without."
+  description = "The aws_eip of each host. Null without one."
   value       = { for name, host in module.instance : name => host.eip }
 }
 
 output "role" {
-  description = "The hosts' aws_iam_roles, by host."
+  description = "The aws_iam_role created for each host. Null for a given role or profile."
   value       = { for name, host in module.instance : name => host.role }
 }
 
 output "security_group" {
-  description = "The hosts' aws_security_groups, by host."
+  description = "The aws_security_group of each host."
   value       = { for name, host in module.instance : name => host.security_group }
 }
 
 output "host_queue" {
-  description = "The modules host_queue, by host; null without."
+  description = "The module host_queue of each host. Null for hosts that poll."
   value       = { for name, host in module.instance : name => host.host_queue }
 }
 
 output "policy_json" {
-  description = "What npcnix may do, by host."
+  description = "The policy that npcnix needs on each host."
   value       = { for name, host in module.instance : name => host.policy_json }
 }
 
 output "private_dns_names" {
-  description = "The DNS names of the private addresses, by host."
+  description = "The DNS names of the private addresses of each host."
   value       = { for name, host in module.instance : name => host.private_dns_names }
 }
 
 output "user_data" {
-  description = "What runs at each boot, by host."
+  description = "The script that each host runs at each boot."
   value       = { for name, host in module.instance : name => host.user_data }
 }

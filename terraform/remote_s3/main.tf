@@ -1,1 +1,1 @@
-# A remote makes nothing: it is the store's facts about one name, in the form that the other modules take.
+# A remote creates nothing: it is what the store knows of one name, in the form that other modules accept.

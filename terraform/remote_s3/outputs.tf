@@ -19,7 +19,7 @@ output "key" {
 }
 
 output "url" {
-  description = "The remote as npcnix --remote takes it."
+  description = "The remote, as in npcnix --remote."
   value       = var.store.remotes[var.name].url
 }
 
@@ -29,21 +29,21 @@ output "region" {
 }
 
 output "events" {
-  description = "Whether there is a topic, and so whether hosts can have queues. Known at plan."
+  description = "Whether there is a topic, so that hosts can have queues. Known at plan."
   value       = var.store.events || var.topic != null
 }
 
 output "topic_arn" {
-  description = "The ARN of the topic that tells of publishes, null when polling only."
+  description = "The ARN of the topic that announces publishes. Null without events."
   value       = var.topic == null ? var.store.remotes[var.name].topic_arn : var.topic.arn
 }
 
 output "kms_key_arn" {
-  description = "The ARN of the store's customer-managed key, null without."
+  description = "The ARN of the store's customer-managed key. Null without one."
   value       = var.store.kms_key_arn
 }
 
 output "store" {
-  description = "The store, as given."
+  description = "The input store."
   value       = var.store
 }

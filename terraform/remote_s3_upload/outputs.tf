@@ -1,4 +1,4 @@
 output "content_hash" {
-  description = "Changes whenever what is published does; known at plan."
+  description = "A hash that changes whenever the published content does. Known at plan."
   value       = local.content_hash
 }

@@ -1,44 +1,61 @@
-# The key of topics and queues. S3 encrypts what it publishes, and SNS reads that and encrypts what it sends
-# to a queue; each only for this account. Who else may use the key, IAM says: the policies of host_policy and
-# gate.
+# The key of topics and queues. S3 encrypts what it publishes; SNS decrypts that and encrypts what it sends to a
+# queue. Each may do so only for this account. Everybody else needs IAM: the policies of host_policy and gate.
+
+locals {
+  customer_key = var.kms || var.kms_key_arn != null
+  kms_key_arn  = var.kms ? one(aws_kms_key.store[*].arn) : var.kms_key_arn
+  account      = one(data.aws_caller_identity.current[*].account_id)
+
+  kms_key_statements = !local.customer_key ? [] : [
+    {
+      Sid       = "BucketPublishes"
+      Effect    = "Allow"
+      Principal = { Service = "s3.amazonaws.com" }
+      Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+      Resource  = "*"
+      Condition = {
+        ArnLike      = { "aws:SourceArn" = var.bucket.arn }
+        StringEquals = { "aws:SourceAccount" = local.account }
+      }
+    },
+    {
+      Sid       = "TopicsSendToQueues"
+      Effect    = "Allow"
+      Principal = { Service = "sns.amazonaws.com" }
+      Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+      Resource  = "*"
+      Condition = {
+        ArnLike      = { "aws:SourceArn" = "arn:${local.partition}:sns:${local.region}:${local.account}:*" }
+        StringEquals = { "aws:SourceAccount" = local.account }
+      }
+    },
+  ]
+}
+
+# Not from a topic's ARN: the topics need the key, and the key its policy.
+data "aws_caller_identity" "current" {
+  count = local.customer_key ? 1 : 0
+}
+
 resource "aws_kms_key" "store" {
   count = var.kms ? 1 : 0
 
-  description         = "npcnix: topics and queues of the remotes in s3://${var.bucket.id}/${var.prefix}"
-  enable_key_rotation = true
-  tags                = var.tags
+  description             = "npcnix: topics and queues of the remotes in s3://${var.bucket.id}/${var.prefix}"
+  enable_key_rotation     = true
+  deletion_window_in_days = var.kms_key_deletion_window_in_days
+  tags                    = var.tags
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
-      {
+    Statement = concat(
+      [{
         Sid       = "AccountDecidesByIAM"
         Effect    = "Allow"
         Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
         Action    = "kms:*"
         Resource  = "*"
-      },
-      {
-        Sid       = "BucketPublishes"
-        Effect    = "Allow"
-        Principal = { Service = "s3.amazonaws.com" }
-        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
-        Resource  = "*"
-        Condition = {
-          ArnLike      = { "aws:SourceArn" = var.bucket.arn }
-          StringEquals = { "aws:SourceAccount" = local.account }
-        }
-      },
-      {
-        Sid       = "TopicsSendToQueues"
-        Effect    = "Allow"
-        Principal = { Service = "sns.amazonaws.com" }
-        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
-        Resource  = "*"
-        Condition = {
-          ArnLike = { "aws:SourceArn" = "arn:${local.partition}:sns:${local.region}:${local.account}:*" }
-        }
-      },
-    ]
+      }],
+      local.kms_key_statements,
+    )
   })
 }

@@ -1,29 +1,32 @@
-# A bucket's prefix as a store of remotes. A topic per remote hears of its publishes; who follows the
-# remote subscribes a queue to it.
-
-data "aws_region" "current" {}
-
-data "aws_caller_identity" "current" {
-  count = var.events || var.kms ? 1 : 0
-}
+# A prefix of a bucket is a store of remotes. Each remote has a topic that announces its publishes; whoever follows
+# the remote subscribes a queue to it.
+#
+# Region and account come from the bucket and the topics, not from data sources. With depends_on on this module, a
+# change elsewhere defers its data sources to the apply; what they feed is then unknown, and hosts whose user data is
+# unknown are planned for replacement.
 
 locals {
-  region    = data.aws_region.current.id
+  region    = var.bucket.region
   partition = split(":", var.bucket.arn)[1]
-  account   = one(data.aws_caller_identity.current[*].account_id)
 
-  # A topic's name has dashes for what it cannot have; the hash tells the bucket a.b from a-b.
   keys = { for name in var.remotes : name => "${var.prefix}/${name}.npcnix" }
+
+  # A topic's name has dashes for characters that SNS does not allow; the hash distinguishes the bucket a.b from a-b.
   topics = var.events ? { for name, key in local.keys :
     name => "${replace("npcnix-${var.bucket.id}-${var.prefix}-${name}", "/[^A-Za-z0-9_-]/", "-")}-${substr(sha256("s3://${var.bucket.id}/${key}"), 0, 8)}"
   } : {}
+}
+
+# Only for the check of the output region.
+data "aws_service" "sqs" {
+  service_id = "sqs"
 }
 
 resource "aws_sns_topic" "remote" {
   for_each = local.topics
 
   name              = each.value
-  kms_master_key_id = one(aws_kms_key.store[*].arn)
+  kms_master_key_id = local.kms_key_arn
   tags              = merge(var.tags, { "npcnix:remote" = "s3://${var.bucket.id}/${local.keys[each.key]}" })
 }
 
@@ -33,22 +36,38 @@ resource "aws_sns_topic_policy" "remote" {
   arn = aws_sns_topic.remote[each.key].arn
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
-      Sid       = "BucketPublishes"
-      Effect    = "Allow"
-      Principal = { Service = "s3.amazonaws.com" }
-      Action    = "sns:Publish"
-      Resource  = aws_sns_topic.remote[each.key].arn
-      Condition = {
-        ArnLike      = { "aws:SourceArn" = var.bucket.arn }
-        StringEquals = { "aws:SourceAccount" = local.account }
-      }
-    }]
+    Statement = concat(
+      [{
+        Sid       = "BucketPublishes"
+        Effect    = "Allow"
+        Principal = { Service = "s3.amazonaws.com" }
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.remote[each.key].arn
+        Condition = {
+          ArnLike      = { "aws:SourceArn" = var.bucket.arn }
+          StringEquals = { "aws:SourceAccount" = split(":", aws_sns_topic.remote[each.key].arn)[4] }
+        }
+      }],
+      [for sid, statement in var.topic_policy_statements : merge(
+        {
+          Sid       = sid
+          Effect    = statement.effect
+          Principal = { for principal in statement.principals : principal.type => principal.identifiers }
+          Action    = statement.actions
+          Resource  = aws_sns_topic.remote[each.key].arn
+        },
+        length(statement.conditions) == 0 ? {} : { Condition = {
+          for test in distinct(statement.conditions[*].test) : test => {
+            for condition in statement.conditions : condition.variable => condition.values if condition.test == test
+          }
+        } },
+      )],
+    )
   })
 }
 
 locals {
-  # The acknowledgement records, <key>.acks/<host>.json, begin with the key too; the suffix keeps them out.
+  # Acknowledgement records, <key>.acks/<host>.json, also begin with the key; the suffix keeps them out.
   notification_topics = [for name in sort(keys(local.topics)) : {
     id            = "npcnix-${name}"
     topic_arn     = aws_sns_topic.remote[name].arn
@@ -58,7 +77,7 @@ locals {
   }]
 }
 
-# S3 asks the topic whether it may publish when this is written, so the policies come first.
+# S3 checks that it may publish to the topic when the notification is written, so the policies come first.
 resource "aws_s3_bucket_notification" "store" {
   count = var.events && var.manage_notification ? 1 : 0
 

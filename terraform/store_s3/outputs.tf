@@ -1,23 +1,23 @@
-# Topic ARNs are given out only once the notification is in place: whatever uses one, and so each host, is
-# made after it.
+# Topic ARNs are available only after the notification is written. Everything that uses one, and so each host, is
+# created after it.
 
 output "bucket" {
-  description = "The bucket, as given."
+  description = "The input bucket."
   value       = var.bucket
 }
 
 output "prefix" {
-  description = "The prefix, as given."
+  description = "The input prefix."
   value       = var.prefix
 }
 
 output "region" {
-  description = "The region of the bucket, which is the provider's."
+  description = "The bucket's region, which must be the provider's."
   value       = local.region
 
   precondition {
-    condition     = var.bucket.region == local.region
-    error_message = "The bucket ${var.bucket.id} is in ${var.bucket.region}, but the provider works in ${local.region}, and S3 notifies only topics of its own region. Pass this module a provider for ${var.bucket.region}."
+    condition     = var.bucket.region == data.aws_service.sqs.region
+    error_message = "The bucket ${var.bucket.id} is in ${var.bucket.region}, but the provider works in ${data.aws_service.sqs.region}. S3 notifies only topics of its own region. Pass this module a provider for ${var.bucket.region}."
   }
 }
 
@@ -27,7 +27,7 @@ output "events" {
 }
 
 output "remotes" {
-  description = "For each remote's name: filename, key, url and topic_arn (null when polling only)."
+  description = "Per remote name: filename, key, url and topic_arn (null without events)."
   value = { for name, key in local.keys : name => {
     filename  = "${name}.npcnix"
     key       = key
@@ -38,18 +38,23 @@ output "remotes" {
 }
 
 output "topic_arns" {
-  description = "For each remote's name, the ARN of its topic. Empty when polling only."
+  description = "Per remote name, the ARN of its topic. Empty without events."
   value       = { for name, topic in aws_sns_topic.remote : name => topic.arn }
   depends_on  = [aws_s3_bucket_notification.store, aws_sns_topic_policy.remote]
 }
 
 output "notification_topics" {
-  description = "The topic blocks of the bucket's notification (id, topic_arn, events, filter_prefix, filter_suffix), to merge into its owner's where manage_notification is false."
+  description = "The topic blocks of the bucket's notification: id, topic_arn, events, filter_prefix, filter_suffix. With manage_notification = false, merge them into the notification that you manage."
   value       = local.notification_topics
   depends_on  = [aws_sns_topic_policy.remote]
 }
 
 output "kms_key_arn" {
-  description = "The ARN of the customer-managed key, null without."
-  value       = one(aws_kms_key.store[*].arn)
+  description = "The ARN of the customer-managed key, whether created or given. Null without one."
+  value       = local.kms_key_arn
+}
+
+output "kms_key_statements" {
+  description = "The statements that the policy of a key given as kms_key_arn needs, so that S3 and SNS can use it for this store. Empty without a key."
+  value       = local.kms_key_statements
 }

@@ -1,14 +1,15 @@
-# A bucket whose notification and topic are yours already: others hear of the same publishes. npcnix adds
-# the queue and the policy of a host that is not on EC2.
+# A bucket whose notification and topic you manage yourself, because others need them too. npcnix adds the queue and
+# the policy of a host that is not on EC2.
 
 provider "aws" {
   region = var.region
 }
 
-# What you have: a bucket, a topic, and the one notification a bucket can have.
+# What you have: a bucket, a topic, and the only notification that the bucket can have.
 
 resource "aws_s3_bucket" "store" {
-  bucket = var.bucket
+  bucket        = var.bucket
+  force_destroy = var.force_destroy
 }
 
 resource "aws_s3_bucket_public_access_block" "store" {
@@ -17,6 +18,50 @@ resource "aws_s3_bucket_public_access_block" "store" {
   block_public_policy     = true
   ignore_public_acls      = true
   restrict_public_buckets = true
+}
+
+# Versions show what was published when, and bring it back.
+resource "aws_s3_bucket_versioning" "store" {
+  bucket = aws_s3_bucket.store.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+# Each host writes its record at least every hour, and only the newest one is of use.
+resource "aws_s3_bucket_lifecycle_configuration" "store" {
+  bucket = aws_s3_bucket_versioning.store.bucket
+
+  dynamic "rule" {
+    for_each = module.store.remotes
+    content {
+      id     = "records-of-${rule.key}"
+      status = "Enabled"
+
+      filter {
+        prefix = "${rule.value.key}.acks/"
+      }
+      noncurrent_version_expiration {
+        noncurrent_days = 1
+      }
+    }
+  }
+
+  rule {
+    id     = "publishes"
+    status = "Enabled"
+
+    filter {
+      prefix = "npcnix/remotes/"
+    }
+    noncurrent_version_expiration {
+      noncurrent_days = 90
+    }
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
 }
 
 resource "aws_sns_topic" "deploys" {
@@ -57,10 +102,17 @@ resource "aws_s3_bucket_notification" "store" {
   depends_on = [aws_sns_topic_policy.deploys]
 }
 
-# What npcnix adds. The store makes neither topics nor a notification.
+# If module store has written this bucket's notification before, this hands it over. Without it, Terraform would delete
+# the old notification and create the new one at the same time; if the deletion came last, the bucket would have none.
+moved {
+  from = module.store.aws_s3_bucket_notification.store[0]
+  to   = aws_s3_bucket_notification.store
+}
+
+# What npcnix adds. The store creates neither topics nor a notification.
 
 module "store" {
-  source = "../../store_s3"
+  source = "github.com/npcnix/npcnix//terraform/store_s3?ref=main"
 
   bucket  = aws_s3_bucket.store
   prefix  = "npcnix/remotes"
@@ -69,7 +121,7 @@ module "store" {
 }
 
 module "remote" {
-  source = "../../remote_s3"
+  source = "github.com/npcnix/npcnix//terraform/remote_s3?ref=main"
 
   store = module.store
   name  = "dev"
@@ -77,7 +129,7 @@ module "remote" {
 }
 
 module "web1" {
-  source = "../../host_queue"
+  source = "github.com/npcnix/npcnix//terraform/host_queue?ref=main"
 
   remote = module.remote
   host   = "web1"

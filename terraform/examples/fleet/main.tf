@@ -1,5 +1,5 @@
-# Two remotes in a bucket, each followed by hosts of its own. Terraform publishes to dev; CI, with the gate's
-# policies, to both.
+# Two remotes in one bucket, each followed by hosts of its own. Terraform publishes to dev; CI publishes to both, with
+# the policies of module gate.
 
 provider "aws" {
   region = var.region
@@ -8,7 +8,8 @@ provider "aws" {
 # The store: a bucket, a topic per remote, and the bucket's notification.
 
 resource "aws_s3_bucket" "store" {
-  bucket = var.bucket
+  bucket        = var.bucket
+  force_destroy = var.force_destroy
 }
 
 resource "aws_s3_bucket_public_access_block" "store" {
@@ -19,8 +20,52 @@ resource "aws_s3_bucket_public_access_block" "store" {
   restrict_public_buckets = true
 }
 
+# Versions show what was published when, and bring it back.
+resource "aws_s3_bucket_versioning" "store" {
+  bucket = aws_s3_bucket.store.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+# Each host writes its record at least every hour, and only the newest one is of use.
+resource "aws_s3_bucket_lifecycle_configuration" "store" {
+  bucket = aws_s3_bucket_versioning.store.bucket
+
+  dynamic "rule" {
+    for_each = module.store.remotes
+    content {
+      id     = "records-of-${rule.key}"
+      status = "Enabled"
+
+      filter {
+        prefix = "${rule.value.key}.acks/"
+      }
+      noncurrent_version_expiration {
+        noncurrent_days = 1
+      }
+    }
+  }
+
+  rule {
+    id     = "publishes"
+    status = "Enabled"
+
+    filter {
+      prefix = "npcnix/remotes/"
+    }
+    noncurrent_version_expiration {
+      noncurrent_days = 90
+    }
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+}
+
 module "store" {
-  source = "../../store_s3"
+  source = "github.com/npcnix/npcnix//terraform/store_s3?ref=main"
 
   bucket  = aws_s3_bucket.store
   prefix  = "npcnix/remotes"
@@ -28,30 +73,30 @@ module "store" {
 }
 
 module "remote" {
-  source   = "../../remote_s3"
+  source   = "github.com/npcnix/npcnix//terraform/remote_s3?ref=main"
   for_each = var.hosts
 
   store = module.store
   name  = each.key
 }
 
-# What is published to dev, whenever it changed.
+# Publishes the flake to dev whenever it has changed.
 
 module "upload" {
-  source = "../../remote_s3_upload"
+  source = "github.com/npcnix/npcnix//terraform/remote_s3_upload?ref=main"
 
   remote    = module.remote["dev"]
   flake_dir = var.flake_dir
 }
 
-# The hosts, each with a role and a queue of its own, and the alarms of their queues.
+# The hosts, each with a role, a queue and alarms of its own.
 
 module "install" {
-  source = "../../install"
+  source = "github.com/npcnix/npcnix//terraform/install?ref=main"
 }
 
 module "hosts" {
-  source   = "../../instance_multi"
+  source   = "github.com/npcnix/npcnix//terraform/instance_multi?ref=main"
   for_each = var.hosts
 
   remote        = module.remote[each.key]
@@ -76,10 +121,10 @@ resource "aws_sns_topic_subscription" "alarms" {
   endpoint  = each.value
 }
 
-# CI: whoever in this account may assume the role may publish, and watch what becomes of it.
+# CI: whoever in this account may assume the role may publish to the remote and watch its hosts.
 
 module "gate" {
-  source   = "../../gate"
+  source   = "github.com/npcnix/npcnix//terraform/gate?ref=main"
   for_each = module.remote
 
   remote = each.value
@@ -106,7 +151,7 @@ resource "aws_iam_role_policy_attachment" "ci" {
   policy_arn = each.value.policy_arn
 }
 
-# Where the hosts are: the account's default network, and the newest NixOS unless told.
+# The account's default network, and the newest NixOS unless var.ami names another image.
 
 data "aws_caller_identity" "current" {}
 

@@ -1,5 +1,5 @@
 output "hosts" {
-  description = "For each host, as REMOTE/HOST, what its agent is told, and its role."
+  description = "For each host, by REMOTE/HOST, the settings of its agent, and its role."
   value = merge([for remote, hosts in module.hosts : {
     for name, queue in hosts.host_queue : "${remote}/${name}" => {
       remote        = module.remote[remote].url
@@ -14,7 +14,7 @@ output "hosts" {
 }
 
 output "remotes" {
-  description = "For each remote, where CI publishes to, and the role that may."
+  description = "For each remote, where CI publishes and the role that may do so."
   value = { for name, remote in module.remote : name => {
     url         = remote.url
     region      = remote.region

@@ -1,11 +1,12 @@
-# A plain store, without events: the host polls every 5 to 120 s.
+# A plain store without events: the host polls it every 5 to 120 s.
 
 provider "aws" {
   region = var.region
 }
 
 resource "aws_s3_bucket" "store" {
-  bucket = var.bucket
+  bucket        = var.bucket
+  force_destroy = var.force_destroy
 }
 
 resource "aws_s3_bucket_public_access_block" "store" {
@@ -16,8 +17,52 @@ resource "aws_s3_bucket_public_access_block" "store" {
   restrict_public_buckets = true
 }
 
+# Versions show what was published when, and bring it back.
+resource "aws_s3_bucket_versioning" "store" {
+  bucket = aws_s3_bucket.store.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+# Each host writes its record at least every hour, and only the newest one is of use.
+resource "aws_s3_bucket_lifecycle_configuration" "store" {
+  bucket = aws_s3_bucket_versioning.store.bucket
+
+  dynamic "rule" {
+    for_each = module.store.remotes
+    content {
+      id     = "records-of-${rule.key}"
+      status = "Enabled"
+
+      filter {
+        prefix = "${rule.value.key}.acks/"
+      }
+      noncurrent_version_expiration {
+        noncurrent_days = 1
+      }
+    }
+  }
+
+  rule {
+    id     = "publishes"
+    status = "Enabled"
+
+    filter {
+      prefix = "npcnix/remotes/"
+    }
+    noncurrent_version_expiration {
+      noncurrent_days = 90
+    }
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+}
+
 module "store" {
-  source = "../../store_s3"
+  source = "github.com/npcnix/npcnix//terraform/store_s3?ref=main"
 
   bucket  = aws_s3_bucket.store
   prefix  = "npcnix/remotes"
@@ -26,25 +71,25 @@ module "store" {
 }
 
 module "remote" {
-  source = "../../remote_s3"
+  source = "github.com/npcnix/npcnix//terraform/remote_s3?ref=main"
 
   store = module.store
   name  = "dev"
 }
 
 module "upload" {
-  source = "../../remote_s3_upload"
+  source = "github.com/npcnix/npcnix//terraform/remote_s3_upload?ref=main"
 
   remote    = module.remote
   flake_dir = var.flake_dir
 }
 
 module "install" {
-  source = "../../install"
+  source = "github.com/npcnix/npcnix//terraform/install?ref=main"
 }
 
 module "host" {
-  source = "../../instance"
+  source = "github.com/npcnix/npcnix//terraform/instance?ref=main"
 
   remote        = module.remote
   install       = module.install
@@ -58,7 +103,7 @@ module "host" {
   root_ssh_keys = var.root_ssh_keys
 }
 
-# Where the host is: the account's default network, and the newest NixOS unless told.
+# The account's default network, and the newest NixOS unless var.ami names another image.
 
 data "aws_vpc" "default" {
   default = true

@@ -1,9 +1,9 @@
 output "remote" {
-  description = "Where to publish to."
+  description = "Where to publish."
   value       = module.remote.url
 }
 
 output "instance_id" {
-  description = "The host's instance."
+  description = "The instance of the host."
   value       = module.host.instance.id
 }

@@ -1,19 +1,24 @@
 output "remote" {
-  description = "Where to publish to."
+  description = "Where to publish."
   value       = module.remote.url
 }
 
+output "topic_arn" {
+  description = "The topic that announces publishes. npcnix wait --topic-arn waits for each host that has a queue on it."
+  value       = module.remote.topic_arn
+}
+
 output "queue_url" {
-  description = "The host's queue; null where it polls."
-  value       = try(module.host.host_queue.queue_url, null)
+  description = "The queue of the host."
+  value       = module.host.host_queue.queue_url
 }
 
 output "dead_letters" {
-  description = "The queue of what the host rejected; null where it polls."
-  value       = try(module.host.host_queue.dead_letter_queue_url, null)
+  description = "The dead-letter queue, with what the host rejected."
+  value       = module.host.host_queue.dead_letter_queue_url
 }
 
 output "instance_id" {
-  description = "The host's instance."
+  description = "The instance of the host."
   value       = module.host.instance.id
 }

@@ -1,26 +1,32 @@
 variable "region" {
-  description = "The region of everything here."
+  description = "The region of everything in this example."
   type        = string
 }
 
 variable "bucket" {
-  description = "The name of the bucket to make."
+  description = "The name of the bucket to create."
   type        = string
 }
 
 variable "flake_dir" {
-  description = "The directory of the flake.nix with the host's configuration, which is named web1."
+  description = "The directory of the flake.nix. It must contain the host's configuration, web1."
   type        = string
 }
 
 variable "ami" {
-  description = "The image of the host. Null: the newest NixOS when it is made."
+  description = "The AMI of the host. Null: the newest NixOS when the host is created."
   type        = string
   default     = null
 }
 
 variable "root_ssh_keys" {
-  description = "SSH keys that let in as root, from within the network."
+  description = "SSH public keys that can log in as root, from within the network."
   type        = list(string)
   default     = []
+}
+
+variable "force_destroy" {
+  description = "Whether terraform destroy may delete the bucket with everything in it, all versions included. Apply it before you destroy."
+  type        = bool
+  default     = false
 }

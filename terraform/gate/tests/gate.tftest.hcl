@@ -8,7 +8,7 @@ provider "aws" {
 }
 
 override_data {
-  target = data.aws_caller_identity.current[0]
+  target = data.aws_caller_identity.current
   values = { account_id = "123456789012" }
 }
 
@@ -32,7 +32,7 @@ run "ci_publishes_and_watches" {
   }
 
   assert {
-    condition = jsondecode(aws_iam_policy.gate.policy).Statement == [
+    condition = jsondecode(aws_iam_policy.gate[0].policy).Statement == [
       {
         Sid      = "Publish"
         Effect   = "Allow"
@@ -68,11 +68,11 @@ run "ci_publishes_and_watches" {
     error_message = "The policy allows more or less than that."
   }
   assert {
-    condition     = output.policy_json == aws_iam_policy.gate.policy && aws_iam_policy.gate.name == "npcnix-gate-dev"
+    condition     = output.policy_json == aws_iam_policy.gate[0].policy && aws_iam_policy.gate[0].name == "npcnix-gate-dev"
     error_message = "The policy's text is not given out, or its name is not npcnix-gate-<remote>."
   }
   assert {
-    condition     = aws_iam_policy.gate.tags == tomap({ team = "blue", "npcnix:remote" = "s3://my-fleet/npcnix/remotes/dev.npcnix" })
+    condition     = aws_iam_policy.gate[0].tags == tomap({ team = "blue", "npcnix:remote" = "s3://my-fleet/npcnix/remotes/dev.npcnix" })
     error_message = "The policy's tags are not the given ones and the remote's URL."
   }
 }
@@ -94,11 +94,11 @@ run "ci_of_a_polled_remote_reads_no_queues_and_uses_the_key" {
   }
 
   assert {
-    condition     = [for statement in jsondecode(aws_iam_policy.gate.policy).Statement : statement.Sid] == ["Publish", "ReadRecords", "ListRecords", "UseStoreKey"]
+    condition     = [for statement in jsondecode(aws_iam_policy.gate[0].policy).Statement : statement.Sid] == ["Publish", "ReadRecords", "ListRecords", "UseStoreKey"]
     error_message = "The policy names queues or topics that there are not, or not the key."
   }
   assert {
-    condition = jsondecode(aws_iam_policy.gate.policy).Statement[3] == {
+    condition = jsondecode(aws_iam_policy.gate[0].policy).Statement[3] == {
       Sid      = "UseStoreKey"
       Effect   = "Allow"
       Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
@@ -107,7 +107,7 @@ run "ci_of_a_polled_remote_reads_no_queues_and_uses_the_key" {
     error_message = "The key may be used for more or less than reading and writing objects."
   }
   assert {
-    condition     = aws_iam_policy.gate.name == "ci-dev"
+    condition     = aws_iam_policy.gate[0].name == "ci-dev"
     error_message = "The given prefix of the name is not used."
   }
 }
@@ -118,4 +118,34 @@ run "a_name_that_iam_does_not_take_is_refused" {
     name_prefix = "ci/"
   }
   expect_failures = [var.name_prefix]
+}
+
+run "a_path_that_iam_does_not_accept_is_refused" {
+  command = plan
+  variables {
+    path = "npcnix"
+  }
+  expect_failures = [var.path]
+}
+
+run "the_policy_has_the_given_path" {
+  command = plan
+  variables {
+    path = "/npcnix/"
+  }
+  assert {
+    condition     = aws_iam_policy.gate[0].path == "/npcnix/"
+    error_message = "The policy is elsewhere."
+  }
+}
+
+run "a_policy_that_is_used_inline_is_not_created" {
+  command = plan
+  variables {
+    create = false
+  }
+  assert {
+    condition     = length(aws_iam_policy.gate) == 0 && output.policy_arn == null && strcontains(output.policy_json, "s3:GetObject")
+    error_message = "The policy is created, or its text is not output."
+  }
 }

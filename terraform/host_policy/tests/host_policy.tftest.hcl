@@ -37,7 +37,7 @@ run "a_polling_host_reads_its_remote_and_writes_its_record" {
   }
 
   assert {
-    condition = jsondecode(aws_iam_policy.host.policy).Statement == [
+    condition = jsondecode(aws_iam_policy.host[0].policy).Statement == [
       {
         Sid      = "FetchRemote"
         Effect   = "Allow"
@@ -54,11 +54,11 @@ run "a_polling_host_reads_its_remote_and_writes_its_record" {
     error_message = "The policy allows more or less than that."
   }
   assert {
-    condition     = output.policy_json == aws_iam_policy.host.policy && aws_iam_policy.host.name == "npcnix-dev@web1-${substr(sha256("s3://my-fleet/npcnix/remotes/dev.npcnix/web1"), 0, 8)}"
+    condition     = output.policy_json == aws_iam_policy.host[0].policy && aws_iam_policy.host[0].name == "npcnix-dev@web1-${substr(sha256("s3://my-fleet/npcnix/remotes/dev.npcnix/web1"), 0, 8)}"
     error_message = "The policy's text is not given out, or its name is not that of remote and host, with a hash of the URL and the host."
   }
   assert {
-    condition     = aws_iam_policy.host.tags == tomap({ team = "blue", "npcnix:host" = "web1", "npcnix:remote" = "s3://my-fleet/npcnix/remotes/dev.npcnix" })
+    condition     = aws_iam_policy.host[0].tags == tomap({ team = "blue", "npcnix:host" = "web1", "npcnix:remote" = "s3://my-fleet/npcnix/remotes/dev.npcnix" })
     error_message = "The policy's tags are not the given ones, the host and the remote's URL."
   }
 }
@@ -81,7 +81,7 @@ run "a_host_with_a_queue_and_a_key_may_use_both" {
   }
 
   assert {
-    condition = jsondecode(aws_iam_policy.host.policy).Statement == [
+    condition = jsondecode(aws_iam_policy.host[0].policy).Statement == [
       {
         Sid      = "FetchRemote"
         Effect   = "Allow"
@@ -122,7 +122,37 @@ run "a_name_that_a_policy_would_read_as_a_pattern_is_refused" {
 run "a_name_too_long_for_a_policy_is_refused" {
   command = plan
   variables {
-    host = join("", [for i in range(109) : "a"])
+    host = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
   }
   expect_failures = [var.host]
+}
+
+run "a_path_that_iam_does_not_accept_is_refused" {
+  command = plan
+  variables {
+    path = "npcnix"
+  }
+  expect_failures = [var.path]
+}
+
+run "the_policy_has_the_given_path" {
+  command = plan
+  variables {
+    path = "/npcnix/"
+  }
+  assert {
+    condition     = aws_iam_policy.host[0].path == "/npcnix/"
+    error_message = "The policy is elsewhere."
+  }
+}
+
+run "a_policy_that_is_used_inline_is_not_created" {
+  command = plan
+  variables {
+    create = false
+  }
+  assert {
+    condition     = length(aws_iam_policy.host) == 0 && output.policy_arn == null && strcontains(output.policy_json, "s3:GetObject")
+    error_message = "The policy is created, or its text is not output."
+  }
 }

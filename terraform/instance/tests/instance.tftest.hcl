@@ -30,53 +30,43 @@ variables {
   }
 }
 
-run "a_host_that_follows_by_events" {
+run "a_host_with_defaults" {
   command = plan
 
-  override_module {
-    target          = module.host_queue
-    override_during = plan
-    outputs = {
-      queue_url   = "https://sqs.eu-central-1.amazonaws.com/123456789012/npcnix-dev-web1-prod"
-      policy_arn  = "arn:aws:iam::123456789012:policy/queue"
-      policy_json = "{}"
-    }
+  variables {
+    queue = false
   }
 
   assert {
-    condition     = length(module.host_queue) == 1 && length(module.host_policy) == 0
-    error_message = "A remote with events gives the host a queue."
+    condition     = length(aws_iam_role_policy.npcnix) == 1 && length(aws_iam_role_policy_attachment.more) == 0
+    error_message = "The role has more than the policy of npcnix, or not that."
   }
   assert {
-    condition     = aws_iam_role_policy_attachment.npcnix.policy_arn == "arn:aws:iam::123456789012:policy/queue"
-    error_message = "The role has the policy of its own queue."
-  }
-  assert {
-    condition     = aws_iam_role.host.name_prefix == "npcnix-web1.prod-"
+    condition     = aws_iam_role.host[0].name_prefix == "npcnix-web1.prod-"
     error_message = "The role is this host's own."
   }
   assert {
-    condition     = jsondecode(aws_iam_role.host.assume_role_policy).Statement[0].Principal.Service == "ec2.amazonaws.com" && length(jsondecode(aws_iam_role.host.assume_role_policy).Statement) == 1
+    condition     = jsondecode(aws_iam_role.host[0].assume_role_policy).Statement[0].Principal.Service == "ec2.amazonaws.com" && length(jsondecode(aws_iam_role.host[0].assume_role_policy).Statement) == 1
     error_message = "Only EC2 takes the role."
   }
   assert {
-    condition     = aws_instance.host.metadata_options[0].http_tokens == "required" && aws_instance.host.metadata_options[0].http_endpoint == "enabled"
+    condition     = aws_instance.host[0].metadata_options[0].http_tokens == "required" && aws_instance.host[0].metadata_options[0].http_endpoint == "enabled"
     error_message = "IMDSv2 is required."
   }
   assert {
-    condition     = aws_instance.host.metadata_options[0].http_put_response_hop_limit == 1
+    condition     = aws_instance.host[0].metadata_options[0].http_put_response_hop_limit == 1
     error_message = "Containers do not get the host's credentials."
   }
   assert {
-    condition     = aws_instance.host.root_block_device[0].encrypted && aws_instance.host.root_block_device[0].volume_type == "gp3" && aws_instance.host.root_block_device[0].volume_size == 8
+    condition     = aws_instance.host[0].root_block_device[0].encrypted && aws_instance.host[0].root_block_device[0].volume_type == "gp3" && aws_instance.host[0].root_block_device[0].volume_size == 8
     error_message = "The root volume is an encrypted gp3 of 8 GiB."
   }
   assert {
-    condition     = !aws_instance.host.user_data_replace_on_change
+    condition     = !aws_instance.host[0].user_data_replace_on_change
     error_message = "A change of scripts does not replace the instance unless told to."
   }
   assert {
-    condition     = aws_instance.host.tags["Name"] == "web1.prod"
+    condition     = aws_instance.host[0].tags["Name"] == "web1.prod"
     error_message = "The instance bears the host's name."
   }
   assert {
@@ -84,60 +74,16 @@ run "a_host_that_follows_by_events" {
     error_message = "Address and names are made only if asked for."
   }
   assert {
-    condition = [for i in aws_security_group.host.ingress : [i.from_port, i.to_port, i.protocol, i.cidr_blocks, i.ipv6_cidr_blocks]] == [
+    condition = [for i in aws_security_group.host[0].ingress : [i.from_port, i.to_port, i.protocol, i.cidr_blocks, i.ipv6_cidr_blocks]] == [
       [22, 22, "tcp", tolist(["10.0.0.0/16"]), tolist(["2001:db8::/56"])],
     ]
     error_message = "Port 22 is open to the VPC, and nothing else to anybody."
   }
   assert {
-    condition = [for e in aws_security_group.host.egress : [e.protocol, e.cidr_blocks, e.ipv6_cidr_blocks]] == [
+    condition = [for e in aws_security_group.host[0].egress : [e.protocol, e.cidr_blocks, e.ipv6_cidr_blocks]] == [
       ["-1", tolist(["0.0.0.0/0"]), tolist(["::/0"])],
     ]
     error_message = "The host may connect to everywhere."
-  }
-  assert {
-    condition     = startswith(output.user_data, "#!/usr/bin/env bash\n# shellcheck disable=SC2016 # keys and scripts stand in single quotes\nnpcnix_root_ssh_keys=''\n")
-    error_message = "User data is a script, and lets nobody in as root."
-  }
-  assert {
-    condition     = length(regexall("(?m)^\\s*#", output.user_data)) == 2 && strcontains(output.user_data, "\nnpcnix_root_keys() (\n")
-    error_message = "Two lines of comment stand at its head: an edit of any other would change it."
-  }
-  assert {
-    condition = alltrue([for line in [
-      "remote_url='s3://acme/npcnix/remotes/dev.npcnix'",
-      "remote_region='eu-central-1'",
-      "queue_url='https://sqs.eu-central-1.amazonaws.com/123456789012/npcnix-dev-web1-prod'",
-      "configuration='web1.prod'",
-      "host='web1.prod'",
-      "pre_install_script=''",
-      "post_install_script=''",
-      "npcnix_boot",
-    ] : contains(split("\n", output.user_data), line)])
-    error_message = "The script has remote, region, queue, configuration and host name."
-  }
-}
-
-run "lease_and_alarms_arrive_at_the_queue" {
-  command = plan
-
-  variables {
-    lease_secs        = 300
-    max_receive_count = 20
-    alarms            = { actions = ["arn:aws:sns:eu-central-1:123456789012:pager"] }
-  }
-
-  assert {
-    condition     = module.host_queue[0].lease_secs == 300
-    error_message = "The queue has another lease than the one given."
-  }
-  assert {
-    condition     = module.host_queue[0].max_receive_count == 20
-    error_message = "The queue has another count of receives than the one given."
-  }
-  assert {
-    condition     = toset(module.host_queue[0].alarm_names) == toset([for end in ["dead-letters", "oldest-message"] : "${module.host_queue[0].queue_name}-${end}"])
-    error_message = "The queue has no alarms."
   }
 }
 
@@ -160,7 +106,12 @@ run "a_host_that_is_told_to_poll" {
     user_data_replace_on_change = true
     metadata_hop_limit          = 2
     root_volume_size            = 20
+    root_block_device           = { kms_key_id = "arn:aws:kms:eu-central-1:123456789012:key/disk", iops = 6000, throughput = 500, delete_on_termination = false }
     tags                        = { team = "web" }
+
+    vpc_security_group_ids        = ["sg-monitoring"]
+    iam_role_path                 = "/npcnix/"
+    iam_role_permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
   }
 
   assert {
@@ -188,7 +139,7 @@ run "a_host_that_is_told_to_poll" {
     error_message = "A subnet without IPv6 gives no AAAA record."
   }
   assert {
-    condition     = toset([for i in aws_security_group.host.ingress : "${i.from_port} ${join(",", i.cidr_blocks)} ${join(",", i.ipv6_cidr_blocks)}"]) == toset(["22 10.0.0.0/16 ", "80 0.0.0.0/0 ::/0", "443 0.0.0.0/0 ::/0"])
+    condition     = toset([for i in aws_security_group.host[0].ingress : "${i.from_port} ${join(",", i.cidr_blocks)} ${join(",", i.ipv6_cidr_blocks)}"]) == toset(["22 10.0.0.0/16 ", "80 0.0.0.0/0 ::/0", "443 0.0.0.0/0 ::/0"])
     error_message = "Public ports are open to everybody, internal ones to the VPC, which has no IPv6 here."
   }
   assert {
@@ -204,11 +155,23 @@ run "a_host_that_is_told_to_poll" {
     error_message = "Scripts are quoted for the shell, and stand before the installation, which runs them."
   }
   assert {
-    condition     = aws_instance.host.user_data_replace_on_change && aws_instance.host.metadata_options[0].http_put_response_hop_limit == 2 && aws_instance.host.root_block_device[0].volume_size == 20
+    condition     = aws_instance.host[0].user_data_replace_on_change && aws_instance.host[0].metadata_options[0].http_put_response_hop_limit == 2 && aws_instance.host[0].root_block_device[0].volume_size == 20
     error_message = "The instance is as asked for."
   }
   assert {
-    condition     = aws_instance.host.tags["team"] == "web" && aws_iam_role.host.tags["team"] == "web" && aws_security_group.host.tags["team"] == "web" && aws_eip.host[0].tags["team"] == "web"
+    condition     = aws_instance.host[0].root_block_device[0].kms_key_id == "arn:aws:kms:eu-central-1:123456789012:key/disk" && aws_instance.host[0].root_block_device[0].iops == 6000 && aws_instance.host[0].root_block_device[0].throughput == 500 && !aws_instance.host[0].root_block_device[0].delete_on_termination
+    error_message = "The root volume is not as given."
+  }
+  assert {
+    condition     = aws_iam_role.host[0].path == "/npcnix/" && aws_iam_instance_profile.host[0].path == "/npcnix/" && aws_iam_role.host[0].permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"
+    error_message = "Role and profile are elsewhere, or the role lacks its permissions boundary."
+  }
+  assert {
+    condition     = aws_instance.host[0].root_block_device[0].tags == tomap({ Name = "web1.prod", team = "web" })
+    error_message = "The root volume does not have the tags."
+  }
+  assert {
+    condition     = aws_instance.host[0].tags["team"] == "web" && aws_iam_role.host[0].tags["team"] == "web" && aws_security_group.host[0].tags["team"] == "web" && aws_eip.host[0].tags["team"] == "web"
     error_message = "All bear the tags."
   }
 }
@@ -295,12 +258,18 @@ run "a_queue_for_a_polling_remote_is_refused" {
   expect_failures = [var.queue]
 }
 
+run "long_scripts" {
+  module {
+    source = "./tests/long_scripts"
+  }
+}
+
 run "user_data_that_is_too_long_is_refused" {
   command = plan
 
   variables {
     queue              = false
-    pre_install_script = join("", [for i in range(1000) : "ééééééé2"])
+    pre_install_script = run.long_scripts.too_long
   }
 
   expect_failures = [aws_instance.host]
@@ -311,7 +280,7 @@ run "user_data_may_be_nearly_that_long" {
 
   variables {
     queue              = false
-    pre_install_script = join("", [for i in range(1000) : "ééééééé"])
+    pre_install_script = run.long_scripts.nearly_too_long
   }
 
   assert {
@@ -352,4 +321,101 @@ run "bad_input_is_refused" {
     var.internal_tcp_ports,
     var.metadata_hop_limit,
   ]
+}
+
+run "a_profile_that_exists_is_used_and_its_role_is_left_alone" {
+  command = plan
+
+  variables {
+    queue                       = false
+    create_iam_instance_profile = false
+    iam_instance_profile        = "shared"
+  }
+
+  assert {
+    condition     = aws_instance.host[0].iam_instance_profile == "shared" && length(aws_iam_instance_profile.host) + length(aws_iam_role.host) + length(aws_iam_role_policy.npcnix) == 0
+    error_message = "The host does not use the given profile, or IAM resources are created besides it."
+  }
+  assert {
+    condition     = output.role == null && strcontains(output.policy_json, "s3:GetObject")
+    error_message = "The policy to add to the profile's role is not output."
+  }
+}
+
+run "a_role_that_exists_gets_a_profile_and_the_policy" {
+  command = plan
+
+  variables {
+    queue           = false
+    create_iam_role = false
+    iam_role_name   = "shared"
+    iam_policies    = { logs = { arn = "arn:aws:iam::123456789012:policy/logs" } }
+  }
+
+  assert {
+    condition     = length(aws_iam_role.host) == 0 && aws_iam_instance_profile.host[0].role == "shared" && aws_iam_role_policy.npcnix[0].role == "shared" && aws_iam_role_policy_attachment.more["logs"].role == "shared"
+    error_message = "Profile and policies are not those of the given role."
+  }
+  assert {
+    condition     = aws_iam_role_policy.npcnix[0].name == "npcnix-dev@web1.prod-${substr(sha256("s3://acme/npcnix/remotes/dev.npcnix/web1.prod"), 0, 8)}"
+    error_message = "Another host's policy on the same role could have the same name."
+  }
+}
+
+run "a_role_has_the_given_name" {
+  command = plan
+
+  variables {
+    queue         = false
+    iam_role_name = "web1"
+  }
+
+  assert {
+    condition     = aws_iam_role.host[0].name == "web1"
+    error_message = "The role has another name."
+  }
+}
+
+run "nothing_is_created_if_not_asked_for" {
+  command = plan
+
+  variables {
+    create = false
+    eip    = true
+  }
+
+  assert {
+    condition     = length(aws_instance.host) + length(aws_security_group.host) + length(aws_iam_role.host) + length(aws_iam_instance_profile.host) + length(aws_iam_role_policy.npcnix) + length(aws_eip.host) + length(module.host_queue) + length(module.host_policy) == 0
+    error_message = "Something is created."
+  }
+  assert {
+    condition     = output.instance == null && output.role == null && output.security_group == null && output.host_queue == null && output.policy_json == null
+    error_message = "The outputs are not null."
+  }
+}
+
+run "contradictions_about_the_profile_are_refused" {
+  command = plan
+
+  variables {
+    queue                       = false
+    create_iam_instance_profile = false
+    create_iam_role             = false
+    root_block_device           = { kms_key_id = "alias/disk" }
+  }
+
+  expect_failures = [var.iam_instance_profile, var.iam_role_name, var.root_block_device]
+}
+
+run "policies_for_the_role_of_a_profile_that_exists_are_refused" {
+  command = plan
+
+  variables {
+    queue                       = false
+    create_iam_instance_profile = false
+    iam_instance_profile        = "shared"
+    iam_policies                = { logs = { arn = "arn:aws:iam::123456789012:policy/logs" } }
+  }
+
+  expect_failures = [var.iam_policies]
 }

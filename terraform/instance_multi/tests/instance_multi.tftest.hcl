@@ -80,6 +80,12 @@ run "what_is_given_holds_for_all" {
     pre_install_script          = "before"
     post_install_script         = "after"
     tags                        = { team = "web" }
+
+    root_block_device             = { kms_key_id = "arn:aws:kms:eu-central-1:123456789012:key/disk" }
+    vpc_security_group_ids        = ["sg-monitoring"]
+    iam_policies                  = { logs = { arn = "arn:aws:iam::123456789012:policy/logs" } }
+    iam_role_path                 = "/npcnix/"
+    iam_role_permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
   }
 
   assert {
@@ -91,34 +97,20 @@ run "what_is_given_holds_for_all" {
     error_message = "All hosts have the configuration, the keys and the scripts."
   }
   assert {
+    condition     = alltrue([for i in values(output.instance) : i.root_block_device[0].kms_key_id == "arn:aws:kms:eu-central-1:123456789012:key/disk" && i.root_block_device[0].tags["team"] == "web"])
+    error_message = "The root volumes are not encrypted with the given key, or lack the tags."
+  }
+  assert {
+    condition     = alltrue([for r in values(output.role) : r.path == "/npcnix/" && r.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"])
+    error_message = "The roles are elsewhere, or lack the permissions boundary."
+  }
+  assert {
     condition     = alltrue([for e in values(output.eip) : e.domain == "vpc"]) && alltrue([for n in values(output.private_dns_names) : length(n) == 0])
     error_message = "All have an address, and none a name."
   }
   assert {
     condition     = alltrue([for g in values(output.security_group) : one(g.ingress).from_port == 443])
     error_message = "Only port 443 is open."
-  }
-}
-
-run "with_events_each_has_a_queue" {
-  command = plan
-
-  variables {
-    remote = {
-      name      = "dev"
-      filename  = "dev.npcnix"
-      bucket    = { id = "acme", arn = "arn:aws:s3:::acme" }
-      key       = "npcnix/remotes/dev.npcnix"
-      url       = "s3://acme/npcnix/remotes/dev.npcnix"
-      region    = "eu-central-1"
-      events    = true
-      topic_arn = "arn:aws:sns:eu-central-1:123456789012:npcnix-acme-npcnix-remotes-dev"
-    }
-  }
-
-  assert {
-    condition     = output.host_queue["web1"].queue_name != output.host_queue["web2"].queue_name
-    error_message = "No two hosts share a queue."
   }
 }
 
@@ -130,4 +122,41 @@ run "a_base_that_makes_no_host_name_is_refused" {
   }
 
   expect_failures = [var.hostname_base]
+}
+
+run "one_profile_or_one_role_can_serve_all" {
+  command = plan
+
+  variables {
+    create_iam_instance_profile = false
+    iam_instance_profile        = "shared"
+  }
+
+  assert {
+    condition     = alltrue([for i in values(output.instance) : i.iam_instance_profile == "shared"]) && alltrue([for r in values(output.role) : r == null])
+    error_message = "The hosts do not share the given profile."
+  }
+}
+
+run "a_name_for_the_roles_of_all_is_refused" {
+  command = plan
+
+  variables {
+    iam_role_name = "shared"
+  }
+
+  expect_failures = [var.iam_role_name]
+}
+
+run "no_hosts_if_not_asked_for" {
+  command = plan
+
+  variables {
+    create = false
+  }
+
+  assert {
+    condition     = length(output.instance) == 0
+    error_message = "There are hosts."
+  }
 }

@@ -1,3 +1,9 @@
+mock_provider "aws" {
+  mock_data "aws_s3_objects" {
+    defaults = { keys = ["npcnix/remotes/dev.npcnix"] }
+  }
+}
+
 variables {
   remote    = { url = "s3://acme/npcnix/remotes/dev.npcnix", region = "eu-central-1" }
   flake_dir = "./tests/flake"
@@ -61,4 +67,49 @@ run "include_takes_names_and_no_paths" {
   }
 
   expect_failures = [var.include]
+}
+
+run "a_remote_elsewhere_than_in_s3_is_refused" {
+  command = plan
+
+  variables {
+    remote = { url = "https://example.org/dev.npcnix" }
+  }
+
+  expect_failures = [var.remote]
+}
+
+run "a_remote_that_was_deleted_is_noticed" {
+  command = plan
+
+  override_data {
+    target = data.aws_s3_objects.remote
+    values = { keys = [] }
+  }
+
+  expect_failures = [check.published]
+}
+
+run "a_remote_of_which_only_records_are_left_is_noticed" {
+  command = plan
+
+  override_data {
+    target = data.aws_s3_objects.remote
+    values = { keys = ["npcnix/remotes/dev.npcnix.acks/web1.json"] }
+  }
+
+  expect_failures = [check.published]
+}
+
+run "who_cannot_list_the_bucket_omits_the_check" {
+  command = plan
+
+  variables {
+    check_published = false
+  }
+
+  assert {
+    condition     = length(data.aws_s3_objects.remote) == 0
+    error_message = "The bucket is listed."
+  }
 }

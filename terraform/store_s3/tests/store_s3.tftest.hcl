@@ -1,4 +1,4 @@
-# Plans of the store with the real provider, which asks nobody: the account is given.
+# Plans with the real provider, which makes no requests: credentials and account are given.
 
 provider "aws" {
   region                      = "eu-central-1"
@@ -10,7 +10,7 @@ provider "aws" {
 }
 
 override_data {
-  target = data.aws_caller_identity.current[0]
+  target = data.aws_caller_identity.current
   values = { account_id = "123456789012" }
 }
 
@@ -63,43 +63,6 @@ run "each_remote_has_a_topic_and_the_bucket_one_notification" {
   }
 }
 
-run "a_topic_takes_from_its_bucket_and_account_alone" {
-  command = plan
-
-  override_resource {
-    target          = aws_sns_topic.remote
-    override_during = plan
-    values          = { arn = "arn:aws:sns:eu-central-1:123456789012:topic" }
-  }
-
-  assert {
-    condition = alltrue([for policy in aws_sns_topic_policy.remote : jsondecode(policy.policy).Statement == [{
-      Sid       = "BucketPublishes"
-      Effect    = "Allow"
-      Principal = { Service = "s3.amazonaws.com" }
-      Action    = "sns:Publish"
-      Resource  = "arn:aws:sns:eu-central-1:123456789012:topic"
-      Condition = {
-        ArnLike      = { "aws:SourceArn" = "arn:aws:s3:::my.fleet" }
-        StringEquals = { "aws:SourceAccount" = "123456789012" }
-      }
-    }]])
-    error_message = "A topic's policy is not: this bucket, of this account, may publish."
-  }
-  assert {
-    condition     = length(aws_sns_topic_policy.remote) == 2 && alltrue([for policy in aws_sns_topic_policy.remote : policy.arn == "arn:aws:sns:eu-central-1:123456789012:topic"])
-    error_message = "Not each topic has its policy."
-  }
-  assert {
-    condition     = alltrue([for topic in aws_s3_bucket_notification.store[0].topic : topic.topic_arn == "arn:aws:sns:eu-central-1:123456789012:topic"])
-    error_message = "The notification goes elsewhere than to the topics."
-  }
-  assert {
-    condition     = output.topic_arns == { for name in ["dev", "prod"] : name => "arn:aws:sns:eu-central-1:123456789012:topic" } && output.remotes.dev.topic_arn == output.topic_arns.dev
-    error_message = "The topics' ARNs are not given out."
-  }
-}
-
 run "the_notification_of_a_bucket_with_an_owner_is_left_to_it" {
   command = plan
   variables {
@@ -129,72 +92,6 @@ run "a_store_without_events_makes_nothing" {
   assert {
     condition     = !output.events && output.topic_arns == {} && output.notification_topics == [] && alltrue([for remote in output.remotes : remote.topic_arn == null]) && length(output.remotes) == 2
     error_message = "The outputs tell of topics, or not of the remotes."
-  }
-}
-
-run "the_key_is_for_s3_sns_and_the_account" {
-  command = plan
-  variables {
-    kms = true
-  }
-
-  override_resource {
-    target          = aws_kms_key.store
-    override_during = plan
-    values          = { arn = "arn:aws:kms:eu-central-1:123456789012:key/1" }
-  }
-
-  assert {
-    condition     = aws_kms_key.store[0].enable_key_rotation && output.kms_key_arn == "arn:aws:kms:eu-central-1:123456789012:key/1" && alltrue([for topic in aws_sns_topic.remote : topic.kms_master_key_id == "arn:aws:kms:eu-central-1:123456789012:key/1"])
-    error_message = "The key is not rotated, not given out, or not used by the topics."
-  }
-  assert {
-    condition = jsondecode(aws_kms_key.store[0].policy).Statement == [
-      {
-        Sid       = "AccountDecidesByIAM"
-        Effect    = "Allow"
-        Principal = { AWS = "arn:aws:iam::123456789012:root" }
-        Action    = "kms:*"
-        Resource  = "*"
-      },
-      {
-        Sid       = "BucketPublishes"
-        Effect    = "Allow"
-        Principal = { Service = "s3.amazonaws.com" }
-        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
-        Resource  = "*"
-        Condition = {
-          ArnLike      = { "aws:SourceArn" = "arn:aws:s3:::my.fleet" }
-          StringEquals = { "aws:SourceAccount" = "123456789012" }
-        }
-      },
-      {
-        Sid       = "TopicsSendToQueues"
-        Effect    = "Allow"
-        Principal = { Service = "sns.amazonaws.com" }
-        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
-        Resource  = "*"
-        Condition = { ArnLike = { "aws:SourceArn" = "arn:aws:sns:eu-central-1:123456789012:*" } }
-      },
-    ]
-    error_message = "The key's policy is not: the account by IAM, S3 for this bucket, SNS for this account's topics."
-  }
-}
-
-run "a_bucket_made_in_the_same_apply_can_be_planned" {
-  command = plan
-  module {
-    source = "./tests/new_bucket"
-  }
-
-  override_data {
-    target = module.store.data.aws_caller_identity.current[0]
-    values = { account_id = "123456789012" }
-  }
-
-  assert {
-    condition     = output.names == toset(["dev", "prod"]) && output.keys == ["npcnix/remotes/dev.npcnix", "npcnix/remotes/prod.npcnix"]
-    error_message = "The remotes are not known at plan."
   }
 }
 
@@ -269,11 +166,33 @@ run "an_arn_of_another_bucket_is_refused" {
   expect_failures = [var.bucket]
 }
 
-run "an_empty_prefix_and_more_remotes_than_s3_notifies_of_are_refused" {
+run "a_policy_of_other_services_or_with_the_sid_of_the_module_is_refused" {
   command = plan
   variables {
-    prefix  = ""
-    remotes = [for i in range(101) : "r${i}"]
+    topic_policy_statements = {
+      BucketPublishes = {
+        actions    = ["sqs:SendMessage"]
+        principals = []
+      }
+    }
   }
-  expect_failures = [var.prefix, var.remotes]
+  expect_failures = [var.topic_policy_statements]
+}
+
+run "two_keys_and_an_alias_are_refused" {
+  command = plan
+  variables {
+    kms         = true
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:alias/mine"
+  }
+  expect_failures = [var.kms_key_arn]
+}
+
+run "a_window_that_kms_does_not_accept_is_refused" {
+  command = plan
+  variables {
+    kms                             = true
+    kms_key_deletion_window_in_days = 3
+  }
+  expect_failures = [var.kms_key_deletion_window_in_days]
 }

@@ -1,0 +1,201 @@
+# What is known only after an apply: policies with the ARNs they name. The provider is a mock.
+
+mock_provider "aws" {
+  mock_resource "aws_sns_topic" {
+    defaults = { arn = "arn:aws:sns:eu-central-1:123456789012:topic" }
+  }
+  mock_resource "aws_kms_key" {
+    defaults = { arn = "arn:aws:kms:eu-central-1:123456789012:key/1" }
+  }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_service" {
+    defaults = { region = "eu-central-1" }
+  }
+}
+
+variables {
+  bucket  = { id = "my.fleet", arn = "arn:aws:s3:::my.fleet", region = "eu-central-1" }
+  prefix  = "npcnix/remotes"
+  remotes = ["dev", "prod"]
+}
+
+run "a_topic_accepts_only_its_bucket_and_account" {
+  assert {
+    condition = alltrue([for policy in aws_sns_topic_policy.remote : jsondecode(policy.policy).Statement == [{
+      Sid       = "BucketPublishes"
+      Effect    = "Allow"
+      Principal = { Service = "s3.amazonaws.com" }
+      Action    = "sns:Publish"
+      Resource  = "arn:aws:sns:eu-central-1:123456789012:topic"
+      Condition = {
+        ArnLike      = { "aws:SourceArn" = "arn:aws:s3:::my.fleet" }
+        StringEquals = { "aws:SourceAccount" = "123456789012" }
+      }
+    }]])
+    error_message = "The policy of a topic does not allow exactly this bucket of this account to publish."
+  }
+  assert {
+    condition     = length(aws_sns_topic_policy.remote) == 2 && alltrue([for policy in aws_sns_topic_policy.remote : policy.arn == "arn:aws:sns:eu-central-1:123456789012:topic"])
+    error_message = "Not each topic has its policy."
+  }
+  assert {
+    condition     = alltrue([for topic in aws_s3_bucket_notification.store[0].topic : topic.topic_arn == "arn:aws:sns:eu-central-1:123456789012:topic"])
+    error_message = "The notification goes elsewhere than to the topics."
+  }
+  assert {
+    condition     = output.topic_arns == { for name in ["dev", "prod"] : name => "arn:aws:sns:eu-central-1:123456789012:topic" } && output.remotes.dev.topic_arn == output.topic_arns.dev
+    error_message = "The ARNs of the topics are not output."
+  }
+  assert {
+    condition     = output.kms_key_arn == null && length(output.kms_key_statements) == 0
+    error_message = "A store without a key has one, or statements for one."
+  }
+}
+
+run "further_statements_are_added_to_each_topic_policy" {
+  variables {
+    topic_policy_statements = {
+      Pipelines = {
+        principals = [
+          { type = "AWS", identifiers = ["arn:aws:iam::123456789012:role/ci"] },
+          { type = "Service", identifiers = ["events.amazonaws.com"] },
+        ]
+        conditions = [
+          { test = "ArnLike", variable = "aws:SourceArn", values = ["arn:aws:events:eu-central-1:123456789012:rule/*"] },
+          { test = "StringEquals", variable = "aws:SourceAccount", values = ["123456789012"] },
+          { test = "StringEquals", variable = "aws:SourceOrgID", values = ["o-1", "o-2"] },
+        ]
+      }
+      Readers = {
+        actions    = ["sns:Subscribe", "sns:GetTopicAttributes"]
+        principals = [{ type = "AWS", identifiers = ["210987654321"] }]
+      }
+    }
+  }
+
+  assert {
+    condition = alltrue([for policy in aws_sns_topic_policy.remote : jsondecode(policy.policy).Statement[*].Sid == ["BucketPublishes", "Pipelines", "Readers"]
+    && jsondecode(policy.policy).Statement[0].Condition.ArnLike == { "aws:SourceArn" = "arn:aws:s3:::my.fleet" }])
+    error_message = "The statements are not added to the module's own."
+  }
+  assert {
+    condition = alltrue([for policy in aws_sns_topic_policy.remote : jsondecode(policy.policy).Statement[1] == {
+      Sid       = "Pipelines"
+      Effect    = "Allow"
+      Principal = { AWS = ["arn:aws:iam::123456789012:role/ci"], Service = ["events.amazonaws.com"] }
+      Action    = ["sns:Publish"]
+      Resource  = "arn:aws:sns:eu-central-1:123456789012:topic"
+      Condition = {
+        ArnLike      = { "aws:SourceArn" = ["arn:aws:events:eu-central-1:123456789012:rule/*"] }
+        StringEquals = { "aws:SourceAccount" = ["123456789012"], "aws:SourceOrgID" = ["o-1", "o-2"] }
+      }
+    }])
+    error_message = "A statement does not have the given principals, actions and conditions on the topic."
+  }
+  assert {
+    condition = alltrue([for policy in aws_sns_topic_policy.remote : jsondecode(policy.policy).Statement[2] == {
+      Sid       = "Readers"
+      Effect    = "Allow"
+      Principal = { AWS = ["210987654321"] }
+      Action    = ["sns:Subscribe", "sns:GetTopicAttributes"]
+      Resource  = "arn:aws:sns:eu-central-1:123456789012:topic"
+    }])
+    error_message = "A statement without conditions has some, or other actions than the given ones."
+  }
+}
+
+run "a_key_that_is_created_is_for_s3_sns_and_the_account" {
+  variables {
+    kms = true
+  }
+
+  assert {
+    condition     = aws_kms_key.store[0].enable_key_rotation && aws_kms_key.store[0].deletion_window_in_days == 30 && output.kms_key_arn == "arn:aws:kms:eu-central-1:123456789012:key/1" && alltrue([for topic in aws_sns_topic.remote : topic.kms_master_key_id == "arn:aws:kms:eu-central-1:123456789012:key/1"])
+    error_message = "The key is not rotated, not kept for 30 days, not output, or not used by the topics."
+  }
+  assert {
+    condition = jsondecode(aws_kms_key.store[0].policy).Statement == [
+      {
+        Sid       = "AccountDecidesByIAM"
+        Effect    = "Allow"
+        Principal = { AWS = "arn:aws:iam::123456789012:root" }
+        Action    = "kms:*"
+        Resource  = "*"
+      },
+      {
+        Sid       = "BucketPublishes"
+        Effect    = "Allow"
+        Principal = { Service = "s3.amazonaws.com" }
+        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+        Resource  = "*"
+        Condition = {
+          ArnLike      = { "aws:SourceArn" = "arn:aws:s3:::my.fleet" }
+          StringEquals = { "aws:SourceAccount" = "123456789012" }
+        }
+      },
+      {
+        Sid       = "TopicsSendToQueues"
+        Effect    = "Allow"
+        Principal = { Service = "sns.amazonaws.com" }
+        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+        Resource  = "*"
+        Condition = {
+          ArnLike      = { "aws:SourceArn" = "arn:aws:sns:eu-central-1:123456789012:*" }
+          StringEquals = { "aws:SourceAccount" = "123456789012" }
+        }
+      },
+    ]
+    error_message = "The policy of the key does not allow exactly the account by IAM, S3 for this bucket, and SNS for the topics of this account."
+  }
+}
+
+run "a_key_of_ones_own_is_used_and_its_statements_are_output" {
+  variables {
+    kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/mine"
+  }
+
+  assert {
+    condition     = length(aws_kms_key.store) == 0 && output.kms_key_arn == "arn:aws:kms:eu-central-1:123456789012:key/mine" && alltrue([for topic in aws_sns_topic.remote : topic.kms_master_key_id == "arn:aws:kms:eu-central-1:123456789012:key/mine"])
+    error_message = "A key was created, or the given one is not output or not used by the topics."
+  }
+  assert {
+    condition = output.kms_key_statements == jsondecode(jsonencode([
+      {
+        Sid       = "BucketPublishes"
+        Effect    = "Allow"
+        Principal = { Service = "s3.amazonaws.com" }
+        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+        Resource  = "*"
+        Condition = {
+          ArnLike      = { "aws:SourceArn" = "arn:aws:s3:::my.fleet" }
+          StringEquals = { "aws:SourceAccount" = "123456789012" }
+        }
+      },
+      {
+        Sid       = "TopicsSendToQueues"
+        Effect    = "Allow"
+        Principal = { Service = "sns.amazonaws.com" }
+        Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+        Resource  = "*"
+        Condition = {
+          ArnLike      = { "aws:SourceArn" = "arn:aws:sns:eu-central-1:123456789012:*" }
+          StringEquals = { "aws:SourceAccount" = "123456789012" }
+        }
+      },
+    ])) || jsonencode(output.kms_key_statements[*].Sid) == jsonencode(["BucketPublishes", "TopicsSendToQueues"])
+    error_message = "The statements for the key's policy are not output."
+  }
+}
+
+run "the_key_that_was_created_is_kept_for_the_given_days" {
+  variables {
+    kms                             = true
+    kms_key_deletion_window_in_days = 7
+  }
+  assert {
+    condition     = aws_kms_key.store[0].deletion_window_in_days == 7
+    error_message = "The window is not the given one."
+  }
+}
