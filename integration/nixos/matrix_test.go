@@ -81,7 +81,7 @@ func (h *Host) meets(s scenario, column string, ends *table) {
 			s.meanwhile(h, version, etag)
 		}
 		r := h.Final(etag)
-		if s.want == "applied" && r.Status == "reboot_pending" { // it was restarted, and its agent is yet to say so
+		if s.want != "reboot_pending" && r.Status == "reboot_pending" { // it was restarted, and its agent is yet to say so
 			h.Await("the end of "+version, func() bool { r = h.Record(etag); return r.Status != "reboot_pending" })
 		}
 		ended = r.Status
@@ -215,8 +215,11 @@ func (t *table) String() string {
 		fmt.Fprintf(&b, "| %s |", s.name)
 		for _, column := range t.columns {
 			ended := t.ended[s.name+"\n"+column]
-			if ended == "" {
+			switch flavour, _, _ := strings.Cut(column, "/"); {
+			case slices.Contains(s.unknown, flavour):
 				ended = "–"
+			case ended == "":
+				ended = "not run"
 			}
 			fmt.Fprintf(&b, " %s |", strings.ReplaceAll(ended, "_", " "))
 		}
