@@ -67,8 +67,8 @@ type wake int
 
 const (
 	atPoll  wake = iota // at the next poll
-	atNext              // at result.next, but not later than the next poll
-	byNext              // at result.next
+	nextOrPoll          // at result.next, or at the next poll if that comes before
+	atNext              // at result.next
 	unpause             // when the pause ends
 	never
 )
@@ -86,12 +86,12 @@ var endings = map[ending]rule{
 	reached:       {true, inbox.Acknowledge, atPoll, slog.LevelInfo, "applied", succeeds},
 	rebootPending: {true, inbox.Acknowledge, atPoll, slog.LevelWarn, "the new system becomes active with the next boot", succeeds},
 	drifted:       {true, inbox.Acknowledge, atPoll, slog.LevelWarn, "", fails},
-	failed:        {true, inbox.Extend, atNext, slog.LevelError, "attempt failed", goesOn},
+	failed:        {true, inbox.Extend, nextOrPoll, slog.LevelError, "attempt failed", goesOn},
 	rolledBack:    {true, inbox.Leave, atPoll, slog.LevelError, "rolled back and rejected; waiting for another version, or `npcnix retry`", fails},
 	rejected:      {true, inbox.Leave, atPoll, slog.LevelError, "rejected; waiting for another version, or `npcnix retry`", fails},
 	refused:       {true, inbox.Leave, atPoll, slog.LevelError, "", fails},
 	paused:        {true, inbox.Extend, unpause, slog.LevelInfo, "paused", fails},
-	transient:     {false, inbox.Keep, byNext, slog.LevelWarn, "", goesOn},
+	transient:     {false, inbox.Keep, atNext, slog.LevelWarn, "", goesOn},
 	overtaken:     {false, inbox.Keep, never, slog.LevelInfo, "another version or other settings are wanted by now; beginning again", goesOn},
 	terminated:    {false, inbox.Keep, never, slog.LevelDebug, "", goesOn},
 }

@@ -39,9 +39,9 @@ func (a *Agent) delay(res result, healthyQueue bool) time.Duration {
 	poll := pollInterval(a.config, healthyQueue, time.Since(a.since))
 
 	switch endings[res.ending].wake {
-	case byNext:
-		return time.Until(res.next)
 	case atNext:
+		return time.Until(res.next)
+	case nextOrPoll:
 		return min(poll, time.Until(res.next))
 	case unpause:
 		if p := a.config.Paused; p != nil && p.Type == config.Until {

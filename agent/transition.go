@@ -126,8 +126,8 @@ func (s State) fail(at attempt, err error, c config.Config, now time.Time) State
 	return s
 }
 
-// rollBack takes note of an activation that was rolled back. Its version is rejected, unless it was not to
-// blame.
+// rollBack takes note of an activation that was rolled back. Its version is rejected, unless the cause is
+// transient. An operator's own switch meanwhile is not: it stays, and so the version must not be tried again.
 func (s State) rollBack(at attempt, e *activation.Error, running nix.System, c config.Config, now time.Time) State {
 	s = s.fail(at, e, c, now)
 	f := s.Failure

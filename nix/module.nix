@@ -118,7 +118,7 @@ in
         RestartSteps = 6;
         RestartMaxDelaySec = "5min";
         # Builders end with the agent, which alone would use what they build. The switch does not: it
-        # runs in npcnix-activate.service.
+        # runs in a transient unit, npcnix-activate-*.service.
         KillMode = "control-group";
         # A build that uses all the memory fails without ending the agent.
         OOMPolicy = "continue";

@@ -81,7 +81,8 @@ func (c Config) RetryDelay(attempts int) (time.Duration, bool) {
 	return seconds(delays[attempts-1]), true
 }
 
-// LastRetryDelay is the longest time between two attempts; the default's if the operator has set none.
+// LastRetryDelay is the pause between attempts at a version that is not to blame, once the retry delays are
+// used up: the last of them, or the last of the default if the operator has set none.
 func (c Config) LastRetryDelay() time.Duration {
 	delays := c.retryDelays()
 	if len(delays) == 0 {

@@ -13,7 +13,7 @@
 //   - the agent, by a [Coordinator], requests the activation, waits, verifies, and asks for the commit or
 //     for the rollback;
 //   - the worker ([Work]) does what the phase asks for, in a unit of its own (npcnix-activate);
-//   - the rollback timer ([RunTimer]), in a unit of its own (npcnix-rollback), asks for the rollback once
+//   - the rollback timer ([RunTimer]), in a unit of its own (npcnix-rollback), makes the rollback once
 //     the time is up, unless the system was committed.
 //
 // Whoever changes the phase holds activation.lock. If a phase has work to do (switching, committing, rolling
