@@ -31,7 +31,8 @@ done
     mount -t proc proc /proc
     mkdir -p /run/systemd/nspawn
     mount -t tmpfs tmpfs /run/systemd/nspawn # what nspawn would leave behind when killed
-    mount -t overlay -o "lowerdir=$root,upperdir=$disk/upper,workdir=$disk/work" machine "$disk/root"
+    cd "$disk" # named after a test, whose name may have a comma: one would end an option
+    mount -t overlay -o "lowerdir=$root,upperdir=upper,workdir=work" machine root
     echo "$pid" >"$disk/pid.new"
     mv "$disk/pid.new" "$disk/pid"
     status=133 # how nspawn ends when the machine reboots
