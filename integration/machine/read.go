@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,7 +70,11 @@ func (m *Machine) open(path string, flags uint64) (*os.File, error) {
 		return nil, err
 	}
 	defer root.Close()
-	file, err := unix.Openat2(int(root.Fd()), path, &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT}
+	file, err := unix.Openat2(int(root.Fd()), path, how)
+	for errors.Is(err, unix.EAGAIN) { // something was renamed or mounted while a ".." was followed (openat2(2))
+		file, err = unix.Openat2(int(root.Fd()), path, how)
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
