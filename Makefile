@@ -29,7 +29,7 @@ check: lint ## lint, unit and script tests: before each commit, in under two min
 
 # The end-to-end tests take the longest, and so go first. Most of the time they wait for others.
 test: deps lint build ## everything that must hold, on real parts: at most 20 minutes
-	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 45m -json ./integration ./... | go run ./integration/testreport
+	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 70m -json ./integration ./... | go run ./integration/testreport
 	@cat .cache/kill-rounds 2>/dev/null || true # there is none where no machine can be booted
 
 matrix: deps build rounds nixos newest fleet ## what takes too long for each change: more of the same on more versions and seeds
