@@ -66,10 +66,10 @@ type rule struct {
 type wake int
 
 const (
-	atPoll  wake = iota // at the next poll
-	nextOrPoll          // at result.next, or at the next poll if that comes before
-	atNext              // at result.next
-	unpause             // when the pause ends
+	atPoll     wake = iota // at the next poll
+	nextOrPoll             // at result.next, or at the next poll if that comes before
+	atNext                 // at result.next
+	unpause                // when the pause ends
 	never
 )
 
