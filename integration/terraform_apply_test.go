@@ -193,6 +193,9 @@ func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testin
 
 	step("destroy leaves nothing", func(t *testing.T) {
 		run(t, "apply", "-auto-approve", "-var", "force_destroy=true")
+		// moto crashes when it empties a bucket with delete markers whose versioning was suspended, as the
+		// provider does to destroy this resource. So the bucket is destroyed with its versioning.
+		run(t, "state", "rm", "aws_s3_bucket_versioning.store")
 		run(t, "destroy", "-auto-approve")
 		if left := f.left(); len(left) != 0 {
 			t.Errorf("left: %v", left)
