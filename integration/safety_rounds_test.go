@@ -51,6 +51,7 @@ const (
 	badSwitch    = "bad-switch"
 	badCheck     = "bad-check"
 	longestDelay = 2500 * time.Millisecond // of a kill at random, from the publish
+	longestCut   = 300 * time.Millisecond  // of a loss of power, from the moment
 )
 
 // TestKillRounds publishes version after version, and kills something
@@ -203,6 +204,8 @@ func (g *guarded) killAt(p published, victim, moment string, random *rand.Rand) 
 		g.m.Kill()
 		g.m.Boot()
 	case cutPower:
+		time.Sleep(time.Duration(random.Int64N(int64(longestCut)))) // a stage is more than its beginning
+		stage = g.stage(p)
 		g.m.Cut()
 		g.m.Boot()
 	}
