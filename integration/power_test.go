@@ -15,7 +15,7 @@ import (
 )
 
 // powerRounds is how often TestPowerCuts cuts the power, unless NPCNIX_TEST_CUTS says otherwise.
-const powerRounds = 8
+const powerRounds = 7
 
 // cuts are when the power is cut: as moments, for versions that are good.
 var cuts = []string{

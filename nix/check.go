@@ -33,7 +33,7 @@ const (
 // CheckStore finds what an unclean end of the machine has damaged in the store, and repairs it. It does so
 // once after each such end. What is needed, that is what runs, what boots and the systems of keep, is
 // repaired: it is fetched from a cache, or built again. Other damaged paths are deleted, with all that refers
-// to them, so that the next build fetches or builds them anew.
+// to them, so that the next build fetches or builds them again.
 //
 // It looks at the systems that are needed, at those of wanted, and at all that came into the store in the
 // hour before the end. Errors: ctx's own, and those with [ErrMachine] in their chain.
