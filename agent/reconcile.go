@@ -87,6 +87,9 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 	a.inbox.SetOpen(!r.config.Paused.Active(time.Now()))
 	a.record.SetRefresh(r.config.RecordRefresh())
 
+	if err := a.Host.Check(ctx); err != nil {
+		return transientError{health.Machine, err}
+	}
 	running, err := a.Host.Current(ctx)
 	if err != nil {
 		return transientError{health.Machine, err}
