@@ -16,6 +16,15 @@ import (
 // damages are what can be wrong with a config.json.
 var damages = map[string]string{"truncated": `{"remote": "s3`, "an empty object": `{}`, "null": `null`, "empty": ``}
 
+// each runs a test with each of the damages.
+func each(t *testing.T, name string, test func(t *testing.T, content string)) {
+	t.Run(name, func(t *testing.T) {
+		for what, content := range damages {
+			inBubble(t, what, func(t *testing.T) { test(t, content) })
+		}
+	})
+}
+
 func TestDamagedSettings(t *testing.T) {
 	good := func(r *rig) string {
 		data, err := os.ReadFile(r.dir.ConfigPath())
@@ -43,69 +52,67 @@ func TestDamagedSettings(t *testing.T) {
 		}
 	}
 
-	for name, content := range damages {
-		inBubble(t, "during a build cost no version/"+name, func(t *testing.T) {
-			r := newRig(t)
-			r.start()
-			synctest.Wait()
-			was := good(r)
-			r.host.set(func(h *fakeHost) {
-				h.build = func(context.Context) error { write(t, r.dir.ConfigPath(), content); return nil }
-			})
-			publish(r)
-			synctest.Wait()
-			if n := len(r.of("activate")); n != 1 {
-				t.Errorf("activated %d times, but whether the host is paused cannot be told", n)
-			}
-			r.host.set(func(h *fakeHost) { h.build = nil })
-			write(t, r.dir.ConfigPath(), was)
-			time.Sleep(5 * time.Minute)
-			r.end()
-			ended(t, r)
+	each(t, "during a build cost no version", func(t *testing.T, content string) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		was := good(r)
+		r.host.set(func(h *fakeHost) {
+			h.build = func(context.Context) error { write(t, r.dir.ConfigPath(), content); return nil }
 		})
+		publish(r)
+		synctest.Wait()
+		if n := len(r.of("activate")); n != 1 {
+			t.Errorf("activated %d times, but whether the host is paused cannot be told", n)
+		}
+		r.host.set(func(h *fakeHost) { h.build = nil })
+		write(t, r.dir.ConfigPath(), was)
+		time.Sleep(5 * time.Minute)
+		r.end()
+		ended(t, r)
+	})
 
-		inBubble(t, "during the verification cost no version/"+name, func(t *testing.T) {
-			r := newRig(t, func(c *config.Config) { c.VerifyTimeoutSecs = 60 })
-			r.opts.Reach = func(_ context.Context, c config.Config, _ bool) error {
-				if c.Remote != testRemote {
-					return errors.New("there is no remote")
-				}
-				return nil
+	each(t, "during the verification cost no version", func(t *testing.T, content string) {
+		r := newRig(t, func(c *config.Config) { c.VerifyTimeoutSecs = 60 })
+		r.opts.Reach = func(_ context.Context, c config.Config, _ bool) error {
+			if c.Remote != testRemote {
+				return errors.New("there is no remote")
 			}
-			r.start()
-			synctest.Wait()
-			r.host.set(func(h *fakeHost) {
-				h.activate = func() error { write(t, r.dir.ConfigPath(), content); return nil }
-			})
-			publish(r)
-			time.Sleep(10 * time.Minute)
-			r.end()
-			ended(t, r)
+			return nil
+		}
+		r.start()
+		synctest.Wait()
+		r.host.set(func(h *fakeHost) {
+			h.activate = func() error { write(t, r.dir.ConfigPath(), content); return nil }
 		})
+		publish(r)
+		time.Sleep(10 * time.Minute)
+		r.end()
+		ended(t, r)
+	})
 
-		inBubble(t, "leave those before in force, also after a restart/"+name, func(t *testing.T) {
-			r := newRig(t)
-			r.start()
-			synctest.Wait()
-			write(t, r.dir.ConfigPath(), content)
-			r.end()
-			c, _, err := r.dir.InForce()
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.opts.Config = c
-			a, err := New(r.opts)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			r.stop, r.done = cancel, make(chan error, 1)
-			go func() { r.done <- a.Run(ctx) }()
-			synctest.Wait()
-			publish(r)
-			time.Sleep(time.Hour)
-			r.end()
-			ended(t, r)
-		})
-	}
+	each(t, "leave those before in force, also after a restart", func(t *testing.T, content string) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		write(t, r.dir.ConfigPath(), content)
+		r.end()
+		c, _, err := r.dir.InForce()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.opts.Config = c
+		a, err := New(r.opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		r.stop, r.done = cancel, make(chan error, 1)
+		go func() { r.done <- a.Run(ctx) }()
+		synctest.Wait()
+		publish(r)
+		time.Sleep(time.Hour)
+		r.end()
+		ended(t, r)
+	})
 }
