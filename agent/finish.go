@@ -29,6 +29,7 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 		}
 		a.record.Put(rec)
 	}
+	a.tellTrouble(r, res)
 	a.log(r, res, rule)
 	a.runHook(ctx, r)
 	a.dispose(ctx, res, rule)
