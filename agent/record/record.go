@@ -63,8 +63,10 @@ type Record struct {
 	Warning        string   `json:"warning,omitempty"` // about the host, whatever the version
 	RebootDue      bool     `json:"reboot_due,omitempty"`
 	Signers        []string `json:"signers,omitempty"` // fingerprints of the publishers' keys that the host trusts
-	Agent          string   `json:"agent_version,omitempty"`
-	Times          Times    `json:"times"`
+	// SignersRequired is how many of them must sign a release; 0 means one.
+	SignersRequired int    `json:"signers_required,omitempty"`
+	Agent           string `json:"agent_version,omitempty"`
+	Times           Times  `json:"times"`
 }
 
 // Runs returns the version that the host runs; zero if that is unknown.
@@ -132,7 +134,7 @@ func (r Record) tells(o Record) bool {
 	return r.Remote == o.Remote && r.Configuration == o.Configuration && r.Version.ETag == o.Version.ETag &&
 		r.Status == o.Status && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error &&
 		r.Warning == o.Warning && r.RebootDue == o.RebootDue && r.Version.Release == o.Version.Release &&
-		r.Runs().ETag == o.Runs().ETag && slices.Equal(r.Signers, o.Signers)
+		r.Runs().ETag == o.Runs().ETag && slices.Equal(r.Signers, o.Signers) && r.SignersRequired == o.SignersRequired
 }
 
 // Bounded returns at most the first n bytes of s, and marks where it was cut.
