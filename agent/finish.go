@@ -63,6 +63,9 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		Status:  s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
 	}
+	if required := r.config.Policy("").Required; len(rec.Signers) > 0 && required > 1 {
+		rec.SignersRequired = required
+	}
 	rec.Times.Acknowledged = time.Now()
 	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.running.Path {
 		v := recordVersion(a.Target)
