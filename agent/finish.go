@@ -27,12 +27,13 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 		if res.ending == refused {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
 		}
-		a.record.Put(rec)
+		a.put(rec)
 	}
 	a.log(r, res, rule)
 	a.runHook(ctx, r)
 	a.dispose(ctx, res, rule)
 	a.observe(r, res)
+	a.measure(ctx, r, res)
 
 	return res
 }
