@@ -33,7 +33,7 @@ func TestUserDataInstallTheHostAtItsFirstBoot(t *testing.T) {
 func TestPowerIsLostWhileUserDataInstallTheHost(t *testing.T) {
 	points := map[string]func(h *Host) bool{
 		"before the activation": func(h *Host) bool {
-			state, _ := h.Run("systemctl", "is-active", "amazon-init") // the machine may not be up yet
+			state, _ := h.Run("systemctl", "is-active", "amazon-init") // the machine might not be up yet
 			return strings.TrimSpace(state) == "activating"
 		},
 		"in the switch":             func(h *Host) bool { return h.Phase() == "switching" || h.Ended() && h.Phase() != "" },
