@@ -38,6 +38,10 @@ type Store interface {
 // Host builds and runs systems. *activation.Coordinator serves; package hosttest has what it promises as
 // tests.
 type Host interface {
+	// Check repairs what an unclean end of the machine has damaged in the nix store.
+	Check(ctx context.Context) error
+	// NoteShutdown takes note that the machine is being shut down in an orderly way, if it is.
+	NoteShutdown(ctx context.Context) error
 	// Current returns the system that runs; zero if that cannot be told.
 	Current(ctx context.Context) (nix.System, error)
 	// Runs reports whether s runs and is the boot default.
@@ -152,6 +156,7 @@ type Agent struct {
 	frame   frame // of the release that was read last
 
 	config     config.Config               // as last read, overrides included
+	trouble    *record.Trouble             // that the record tells of; nil if there is none
 	said       string                      // the status that the service manager was told last
 	idled      time.Time                   // when an event last brought nothing new
 	ran        string                      // the system that ran at the end of the last round
