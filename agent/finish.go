@@ -21,12 +21,16 @@ const finishGrace = 2 * time.Second
 func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 	rule := endings[res.ending]
 
-	_ = a.save(r) // reported
+	var rec record.Record
 	if rule.record {
-		rec := a.recordOf(r, res.ending.status())
+		rec = a.recordOf(r, res.ending.status())
 		if res.ending == refused {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
 		}
+		a.markRenamed(ctx, r, rec)
+	}
+	_ = a.save(r) // reported
+	if rule.record {
 		a.record.Put(rec)
 	}
 	a.log(r, res, rule)
@@ -35,6 +39,25 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 	a.observe(r, res)
 
 	return res
+}
+
+// markRenamed says in the record that the host had under another name what its name is now. Each process tries
+// that once.
+func (a *Agent) markRenamed(ctx context.Context, r *round, rec record.Record) {
+	before := r.state.Host
+	if a.Once != "" || a.marked || before == a.Name {
+		return
+	}
+	a.marked = true
+	if before != "" {
+		rec.RenamedTo = a.Name
+		if err := record.Write(ctx, a.Store, before, rec); err != nil {
+			a.Log.Warn("the record of the host's earlier name cannot be marked; delete it", "host", before, "error", err)
+			return
+		}
+		a.Log.Info("the host has another name; its earlier record says so", "host", a.Name, "before", before)
+	}
+	r.move(r.state.named(a.Name))
 }
 
 // save makes the round's state durable, if it has changed. If it cannot be written, the next round finds

@@ -26,7 +26,7 @@ func (a *Agent) planReboot(ctx context.Context, r *round) {
 
 	due := reboot.Due{
 		Why: r.rebootDue, System: system, Running: r.running.Path, Rebooted: r.state.rebootedFor(system, a.BootID()),
-		Unplanned: a.Machine == nil || a.Once != "" || r.state.drifted(r.running) ||
+		Unplanned: a.Machine == nil || a.Stale() || a.Once != "" || r.state.drifted(r.running) ||
 			r.pending != "" && r.running.Path != r.pendingFrom && r.running.Path != r.pending,
 	}
 	next, inVain := a.reboot.Next(due, r.config, time.Now())

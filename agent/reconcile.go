@@ -75,7 +75,7 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 		a.monitor.Working(health.Config)
 		a.config = c
 	}
-	if !connects(a.config, a.Options.Config) {
+	if !connects(a.config, a.Options.Config) || a.Stale() {
 		return ErrReconnect
 	}
 	r.config = a.config

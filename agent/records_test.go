@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,46 @@ func TestRecords(t *testing.T) {
 		r.end()
 		if b.Times.Built.IsZero() || b.Trigger != record.Event || !b.Times.Acknowledged.Equal(a.Times.Acknowledged) {
 			t.Errorf("\nafter the event %s attempt %d %+v\nafter a poll    %s attempt %d %+v", a.Trigger, a.Attempt, a.Times, b.Trigger, b.Attempt, b.Times)
+		}
+	})
+
+	inBubble(t, "the record of an earlier name is marked", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		r.opts.Name = "web2"
+		r.store.set(func(s *fakeStore) { s.records = nil })
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		if len(r.store.records) != 2 || r.store.records[0].Host != "web1" || r.store.records[0].RenamedTo != "web2" ||
+			r.store.records[0].Status != record.Applied || r.store.records[1].Host != "web2" || r.store.records[1].RenamedTo != "" {
+			t.Errorf("%+v", r.store.records)
+		}
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		if r.store.records[2].Host != "web2" || len(r.store.records) != 3 {
+			t.Errorf("%+v", r.store.records)
+		}
+	})
+
+	inBubble(t, "a stale process gives way to another before it does anything", func(t *testing.T) {
+		r := newRig(t)
+		var stale atomic.Bool
+		r.opts.Stale = stale.Load
+		r.start()
+		time.Sleep(time.Minute)
+		stale.Store(true)
+		r.trace.mark()
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.queue.in <- []events.Delivery{message("m1")}
+		if err := <-r.done; !errors.Is(err, ErrReconnect) {
+			t.Errorf("%v; want another process", err)
+		}
+		if did := r.trace.of("build", "record", "ack"); len(did) > 0 {
+			t.Errorf("it does %v", did)
 		}
 	})
 

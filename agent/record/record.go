@@ -64,6 +64,7 @@ type Record struct {
 	RebootDue      bool     `json:"reboot_due,omitempty"`
 	Signers        []string `json:"signers,omitempty"` // fingerprints of the publishers' keys that the host trusts
 	Agent          string   `json:"agent_version,omitempty"`
+	RenamedTo      string   `json:"renamed_to,omitempty"` // the name that the host has by now: this record is its last under the old one
 	Times          Times    `json:"times"`
 }
 
