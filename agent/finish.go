@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/health"
@@ -23,6 +24,7 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 
 	var rec record.Record
 	if rule.record {
+		a.lookAtBoot(context.WithoutCancel(ctx), r)
 		rec = a.recordOf(r, res.ending.status())
 		if res.ending == refused {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
@@ -90,16 +92,14 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		v := recordVersion(a.Target)
 		rec.Running = &v
 	}
-	if r.state.NeedsRepair {
-		rec.Warning = "the rollback of an activation failed: what runs or boots might not be what it should"
-	}
+	rec.Warning = r.standingWarning()
 
 	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == record.Applied && applied != nil:
 		rec.System, rec.PreviousSystem = applied.System, applied.Previous
 		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
-		if rec.Warning == "" {
-			rec.Warning = record.Bounded(applied.Warning, record.MaxError)
+		if applied.Warning != "" && !r.state.NeedsRepair {
+			rec.Warning = record.Bounded(strings.TrimPrefix(rec.Warning+"; "+applied.Warning, "; "), record.MaxError)
 		}
 	case s == record.RebootPending && r.state.Intent != nil:
 		in := r.state.Intent
@@ -109,6 +109,18 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	}
 
 	return rec
+}
+
+// standingWarning is what is worth telling of the host, whatever its version; "" for nothing.
+func (r *round) standingWarning() string {
+	switch {
+	case r.state.NeedsRepair:
+		return "the rollback of an activation failed: what runs or boots might not be what it should"
+	case r.bootsOther:
+		return "the boot default is not the system that runs: an operator has changed one of them"
+	}
+
+	return ""
 }
 
 func recordVersion(t Target) record.Version {

@@ -102,6 +102,7 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 		return err
 	}
 	a.planReboot(ctx, r)
+	a.lookAtBoot(ctx, r)
 
 	return nil
 }

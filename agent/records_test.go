@@ -70,6 +70,26 @@ func TestRecords(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "what an operator has chosen for the next boot is told", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		time.Sleep(time.Minute)
+		if w := r.store.lastRecord().Warning; w != "" {
+			t.Errorf("warning %q", w)
+		}
+		r.host.set(func(h *fakeHost) { h.boots = "/nix/store/theirs" })
+		time.Sleep(13 * time.Minute)
+		if w := r.store.lastRecord().Warning; !strings.Contains(w, "boot default") {
+			t.Errorf("warning %q", w)
+		}
+		r.host.set(func(h *fakeHost) { h.boots = "" })
+		time.Sleep(13 * time.Minute)
+		r.end()
+		if w := r.store.lastRecord().Warning; w != "" {
+			t.Errorf("warning %q", w)
+		}
+	})
+
 	inBubble(t, "a stale process gives way to another before it does anything", func(t *testing.T) {
 		r := newRig(t)
 		var stale atomic.Bool

@@ -29,6 +29,7 @@ type round struct {
 	rebootDue   string // why the machine is to be rebooted; "" if not
 	pending     string // the system that becomes active with the next boot; "" if none
 	pendingFrom string // what ran when that was made so
+	bootsOther  bool   // the boot default is neither what runs nor what is pending
 
 	target  Target
 	release *release.Verified // of the target; nil if it is none

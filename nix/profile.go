@@ -71,13 +71,9 @@ func (h *Host) SetProfile(ctx context.Context, s System) error {
 	return nil
 }
 
-// Fallback returns what the profile is to point to after a rollback to the previous system: "" for no
-// profile at all, as it is on a new host.
-//
-// That is the generation of the previous system. The profile points to it anyway, unless an earlier switch
-// was interrupted: then it is unknown whether what the profile points to works. If the previous system is
-// no generation of the profile, the profile stays as it is.
-func (h *Host) Fallback(previous System) (string, error) {
+// Fallback returns what the profile is to point to after a rollback, so that it has a system: "" for no
+// profile at all, as it is on a new host. If the system is no generation of the profile, that stays as it is.
+func (h *Host) Fallback(s System) (string, error) {
 	link, err := os.Readlink(h.opts.Profile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -89,7 +85,7 @@ func (h *Host) Fallback(previous System) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if previous == (System{}) || previous == profiled {
+	if s == (System{}) || s == profiled {
 		return link, nil
 	}
 	entries, err := os.ReadDir(filepath.Dir(h.opts.Profile))
@@ -100,7 +96,7 @@ func (h *Host) Fallback(previous System) (string, error) {
 	for _, e := range entries {
 		n := h.generation(e.Name())
 		target, err := os.Readlink(filepath.Join(filepath.Dir(h.opts.Profile), e.Name()))
-		if n > newest && err == nil && target == previous.Path {
+		if n > newest && err == nil && target == s.Path {
 			newest, link = n, e.Name()
 		}
 	}

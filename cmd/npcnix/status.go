@@ -34,7 +34,8 @@ type hostStatus struct {
 	Activation      *activation.Journal `json:"activation,omitempty"` // one that is under way, or whose rollback failed
 	Failure         *agent.Failure      `json:"failure,omitempty"`
 	NextAttempt     time.Time           `json:"next_attempt,omitzero"`
-	RebootDue       string              `json:"reboot_due,omitempty"` // why
+	RebootDue       string              `json:"reboot_due,omitempty"`   // why
+	BootDefault     string              `json:"boot_default,omitempty"` // what boots, if an operator has chosen another system than runs
 	Agent           agentStatus         `json:"agent"`
 	StateError      string              `json:"state_error,omitempty"`
 	ActivationError string              `json:"activation_error,omitempty"`
@@ -102,11 +103,15 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if err := s.readState(c.dir(), conf.RetryToken); err != nil {
 		return hostStatus{}, err
 	}
-	if err := s.readJournal(c.dataDir); err != nil {
+	journal, err := s.readJournal(c.dataDir)
+	if err != nil {
 		return hostStatus{}, err
 	}
 	if s.Agent.Health, s.Agent.Running, err = health.Read(c.dir()); err != nil {
 		s.Agent.Error = err.Error()
+	}
+	if journal != nil {
+		h.profile = journal.Profile
 	}
 	if err := s.askHost(ctx, c, h); err != nil {
 		return hostStatus{}, err
@@ -145,17 +150,17 @@ func (s *hostStatus) readState(dir config.Dir, retryToken string) error {
 	return nil
 }
 
-// readJournal reads the activation that is under way, or whose rollback failed.
-func (s *hostStatus) readJournal(dir string) error {
+// readJournal reads the last activation, and keeps one that is under way or whose rollback failed.
+func (s *hostStatus) readJournal(dir string) (*activation.Journal, error) {
 	a, err := activation.Read(dir)
 	if errors.Is(err, activation.ErrJournal) {
 		s.ActivationError = err.Error()
-		return nil
+		return nil, nil
 	}
 	if a != nil && (!a.Phase.Ended() || a.Phase == activation.RollbackFailed) {
 		s.Activation = a
 	}
-	return err
+	return a, err
 }
 
 // askHost finds out what runs and whether a reboot is due.
@@ -171,6 +176,9 @@ func (s *hostStatus) askHost(ctx context.Context, c *common, h hostFlags) error 
 	s.Running = running.Path
 	if s.RebootDue, err = host.RebootDue(ctx); err != nil {
 		return err
+	}
+	if profiled, _, err := host.Profiled(); err == nil && profiled != running && profiled.Path != "" && s.Intent == nil && s.Activation == nil {
+		s.BootDefault = profiled.Path
 	}
 	if in := s.Intent; s.RebootDue == "" && in != nil && in.Status == record.RebootPending {
 		s.RebootDue = "the new system becomes active with the next boot"

@@ -35,6 +35,9 @@ func (s hostStatus) text(now time.Time) string {
 	if s.RebootDue != "" {
 		l.add("reboot", "due: %s%s", s.RebootDue, at(", planned ", s.Agent.RebootAt, now))
 	}
+	if s.BootDefault != "" {
+		l.add("boot default", "%s, which is not the system that runs", s.BootDefault)
+	}
 	if s.NeedsRepair {
 		l.add("problem", "a rollback failed, so the running or the booted system can be wrong; publish a version that works, or run `npcnix retry`")
 	}
