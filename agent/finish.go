@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -88,7 +89,7 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
 	}
 	rec.Times.Acknowledged = time.Now()
-	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.running.Path {
+	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.countsAs().Path {
 		v := recordVersion(a.Target)
 		rec.Running = &v
 	}
@@ -96,7 +97,10 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 
 	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == record.Applied && applied != nil:
-		rec.System, rec.PreviousSystem = applied.System, applied.Previous
+		rec.PreviousSystem = applied.Previous
+		if r.specialisation() == "" {
+			rec.System = applied.System
+		}
 		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
 		if applied.Warning != "" && !r.state.NeedsRepair {
 			rec.Warning = record.Bounded(strings.TrimPrefix(rec.Warning+"; "+applied.Warning, "; "), record.MaxError)
@@ -116,6 +120,8 @@ func (r *round) standingWarning() string {
 	switch {
 	case r.state.NeedsRepair:
 		return "the rollback of an activation failed: what runs or boots might not be what it should"
+	case r.specialisation() != "":
+		return fmt.Sprintf("specialisation %s of the applied version runs", r.specialisation())
 	case r.bootsOther:
 		return "the boot default is not the system that runs: an operator has changed one of them"
 	}

@@ -110,7 +110,7 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 // decide looks at the store and decides about what it holds. A paused host does not ask.
 func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 	r.target = Target{Remote: r.config.Remote, Configuration: r.config.Configuration}
-	known := Known{r.state, r.config.Paused, r.config.RetryToken, r.before, r.config.CorrectDrift, r.force}
+	known := Known{r.state, r.config.Paused, r.config.RetryToken, r.countsAs(), r.config.CorrectDrift, r.force}
 	if r.config.Paused.Active(time.Now()) {
 		return Decide(known, r.target, time.Now()), nil
 	}

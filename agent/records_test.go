@@ -3,6 +3,8 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -87,6 +89,32 @@ func TestRecords(t *testing.T) {
 		r.end()
 		if w := r.store.lastRecord().Warning; w != "" {
 			t.Errorf("warning %q", w)
+		}
+	})
+
+	inBubble(t, "a specialisation of the applied system counts as that", func(t *testing.T) {
+		r := newRig(t)
+		r.host.system = t.TempDir()
+		if err := os.Mkdir(filepath.Join(r.host.system, "specialisation"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		const special = "/nix/store/00000000000000000000000000000000-special"
+		if err := os.Symlink(special, filepath.Join(r.host.system, "specialisation", "fancy")); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		time.Sleep(time.Minute)
+		r.host.set(func(h *fakeHost) { h.running, h.boots = special, h.system })
+		time.Sleep(13 * time.Minute)
+		rec := r.store.lastRecord()
+		if rec.Status != record.Applied || rec.System != special || rec.Running == nil || rec.Running.ETag != "v1" || rec.Warning != "specialisation fancy of the applied version runs" {
+			t.Errorf("%+v", rec)
+		}
+		r.host.set(func(h *fakeHost) { h.running, h.boots = "/nix/store/00000000000000000000000000000000-another", "" })
+		time.Sleep(13 * time.Minute)
+		r.end()
+		if rec := r.store.lastRecord(); rec.Status != record.Drifted {
+			t.Errorf("%+v", rec)
 		}
 	})
 

@@ -28,6 +28,20 @@ func (h *Host) Current(context.Context) (System, error) {
 	return System{Path: path}, nil
 }
 
+// Specialisation returns the name of the specialisation of s that another system is; "" if it is none.
+func (s System) Specialisation(other System) string {
+	entries, err := os.ReadDir(filepath.Join(s.Path, "specialisation"))
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		if path, err := resolve(filepath.Join(s.Path, "specialisation", e.Name())); err == nil && path == other.Path {
+			return e.Name()
+		}
+	}
+	return ""
+}
+
 // Profiled returns the system that the profile points to, which is the boot default, and
 // the number of its generation. Both are zero where there is no profile yet; the number alone is
 // where the profile points to something that is no generation of it.

@@ -13,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
@@ -26,6 +27,7 @@ type hostStatus struct {
 	Configuration   string              `json:"configuration,omitempty"`
 	QueueURL        string              `json:"queue_url,omitempty"`
 	Running         string              `json:"running_system,omitempty"`
+	Specialisation  string              `json:"specialisation,omitempty"` // of the applied system, that runs
 	Drifted         bool                `json:"drifted"`
 	NeedsRepair     bool                `json:"needs_repair,omitempty"` // a rollback failed: the running or the booted system can be wrong
 	Wanted          string              `json:"wanted_etag,omitempty"`  // the newest version known here
@@ -116,7 +118,13 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if err := s.askHost(ctx, c, h); err != nil {
 		return hostStatus{}, err
 	}
-	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.NeedsRepair && s.Intent == nil
+	if s.Applied != nil && s.Applied.System != s.Running {
+		s.Specialisation = nix.System{Path: s.Applied.System}.Specialisation(nix.System{Path: s.Running})
+	}
+	if s.Specialisation != "" {
+		s.BootDefault = "" // the applied system, of which it is a part
+	}
+	s.Drifted = s.Specialisation == "" && s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.NeedsRepair && s.Intent == nil
 	s.Wanted = s.wanted()
 	return s, nil
 }

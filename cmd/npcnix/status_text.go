@@ -51,7 +51,11 @@ func (s hostStatus) text(now time.Time) string {
 
 // systems says what runs, what was applied and what is wanted.
 func (s hostStatus) systems(l *lines, now time.Time) {
-	l.add("running", "%s", or(s.Running, "unknown"))
+	if s.Specialisation != "" {
+		l.add("running", "%s, specialisation %s of the applied version", s.Running, s.Specialisation)
+	} else {
+		l.add("running", "%s", or(s.Running, "unknown"))
+	}
 	switch a := s.Applied; {
 	case a != nil:
 		l.add("applied", "%s as %s, %s", a.ETag, a.Configuration, ago(a.At, now))
