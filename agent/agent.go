@@ -245,6 +245,10 @@ func (a *Agent) await(ctx context.Context, res result, started bool) record.Trig
 			restart, stopRestart = a.rebootTimer(res)
 		case <-a.Poke:
 			return record.Manual
+		case <-a.Switched:
+			if running, err := a.Host.Current(ctx); err != nil || running.Path != a.ran {
+				return record.Manual
+			}
 		case <-ctx.Done():
 			return ""
 		}

@@ -229,6 +229,7 @@ func (a *Agent) observe(r *round, res result) {
 		return
 	}
 
+	a.ran = r.running.Path
 	a.monitor.Update(func(now *health.Health) {
 		now.RebootDue, now.RebootAt, now.TransientError = r.rebootDue, a.reboot.At, ""
 		if res.ending == transient {

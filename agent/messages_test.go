@@ -89,6 +89,21 @@ func TestMessages(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "messages of the doctor's probe are deleted, and not worth a warning", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		probe := message("probe")
+		probe.Notices[0].Key += events.ProbeMark + "abc-1.npcnix"
+		r.queue.in <- []events.Delivery{probe}
+		synctest.Wait()
+		r.end()
+		equal(t, "acks", r.of("ack"), []string{"ack probe"})
+		if n := r.logs.count("level=WARN"); n != 0 {
+			t.Errorf("%d warnings", n)
+		}
+	})
+
 	inBubble(t, "messages for others are deleted, and logged once per kind", func(t *testing.T) {
 		r := newRig(t)
 		r.start()

@@ -100,6 +100,9 @@ type Options struct {
 	Override func(config.Config) (config.Config, error)
 	// Poke wakes the agent to read config.json and reconcile. Nil: it finds out at the next poll.
 	Poke <-chan struct{}
+	// Switched says that another system may run than before, whoever switched to it. Nil: the agent finds out at the
+	// next poll.
+	Switched <-chan struct{}
 	// Once ends Run: see the constants. Empty: it runs until ctx ends.
 	Once Once
 	// Force applies the remote's version once, even if it is unchanged, failed or rejected.
@@ -161,6 +164,7 @@ type Agent struct {
 	said       string                      // the status that the service manager was told last
 	idled      time.Time                   // when an event last brought nothing new
 	marked     bool                        // the record of an earlier name was tried to be marked
+	ran        string                      // the system that ran at the end of the last round
 	swept      bool                        // what a killed agent left is gone
 	transients int                         // rounds in a row that ended with a transient error
 	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on

@@ -21,6 +21,7 @@ package events
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -33,6 +34,12 @@ type Notice struct {
 	VersionID string // empty on unversioned buckets
 	At        time.Time
 }
+
+// ProbeMark is in the keys of the objects that `npcnix doctor --e2e` puts, after the remote's own key.
+const ProbeMark = ".probe-"
+
+// IsProbe reports whether n is about such an object.
+func (n Notice) IsProbe() bool { return strings.Contains(n.Key, ProbeMark) }
 
 // Delivery is one message of a queue: the notices it carries, or why it carries none.
 type Delivery struct {

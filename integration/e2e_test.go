@@ -82,6 +82,19 @@ func endToEnd(t *testing.T, endpoint string) {
 		}
 	})
 
+	step("a switch by an operator is recorded, and so is the return", func() {
+		link := h.path("root", nixtest.CurrentSystem)
+		point := func(to string) {
+			h.must(os.Symlink(to, link+".new"))
+			h.must(os.Rename(link+".new", link))
+		}
+		system := h.record().System
+		point(h.record().PreviousSystem)
+		h.await("the record says drifted", func() bool { return h.record().Status == record.Drifted })
+		point(system)
+		h.await("the record says applied", func() bool { return h.record().Status == record.Applied })
+	})
+
 	step("an unchanged re-publish activates nothing and is acknowledged", func() {
 		was, seen := h.switches(), h.byEvent()
 		h.publish(nixtest.System{Version: "two"})

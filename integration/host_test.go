@@ -87,6 +87,7 @@ func (h *host) start(args ...string) {
 	h.agent.Env = append(append(h.env(), nixtest.Env()...), nixtest.RootVariable+"="+h.path("root"), "XDG_CACHE_HOME="+h.path("cache"))
 	h.agent.Stderr = h.log
 	h.must(os.MkdirAll(h.path("profiles"), 0o755))
+	h.must(os.MkdirAll(filepath.Dir(h.path("root", nixtest.CurrentSystem)), 0o755)) // /run is always there
 	h.must(h.agent.Start())
 	h.ended = make(chan error, 1)
 	agent, ended := h.agent, h.ended

@@ -100,6 +100,7 @@ var contract = []struct {
 		_, err := remote.Tail(t.Context(), v, 12)
 		wantError(t, err, store.ErrChanged, "")
 	}},
+	{"a look brings the end of a new version, and a small flake whole, in one request", lookBringsTheEnd},
 	{"a packed flake is fetched only if it is the signed one", func(t *testing.T, r rig, remote *store.Remote) {
 		archive := packed(t, "one")
 		v := publish(t, remote, append(bytes.Clone(archive), "\x5b\x2a\x4d\x18\x01\x00\x00\x00x"...)) // and a skippable frame

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
@@ -61,7 +62,11 @@ func (r *Remote) fetch(ctx context.Context, v Version, want Archive, dir string)
 	}
 	var seen []string // digests of what was in doubt
 	for try := 0; ; try++ {
-		got, err := r.download(ctx, v, want, dir)
+		get := r.backend.get
+		if k := r.keptTail(); try == 0 && k.whole(v) {
+			get = k.get
+		}
+		got, err := r.download(ctx, get, v, want, dir)
 		switch {
 		case err != nil && !errors.Is(err, ErrUnsafe), got.confirmed(v), slices.Contains(seen, got.digest()):
 			return err
@@ -81,12 +86,20 @@ func (r *Remote) fetch(ctx context.Context, v Version, want Archive, dir string)
 	}
 }
 
+// getter is a backend's get.
+type getter func(ctx context.Context, suffix string, v Version) (io.ReadCloser, int64, error)
+
+// get opens what is kept.
+func (k kept) get(context.Context, string, Version) (io.ReadCloser, int64, error) {
+	return s3Body{io.NopCloser(bytes.NewReader(k.Data)), false, k.opaque}, k.Size, nil
+}
+
 // download makes one attempt, and returns what is known about the bytes it was given.
-func (r *Remote) download(ctx context.Context, v Version, want Archive, dir string) (*receipt, error) {
+func (r *Remote) download(ctx context.Context, get getter, v Version, want Archive, dir string) (*receipt, error) {
 	ctx, watch := watchTransfer(ctx, v.Size)
 	defer watch.stop()
 	got := newReceipt(want.Size)
-	body, length, err := r.backend.get(ctx, "", v)
+	body, length, err := get(ctx, "", v)
 	if err != nil {
 		return got, watch.explain(err)
 	}

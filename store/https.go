@@ -105,10 +105,10 @@ func (b *httpBackend) authorize(req *http.Request) error {
 }
 
 func (b *httpBackend) head(ctx context.Context, suffix string, have Version) (Version, error) {
-	resp, err := b.look(ctx, http.MethodHead, suffix, have)
+	resp, err := b.header(ctx, http.MethodHead, suffix, have)
 	if err == nil && (resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusMethodNotAllowed || resp.StatusCode == http.StatusNotImplemented) {
 		// Some servers accept only GET, and a signed URL is valid for one method.
-		resp, err = b.look(ctx, http.MethodGet, suffix, have)
+		resp, err = b.header(ctx, http.MethodGet, suffix, have)
 	}
 	if err != nil {
 		return Version{}, err
@@ -123,22 +123,31 @@ func (b *httpBackend) head(ctx context.Context, suffix string, have Version) (Ve
 	return versionOf(resp)
 }
 
-// look asks for the header. By GET it asks for the first byte too.
-func (b *httpBackend) look(ctx context.Context, method, suffix string, have Version) (*http.Response, error) {
-	resp, err := b.do(ctx, method, suffix, func(req *http.Request) {
+// header asks for the header. By GET it asks for the first byte too.
+func (b *httpBackend) header(ctx context.Context, method, suffix string, have Version) (*http.Response, error) {
+	span := ""
+	if method == http.MethodGet {
+		span = "bytes=0-0"
+	}
+	resp, err := b.ask(ctx, method, suffix, have, span)
+	if err == nil {
+		resp.Body.Close()
+	}
+	return resp, err
+}
+
+// ask asks for what is not have, and for a range of it unless that is empty.
+func (b *httpBackend) ask(ctx context.Context, method, suffix string, have Version, span string) (*http.Response, error) {
+	return b.do(ctx, method, suffix, func(req *http.Request) {
 		if have.ETag != "" {
 			req.Header.Set("If-None-Match", quoteETag(have.ETag))
 		} else {
 			req.Header.Set("Cache-Control", "no-cache")
 		}
-		if method == http.MethodGet {
-			req.Header.Set("Range", "bytes=0-0")
+		if span != "" {
+			req.Header.Set("Range", span)
 		}
 	})
-	if err == nil {
-		resp.Body.Close()
-	}
-	return resp, err
 }
 
 func (b *httpBackend) get(ctx context.Context, suffix string, v Version) (io.ReadCloser, int64, error) {

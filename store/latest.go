@@ -30,8 +30,11 @@ var announcedPauses = []time.Duration{time.Second, 2 * time.Second, 5 * time.Sec
 // version with this ETag, at a time by the store's clock. While the store, or a cache
 // before it, still shows what the caller has, and that is older, it looks again
 // without a condition, for 23 s in all. Without an ETag or a time it looks once.
+//
+// The answer brings the end of a new version with it, if the store gives both at once. So Tail then costs no
+// request, nor does Fetch of an object of up to 64 KiB.
 func (r *Remote) LatestAnnounced(ctx context.Context, have Version, etag string, at time.Time) (Version, error) {
-	v, err := r.Latest(ctx, have)
+	v, err := r.look(ctx, have)
 	if err != nil || etag == "" || at.IsZero() || v.ETag == etag || !v.Same(have) {
 		return v, err
 	}

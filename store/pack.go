@@ -27,19 +27,22 @@ type PackOptions struct {
 	Omit []fs.FileInfo
 	// Limits are those of the hosts that will unpack the archive.
 	Limits Limits
-	// Warn receives a line for each entry that cannot be packed; nil drops them.
+	// Warn receives a line for each entry that cannot be packed, and one for those that git does not track; nil
+	// drops them.
 	Warn func(msg string)
+	// Packed is told the name of each file and link; nil is not.
+	Packed func(name string)
 }
 
 // Pack writes the flake in src to w as a tar in zstd. The bytes depend on the
 // names, contents, links and x bits of the files alone. They do not depend on the
 // machine, times, owners or the order of directories.
 //
-// It omits .git at every depth, since a clone's configuration can hold a token;
-// result links into the nix store at the top; and the state and plugins of Terraform
-// and OpenTofu, since state can hold secrets and changes with each apply. It omits,
-// with a warning each, links that are absolute or lead out of src, sockets, pipes and
-// devices. A flake that hosts would refuse to unpack is an error.
+// In a git tree it packs what git tracks and nothing else, as nix does. Whatever is tracked, it omits .git at
+// every depth, since a clone's configuration can hold a token; .direnv; result links into the nix store at the
+// top; the state and plugins of Terraform and OpenTofu, since state can hold secrets and changes with each apply;
+// and what a .npcnixignore at the top names. It omits, with a warning each, links that are absolute or lead out
+// of src, sockets, pipes and devices. A flake that hosts would refuse to unpack is an error.
 //
 // On error, w has received a part of an archive.
 func Pack(ctx context.Context, src string, w io.Writer, o PackOptions) error {
@@ -53,6 +56,17 @@ func Pack(ctx context.Context, src string, w io.Writer, o PackOptions) error {
 	if o.Warn == nil {
 		o.Warn = func(string) {}
 	}
+	if o.Packed == nil {
+		o.Packed = func(string) {}
+	}
+	ignored, err := readIgnored(src)
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", src, err)
+	}
+	tracked, err := trackedIn(ctx, src, ignored, o.Warn)
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", src, err)
+	}
 	// None of this can depend on the machine, because it shows in the bytes. The window
 	// is that of zstd -3; the blocks that are compressed in parallel are multiples of it.
 	zw, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(2<<20),
@@ -60,7 +74,7 @@ func Pack(ctx context.Context, src string, w io.Writer, o PackOptions) error {
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", src, err)
 	}
-	p := packer{src: src, keep: keep, options: o, budget: newBudget(o.Limits), copyBuf: make([]byte, 256<<10)}
+	p := packer{src: src, keep: keep, tracked: tracked, ignored: ignored, options: o, budget: newBudget(o.Limits), copyBuf: make([]byte, 256<<10)}
 	p.buf = bufio.NewWriterSize(zw, 256<<10)
 	p.plain = &countingWriter{w: p.buf}
 	p.tw = tar.NewWriter(p.plain)
@@ -112,6 +126,8 @@ func topDirs(src string, include []string) ([]string, error) {
 type packer struct {
 	src     string
 	keep    []string // directories at the top to pack; empty: all
+	tracked tracked
+	ignored ignored
 	options PackOptions
 	budget  *budget
 	plain   *countingWriter
@@ -152,8 +168,10 @@ func (p *packer) dir(ctx context.Context, name string) error {
 
 // omits reports whether an entry of the directory is no part of the flake.
 func (p *packer) omits(dir string, e fs.DirEntry) (bool, error) {
+	name := path.Join(dir, e.Name())
+	_, known := p.tracked[name]
 	switch {
-	case e.Name() == ".git", ofTerraform(e):
+	case e.Name() == ".git", e.Name() == ".direnv", ofTerraform(e), p.tracked != nil && !known, p.ignored.match(name, e.IsDir()):
 		return true, nil
 	case dir == "" && e.IsDir():
 		return len(p.keep) > 0 && !slices.Contains(p.keep, e.Name()), nil
@@ -177,12 +195,19 @@ func ofTerraform(e fs.DirEntry) bool {
 	if e.IsDir() {
 		return name == ".terraform"
 	}
+	return terraformState(name)
+}
+
+func terraformState(name string) bool {
 	return strings.HasSuffix(name, ".tfstate") || strings.Contains(name, ".tfstate.")
 }
 
 func (p *packer) entry(ctx context.Context, name string, mode fs.FileMode) error {
 	switch mode {
 	case fs.ModeDir:
+		if p.tracked[name] {
+			p.options.Warn(fmt.Sprintf("submodule %s is not checked out, so hosts get none of its files: git submodule update --init", filepath.Join(p.src, name)))
+		}
 		if err := p.header(tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755}); err != nil {
 			return err
 		}
@@ -247,6 +272,9 @@ func (p *packer) header(h tar.Header) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%.200q: %w; omit directories with --include", h.Name, err)
+	}
+	if h.Typeflag != tar.TypeDir {
+		p.options.Packed(name)
 	}
 	h.ModTime = time.Unix(0, 0)
 	return p.tw.WriteHeader(&h)

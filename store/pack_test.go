@@ -191,7 +191,7 @@ func TestPackedHeadersHoldNothingOfTheMachine(t *testing.T) {
 func TestSomeThingsAreLeftOut(t *testing.T) {
 	src := sampleFlake(t)
 	want := tree(t, src)
-	writeFile(t, src, ".git/config", "x")
+	writeFile(t, src, ".direnv/flake-profile", "x")
 	symlink(t, src, "result", "/nix/store/x")
 	symlink(t, src, "result-doc", "/nix/store/y")
 	writeFile(t, src, "modules/.git/config", "token")
@@ -238,15 +238,6 @@ func TestSomeThingsAreLeftOut(t *testing.T) {
 		if len(warned) != 5 || !strings.Contains(warned[i], filepath.Join(src, text)) {
 			t.Errorf("warned %q, want %q", warned, text)
 		}
-	}
-}
-
-func TestWorktreeFileGitIsLeftOut(t *testing.T) {
-	src := t.TempDir()
-	writeFile(t, src, "flake.nix", "one")
-	writeFile(t, src, ".git", "gitdir: elsewhere")
-	if !bytes.Equal(packDir(t, src), packed(t, "one")) {
-		t.Error("it was packed")
 	}
 }
 

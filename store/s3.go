@@ -74,6 +74,11 @@ func (b *s3Backend) headByGet(ctx context.Context, in *s3.HeadObjectInput, have 
 		return Version{}, b.explain(err, "read")
 	}
 	out.Body.Close()
+	return identified(versionOfGet(out))
+}
+
+// versionOfGet is the version of an answer that may hold only a part of it.
+func versionOfGet(out *s3.GetObjectOutput) Version {
 	v := Version{
 		ETag:     unquoteETag(aws.ToString(out.ETag)),
 		ID:       aws.ToString(out.VersionId),
@@ -83,7 +88,7 @@ func (b *s3Backend) headByGet(ctx context.Context, in *s3.HeadObjectInput, have 
 	if _, total, found := strings.Cut(aws.ToString(out.ContentRange), "/"); found {
 		v.Size, _ = strconv.ParseInt(total, 10, 64)
 	}
-	return identified(v)
+	return v
 }
 
 // identified refuses a version without an ETag.
@@ -122,15 +127,20 @@ func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadC
 	if out.ContentLength != nil {
 		length = *out.ContentLength
 	}
-	encrypted := out.ServerSideEncryption != "" && out.ServerSideEncryption != types.ServerSideEncryptionAes256 || out.SSECustomerAlgorithm != nil
-	return s3Body{out.Body, b.validates && hasChecksum(out), encrypted}, length, nil
+	return s3Body{out.Body, b.validates && hasChecksum(out), ofOwnKey(out)}, length, nil
+}
+
+// ofOwnKey reports whether the object is encrypted by another key than the store's own. Then the ETag is not
+// made of the content.
+func ofOwnKey(out *s3.GetObjectOutput) bool {
+	return out.ServerSideEncryption != "" && out.ServerSideEncryption != types.ServerSideEncryptionAes256 || out.SSECustomerAlgorithm != nil
 }
 
 // s3Body is a body that the SDK compares with the store's checksum, if there is one.
 type s3Body struct {
 	io.ReadCloser
 	checked   bool
-	encrypted bool // by another key than the store's own
+	encrypted bool // see ofOwnKey
 }
 
 func (b s3Body) verified() bool { return b.checked }

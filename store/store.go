@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -123,6 +124,9 @@ type Remote struct {
 
 	mu    sync.Mutex
 	shown Version // that the store showed last
+	kept  kept
+
+	headOnly atomic.Bool // the store ignores ranges or conditions of a GET: it is asked by HEAD
 }
 
 // Open prepares a remote and makes no request. The URL is one of

@@ -367,7 +367,7 @@ func TestDownloadThatDoesNotEndIsAnError(t *testing.T) {
 
 func TestAnnouncedVersionIsLookedForUntilItShows(t *testing.T) {
 	s, remote := newStrange(t, quirk{get: func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool {
-		stale := r.Method == http.MethodHead && s.heads <= 2 && s.previous["dev.npcnix"].etag != ""
+		stale := s.heads+s.gets <= 2 && s.previous["dev.npcnix"].etag != ""
 		if stale {
 			s.serve(w, r, s.previous["dev.npcnix"])
 		}
@@ -375,8 +375,8 @@ func TestAnnouncedVersionIsLookedForUntilItShows(t *testing.T) {
 	}})
 	one := publish(t, remote, packed(t, "one"))
 	two := publish(t, remote, packed(t, "two"))
-	// Since the old one was replaced, the event is younger than what HEAD shows.
-	s.heads = 0
+	// Since the old one was replaced, the event is younger than what the store shows.
+	s.heads, s.gets = 0, 0
 	o := s.previous["dev.npcnix"]
 	o.modified = o.modified.Add(-time.Minute)
 	s.previous["dev.npcnix"] = o
@@ -385,16 +385,16 @@ func TestAnnouncedVersionIsLookedForUntilItShows(t *testing.T) {
 		t.Errorf("got %+v, %v; want %+v", now, err, two)
 	}
 	t.Run("but not when what shows is younger than the event", func(t *testing.T) {
-		s.heads = 10
+		s.heads, s.gets = 10, 0
 		now, err := remote.LatestAnnounced(t.Context(), two, one.ETag, time.Now().Add(-time.Hour))
-		if err != nil || now != two || s.heads != 12 {
-			t.Errorf("got %+v, %v after %d looks", now, err, s.heads-10)
+		if err != nil || now != two || s.heads+s.gets != 12 {
+			t.Errorf("got %+v, %v after %d looks", now, err, s.heads+s.gets-10)
 		}
 	})
 	t.Run("nor when it is what the caller has", func(t *testing.T) {
-		s.heads = 10
-		if now, err := remote.LatestAnnounced(t.Context(), two, two.ETag, time.Now()); err != nil || now != two || s.heads != 11 {
-			t.Errorf("got %+v, %v after %d looks", now, err, s.heads-10)
+		s.heads, s.gets = 10, 0
+		if now, err := remote.LatestAnnounced(t.Context(), two, two.ETag, time.Now()); err != nil || now != two || s.heads+s.gets != 11 {
+			t.Errorf("got %+v, %v after %d looks", now, err, s.heads+s.gets-10)
 		}
 	})
 }

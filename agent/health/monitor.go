@@ -119,6 +119,9 @@ func (m *Monitor) Count(kind, sentence string, args ...any) {
 	m.log.Debug(sentence, args...)
 }
 
+// Debug logs a detail.
+func (m *Monitor) Debug(sentence string, args ...any) { m.log.Debug(sentence, args...) }
+
 // Update changes the health.
 func (m *Monitor) Update(change func(*Health)) {
 	m.mu.Lock()

@@ -82,6 +82,8 @@ func (in *Inbox) sort(ds []events.Delivery) (ours, others []events.Delivery) {
 		case slices.ContainsFunc(d.Notices, in.Ours):
 			ours = append(ours, d)
 			continue
+		case slices.ContainsFunc(d.Notices, events.Notice.IsProbe):
+			in.Monitor.Debug("deleted a message of npcnix doctor --e2e", "message", d.ID)
 		case len(d.Notices) > 0: // else a test event, or one about something else than a new version
 			in.Monitor.Count("messages for others", "deleted a message that is not about this host's remote", "message", d.ID)
 		}

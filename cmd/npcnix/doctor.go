@@ -23,9 +23,11 @@ On a host, the remote and the queue are those of its settings, and the host itse
 its permissions, nix, disks, the system. What has become of a version there (drifted, rejected, rolled back)
 is not checked: see npcnix status. Elsewhere, give --remote and --queue-url.
 
-A link that cannot be read, or gets no answer, is unknown and never ok; the permission that is missing is
-named. A host's own role can read only its remote and its queue. For the rest, run the doctor with an
-operator's credentials:
+A warning is about a link that works. A link that cannot be read, or gets no answer, is unknown and never ok;
+the permission that is missing is named. Only what is wrong makes the exit code 1.
+
+A host's own role can read only its remote and its queue. For the rest, run the doctor with an operator's
+credentials:
 
   s3:GetObject on the remote, s3:GetBucketNotification on the bucket; sns:GetTopicAttributes,
   sns:ListSubscriptionsByTopic, sns:GetSubscriptionAttributes on the topic; sqs:GetQueueUrl and
@@ -139,6 +141,7 @@ func (o *doctorOptions) complete(c *common) error {
 // findings is what `doctor --json` prints.
 type findings struct {
 	OK       int              `json:"ok"`
+	Warnings int              `json:"warnings"`
 	Wrong    int              `json:"wrong"`
 	Unknown  int              `json:"unknown"`
 	Findings []doctor.Finding `json:"findings"`
@@ -149,6 +152,8 @@ func (r *findings) count() {
 		switch f.Verdict {
 		case doctor.OK:
 			r.OK++
+		case doctor.Warning:
+			r.Warnings++
 		case doctor.Wrong:
 			r.Wrong++
 		default:
@@ -158,7 +163,7 @@ func (r *findings) count() {
 }
 
 func (r *findings) summary() string {
-	return fmt.Sprintf("\nlinks checked: %d; %d ok, %d wrong, %d unknown", len(r.Findings), r.OK, r.Wrong, r.Unknown)
+	return fmt.Sprintf("\nlinks checked: %d; %d ok, %d warnings, %d wrong, %d unknown", len(r.Findings), r.OK, r.Warnings, r.Wrong, r.Unknown)
 }
 
 // findingText renders a finding for a person, within 100 columns where words allow it.

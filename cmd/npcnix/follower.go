@@ -129,13 +129,19 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	if err != nil {
 		return nil, nil, err
 	}
+	switched, stopWatch, err := host.WatchCurrent(f.log)
+	if err != nil {
+		f.log.Warn("what an operator switches to is noticed at the next poll", "error", err)
+		stopWatch = func() {}
+	}
+	stop := func() { closeQueue(); stopWatch() }
 	o := agent.Options{
 		Dir: f.dir(), Name: name, RemoteName: remote.Name(), Store: remote, Host: host, Machine: host, Queue: queue,
 		Reach: reach, Fresh: f.fresh, Stale: f.stale,
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
 		},
-		Config: conf, Override: f.override, Poke: poke, Once: f.once, Force: force,
+		Config: conf, Override: f.override, Poke: poke, Switched: switched, Once: f.once, Force: force,
 		Status:  func(line string) { f.tell("STATUS=" + line) },
 		Version: versionString(), Log: f.log,
 	}
@@ -144,11 +150,11 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	}
 	a, err := agent.New(o)
 	if err != nil {
-		closeQueue()
+		stop()
 		return nil, nil, err
 	}
 	f.log.Info("following", "remote", remote.URL(), "configuration", conf.Configuration, "host", name, "events", queue != nil, "version", versionString())
-	return a, closeQueue, nil
+	return a, stop, nil
 }
 
 // inForce reads the settings in force, which must name what to follow.

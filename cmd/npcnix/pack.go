@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -31,22 +32,38 @@ func (f *flakeFlags) pack(ctx context.Context, c *common, w io.Writer, written .
 	return store.Pack(ctx, f.src, w, store.PackOptions{Include: f.include, Omit: written, Warn: c.warn})
 }
 
+// printNames prints what would be packed. It packs, so that what hosts would refuse is an error here too.
+func (f *flakeFlags) printNames(ctx context.Context, c *common) error {
+	var names strings.Builder
+	o := store.PackOptions{Include: f.include, Warn: c.warn, Packed: func(name string) { names.WriteString(name + "\n") }}
+	if err := store.Pack(ctx, f.src, io.Discard, o); err != nil {
+		return err
+	}
+	_, err := io.WriteString(c.stdout, names.String())
+	return err
+}
+
 const packHelp = `Pack a flake into one file, as remotes hold it: a tar archive, compressed with zstd. The same files give
 the same bytes, so if you publish an unchanged flake, nothing changes on any host.
 
-Omitted are .git, links named result* into the nix store, Terraform's state and .terraform directories.`
+In a git tree, what git tracks is packed, as nix does, and what submodules track that are checked out. Files that git
+neither tracks nor ignores are named in a warning. Elsewhere all of the directory is packed.
+
+Always omitted are .git and .direnv, links named result* into the nix store, Terraform's state and .terraform
+directories, and what a .npcnixignore at the top names, as .gitignore does but without ! and **.`
 
 type packOptions struct {
 	flake   flakeFlags
 	release releaseFlags
 	remote  string // that the release is for
 	dst     string
+	list    bool
 }
 
 func newPackCommand(c *common) *cobra.Command {
 	var o packOptions
 	cmd := &cobra.Command{
-		Use:     "pack --src DIR --dst FILE",
+		Use:     "pack --src DIR --dst FILE | --list",
 		Short:   "Pack a flake into one file, as remotes hold it",
 		Long:    packHelp,
 		Example: "  npcnix pack --src ./configurations --dst dev.npcnix\n  aws s3 cp dev.npcnix s3://BUCKET/npcnix/remotes/dev.npcnix",
@@ -57,11 +74,16 @@ func newPackCommand(c *common) *cobra.Command {
 	o.release.addFlags(cmd.Flags())
 	cmd.Flags().StringVar(&o.remote, "for", "", "URL of the remote that the release is for; a signed one must name it")
 	cmd.Flags().StringVar(&o.dst, "dst", "", "file to write; - for stdout")
-	_ = cmd.MarkFlagRequired("dst")
+	cmd.Flags().BoolVar(&o.list, "list", false, "print the names of the files that would be packed, and write nothing")
+	cmd.MarkFlagsOneRequired("dst", "list")
+	cmd.MarkFlagsMutuallyExclusive("dst", "list")
 	return cmd
 }
 
 func runPack(ctx context.Context, c *common, o packOptions) error {
+	if o.list {
+		return o.flake.printNames(ctx, c)
+	}
 	name := ""
 	if o.remote != "" {
 		var err error

@@ -53,11 +53,11 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) error
 }
 
 func newRootCommand(c *common) *cobra.Command {
+	var version bool
 	root := &cobra.Command{
 		Use:           "npcnix",
 		Short:         "Keep NixOS hosts at the configuration in a store",
 		Long:          rootHelp,
-		Version:       versionString(),
 		Args:          noSubcommand,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -69,12 +69,17 @@ func newRootCommand(c *common) *cobra.Command {
 			return c.openLog()
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), versionString())
+				return err
+			}
 			_ = cmd.Help()
 			return usageError{errors.New("give a command")}
 		},
 	}
 	c.addFlags(root.PersistentFlags())
-	root.SetVersionTemplate("{{.Version}}\n")
+	// cobra's own flag prints by a text/template, with which the linker keeps every method of every type.
+	root.Flags().BoolVarP(&version, "version", "v", false, "print the version")
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(
 		newPackCommand(c), newPushCommand(c), newPullCommand(c),

@@ -34,6 +34,13 @@ func TestAVersionIsVerifiedByANewProcess(t *testing.T) {
 		environment.etc.hosts.text = lib.mkDefault "127.0.0.1 store.test\n";
 	}`})
 
+	version, etag := h.Publish("as before", "{ }") // after which the agent has looked the name up
+	if r := h.Final(etag); r.Status != "applied" {
+		t.Fatalf("%s is %s: %s", version, r.Status, r.Text())
+	}
+	h.Applied = version
+	h.stands(version)
+
 	t.Run("a name that leads elsewhere", func(t *testing.T) {
 		h.use(t)
 		version, etag := h.Publish("elsewhere", `{ environment.etc.hosts.text = "127.0.0.9 store.test\n"; }`)

@@ -58,6 +58,10 @@ func (c *chain) notification(ctx context.Context) Finding {
 			return wrong(link, fmt.Sprintf("bucket %s sends events of this key to %s, not to %s", c.bucket, arn, c.TopicARN), "give the right --topic-arn, or fix the notification")
 		}
 		c.topic = arn
+		if strings.HasSuffix("HOST.json", suffix) { // the prefix is that of the key, and so of the records beside it
+			return warning(link, fmt.Sprintf("bucket %s sends every publish to %s, and every record of a host too, so that each host wakes all others", c.bucket, arn),
+				"give the notification the suffix .npcnix")
+		}
 		return ok(link, "bucket %s sends every publish to %s", c.bucket, arn)
 	}
 	if len(others) == 0 && out.EventBridgeConfiguration != nil {
@@ -200,7 +204,7 @@ func (c *chain) subscription(ctx context.Context) Finding {
 	case policy != "" && policy != "{}":
 		return wrong(link, "its filter policy matches nothing, because S3's messages have no attributes: "+policy, "`"+set+"FilterPolicy --attribute-value '{}'`")
 	case out.Attributes["RawMessageDelivery"] != "true":
-		return wrong(link, "it wraps the bucket's messages: npcnix reads them, but other readers of the queue might not", "`"+set+"RawMessageDelivery --attribute-value true`")
+		return warning(link, "it wraps the bucket's messages: npcnix reads them, but other readers of the queue might not", "`"+set+"RawMessageDelivery --attribute-value true`")
 	}
 	return ok(link, "the topic sends to %s, raw", c.queueARN)
 }

@@ -23,14 +23,32 @@ import (
 // chainLinks are those of a chain that is checked from elsewhere than a host.
 var chainLinks = []string{"credentials", "clock", "remote", "notification", "topic", "subscription", "queue", "dead letters"}
 
-// breaks break one link each.
-var breaks = []struct {
+// A fault is what is done to a chain, and what the doctor says of it.
+type fault struct {
 	name  string
 	does  func(*world)
 	link  string
 	found string
 	fix   string
-}{
+}
+
+// flaws leave each link working.
+var flaws = []fault{
+	{"the subscription is not raw", func(w *world) {
+		w.unsubscribe()
+		w.subscribe("false")
+	}, "subscription", "wraps the bucket's messages", "RawMessageDelivery --attribute-value true"},
+	{"the notification has no suffix", func(w *world) { w.notifyOf(w.key, "", "s3:ObjectCreated:*") },
+		"notification", "every record of a host too", "the suffix .npcnix"},
+	{"the notification's suffix is a record's too", func(w *world) {
+		w.key = "remotes/dev.json"
+		w.put(w.key)
+		w.notifyOf(w.key, ".json", "s3:ObjectCreated:*")
+	}, "notification", "every record of a host too", "the suffix .npcnix"},
+}
+
+// breaks break one link each.
+var breaks = []fault{
 	{"the remote was never published", func(w *world) {
 		_, err := w.s3.DeleteObject(w.t.Context(), &s3.DeleteObjectInput{Bucket: &w.bucket, Key: &w.key})
 		w.must(err)
@@ -53,10 +71,6 @@ var breaks = []struct {
 	}, "topic", "no statement of its policy allows s3.amazonaws.com sns:Publish", "allow s3.amazonaws.com sns:Publish"},
 	{"the queue is not subscribed", func(w *world) { w.unsubscribe() },
 		"subscription", "does not send to arn:aws:sqs:", "aws sns subscribe --topic-arn arn:aws:sns:"},
-	{"the subscription is not raw", func(w *world) {
-		w.unsubscribe()
-		w.subscribe("false")
-	}, "subscription", "wraps the bucket's messages", "RawMessageDelivery --attribute-value true"},
 	{"the queue's policy allows another topic", func(w *world) {
 		w.set(w.queue, map[string]string{"Policy": allow("sns.amazonaws.com", "sqs:SendMessage", w.queueARN, `{"ArnEquals":{"aws:SourceArn":"`+w.topic+`-2"}}`)})
 	}, "queue", "-2, and not for arn:aws:sns:", "allow sns.amazonaws.com sqs:SendMessage"},
@@ -133,6 +147,16 @@ func testChain(t *testing.T, endpoint string, isMoto bool) {
 				if f := found[link]; f.Verdict == doctor.Wrong && b.link != "queue" {
 					t.Errorf("%s is %+v", link, f)
 				}
+			}
+		})
+	}
+	for i, b := range flaws {
+		t.Run(b.name, func(t *testing.T) {
+			w := newWorld(t, endpoint, fmt.Sprint("flawed", i))
+			b.does(w)
+			f := examine(t, w.options())[b.link]
+			if f.Verdict != doctor.Warning || !strings.Contains(f.Found, b.found) || !strings.Contains(f.Fix, b.fix) {
+				t.Errorf("%+v, want a warning with %q and the fix %q", f, b.found, b.fix)
 			}
 		})
 	}

@@ -1,5 +1,5 @@
 // Package doctor checks every link of the chain from a publish to a host. It says of each whether it is
-// ok, wrong or unknown, and what to change.
+// ok, wrong or unknown, or works and could do better, and what to change.
 //
 //	credentials → clock → remote → notification → topic → subscription → queue → dead letters → host
 //
@@ -25,6 +25,7 @@ type Verdict string
 
 const (
 	OK      Verdict = "ok"
+	Warning Verdict = "warning" // it works, and something about it is to be changed all the same
 	Wrong   Verdict = "wrong"
 	Unknown Verdict = "unknown" // it could not be read, or not be evaluated
 )
@@ -204,6 +205,10 @@ func webClock(ctx context.Context, u *url.URL) Finding {
 
 func ok(link, format string, args ...any) Finding {
 	return Finding{Link: link, Verdict: OK, Found: fmt.Sprintf(format, args...)}
+}
+
+func warning(link, found, fix string) Finding {
+	return Finding{Link: link, Verdict: Warning, Found: found, Fix: fix}
 }
 
 func wrong(link, found, fix string) Finding {

@@ -74,6 +74,9 @@ func judgePart(p health.Health, running bool, name health.Code, link, does, fix 
 	case !tried:
 		return unknown(link, "the agent has not tried it yet", "run the doctor again in half a minute")
 	case !state.Works:
+		if strings.Contains(state.Error, "NonExistentQueue") || strings.Contains(state.Error, "QueueDoesNotExist") {
+			fix = noQueueFix
+		}
 		return wrong(link, fmt.Sprintf("not since %s: %s", state.Since.UTC().Format(time.RFC3339), state.Error), fix)
 	}
 	return ok(link, "%s", does)

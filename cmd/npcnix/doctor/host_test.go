@@ -76,6 +76,10 @@ func testAgent(t *testing.T) {
 	wantFinding(t, found["can receive"], Wrong, "not since 2026-01-01T00:00:00Z: AccessDenied", "sqs:ReceiveMessage, sqs:DeleteMessage")
 	wantFinding(t, found["can record"], Wrong, "forbidden", "s3:PutObject on its own record")
 
+	found = examineHost(t, h, "https://queue", `{"schema": 1, "pid": 7, "parts": {
+		"queue": {"works": false, "error": "AWS.SimpleQueueService.NonExistentQueue: The specified queue does not exist"}}}`)
+	wantFinding(t, found["can receive"], Wrong, "does not exist", "create it, for instance with Terraform's host_queue")
+
 	h.Config.Paused = (*config.Pause)(nil).Extend(time.Time{}, time.Now())
 	found = examineHost(t, h, "", `{"schema": 1, "pid": 7}`)
 	wantFinding(t, found["agent"], OK, "is paused (indefinitely)", "")

@@ -82,7 +82,7 @@ func (c *chain) sendProbe(ctx context.Context, m *made, id string) (f Finding, d
 	type put struct{ began, answered time.Time }
 	puts := map[string]put{} // by key
 	for n := 1; ctx.Err() == nil; n++ {
-		key := fmt.Sprintf("%s.probe-%s-%d%s", c.key, id, n, c.suffix)
+		key := fmt.Sprintf("%s%s%s-%d%s", c.key, events.ProbeMark, id, n, c.suffix)
 		began := time.Now()
 		m.objects = append(m.objects, s3.DeleteObjectInput{Bucket: &c.bucket, Key: &key})
 		out, err := c.aws.s3.PutObject(ctx, &s3.PutObjectInput{Bucket: &c.bucket, Key: &key, Body: strings.NewReader("")})

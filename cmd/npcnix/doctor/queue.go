@@ -20,6 +20,8 @@ import (
 // more often than an agent tries a version.
 const leastReceives = 5
 
+const noQueueFix = "create it, for instance with Terraform's host_queue, or name another with `npcnix config set queue_url URL`"
+
 // lookAtQueue reads the queue's attributes, once.
 func (c *chain) lookAtQueue(ctx context.Context) (err error) {
 	if c.QueueURL == "" || c.blind != "" || c.queue != nil {
@@ -64,7 +66,7 @@ func (c *chain) readQueue(ctx context.Context) Finding {
 	}
 	err := c.lookAtQueue(ctx)
 	if c.gone {
-		return wrong(link, "there is no queue "+c.QueueURL, "create it, for instance with Terraform's host_queue, or name another with `npcnix config set queue_url URL`")
+		return wrong(link, "there is no queue "+c.QueueURL, noQueueFix)
 	}
 	if err != nil {
 		return unasked(link, "the queue's attributes", err, "sqs:GetQueueAttributes on the queue")

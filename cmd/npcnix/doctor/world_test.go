@@ -101,16 +101,24 @@ func (w *world) topicPolicy(policy string) {
 	w.must(err)
 }
 
-// notify has the bucket tell the topic of keys with this prefix.
+// notify has the bucket tell the topic of keys with this prefix, and the suffix of packed flakes.
 func (w *world) notify(prefix string, events ...s3types.Event) {
 	w.t.Helper()
+	w.notifyOf(prefix, ".npcnix", events...)
+}
+
+// notifyOf has the bucket tell the topic of keys with this prefix and this suffix, if it is not empty.
+func (w *world) notifyOf(prefix, suffix string, events ...s3types.Event) {
+	w.t.Helper()
 	n := &s3types.NotificationConfiguration{}
+	rules := []s3types.FilterRule{{Name: "prefix", Value: &prefix}}
+	if suffix != "" {
+		rules = append(rules, s3types.FilterRule{Name: "suffix", Value: &suffix})
+	}
 	if len(events) > 0 {
 		n.TopicConfigurations = []s3types.TopicConfiguration{{
 			TopicArn: &w.topic, Events: events,
-			Filter: &s3types.NotificationConfigurationFilter{Key: &s3types.S3KeyFilter{FilterRules: []s3types.FilterRule{
-				{Name: "prefix", Value: &prefix}, {Name: "suffix", Value: aws.String(".npcnix")},
-			}}},
+			Filter: &s3types.NotificationConfigurationFilter{Key: &s3types.S3KeyFilter{FilterRules: rules}},
 		}}
 	}
 	_, err := w.s3.PutBucketNotificationConfiguration(w.t.Context(), &s3.PutBucketNotificationConfigurationInput{Bucket: &w.bucket, NotificationConfiguration: n})

@@ -158,9 +158,9 @@ func (p *Publisher) Frame(ctx context.Context, file *os.File, last int64) (*rele
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now().UTC().Truncate(time.Second)
+	now := time.Now().UTC()
 	m := &release.Manifest{
-		Remote: p.Remote, Serial: release.NextSerial(last, now), Created: now, Archive: archive,
+		Remote: p.Remote, Serial: release.NextSerial(last, now), Created: now.Truncate(time.Second), Archive: archive,
 		Caches: p.Caches, Source: p.Source,
 	}
 	if p.Expires > 0 {
