@@ -128,6 +128,16 @@ func (a *Agent) start(ctx context.Context) (stop func()) {
 		last.Wait()
 		stopWriting()
 		written.Wait()
+		a.noteShutdown()
+	}
+}
+
+// noteShutdown takes note of an orderly shutdown. Without the note, the next boot checks the store.
+func (a *Agent) noteShutdown() {
+	ctx, cancel := context.WithTimeout(context.Background(), finishGrace)
+	defer cancel()
+	if err := a.Host.NoteShutdown(ctx); err != nil {
+		a.Log.Warn("that the machine is shut down in an orderly way could not be noted; the next boot checks the store", "error", err)
 	}
 }
 

@@ -180,6 +180,26 @@ func TestTransientErrors(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "a store that cannot be repaired never rejects a version", func(t *testing.T) {
+		r := newRig(t)
+		r.host.set(func(h *fakeHost) { h.damaged = fmt.Errorf("%w: a path is damaged", nix.ErrMachine) })
+		r.start()
+		time.Sleep(6 * time.Hour)
+		if steps := r.of("latest", "build", "activate"); len(steps) != 0 {
+			t.Errorf("steps on a damaged store: %q", steps)
+		}
+		if n := r.logs.count("a path is damaged"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+		r.host.set(func(h *fakeHost) { h.damaged = nil })
+		time.Sleep(4 * time.Minute)
+		synctest.Wait()
+		r.end()
+		if s := r.state(); s.Applied == nil || s.Failure != nil {
+			t.Errorf("did not heal: %+v", s)
+		}
+	})
+
 	// nix.ErrMachine after the switch started; a status with newlines
 	inBubble(t, "an activation that the machine kept from beginning leaves nothing to repair", func(t *testing.T) {
 		r := newRig(t)

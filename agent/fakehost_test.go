@@ -21,6 +21,7 @@ type fakeHost struct {
 	build    func(ctx context.Context) error
 	activate func() error
 	realise  error
+	damaged  error               // why the store cannot be repaired
 	bootOnly string              // why what is activated can only be booted; "" if it can be switched to
 	left     *activation.Journal // as on disk
 }
@@ -30,6 +31,14 @@ func (h *fakeHost) set(f func(*fakeHost)) {
 	defer h.mu.Unlock()
 	f(h)
 }
+
+func (h *fakeHost) Check(context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.damaged
+}
+
+func (h *fakeHost) NoteShutdown(context.Context) error { return nil }
 
 func (h *fakeHost) Current(context.Context) (nix.System, error) {
 	h.mu.Lock()

@@ -38,6 +38,10 @@ type Store interface {
 // Host builds and runs systems. *activation.Coordinator serves; package hosttest has what it promises as
 // tests.
 type Host interface {
+	// Check repairs what an unclean end of the machine has damaged in the nix store.
+	Check(ctx context.Context) error
+	// NoteShutdown takes note that the machine is being shut down in an orderly way, if it is.
+	NoteShutdown(ctx context.Context) error
 	// Current returns the system that runs; zero if that cannot be told.
 	Current(ctx context.Context) (nix.System, error)
 	// Runs reports whether s runs and is the boot default.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -69,11 +70,15 @@ func (a *Agent) reconcile(ctx context.Context, r *round) result {
 // load reads what the round must know: settings, memory, and what runs. It ends what an earlier agent has
 // begun.
 func (a *Agent) load(ctx context.Context, r *round) error {
-	if c, err := a.loadConfig(); err != nil {
-		a.monitor.Failing(health.Config, err)
+	c, damaged, err := a.loadConfig()
+	if err == nil {
+		a.config = c
+	}
+	if unusable := cmp.Or(err, damaged); unusable != nil {
+		r.damaged = true
+		a.monitor.Failing(health.Config, unusable)
 	} else {
 		a.monitor.Working(health.Config)
-		a.config = c
 	}
 	if !connects(a.config, a.Options.Config) || a.Stale() {
 		return ErrReconnect
@@ -82,6 +87,9 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 	a.inbox.SetOpen(!r.config.Paused.Active(time.Now()))
 	a.record.SetRefresh(r.config.RecordRefresh())
 
+	if err := a.Host.Check(ctx); err != nil {
+		return transientError{health.Machine, err}
+	}
 	running, err := a.Host.Current(ctx)
 	if err != nil {
 		return transientError{health.Machine, err}

@@ -21,6 +21,7 @@ type round struct {
 	last    bool              // a newer version does not cancel this one's build
 
 	config  config.Config
+	damaged bool // config.json cannot be used: config is what was in force before
 	state   State
 	changed bool       // since state was saved
 	running nix.System // what runs

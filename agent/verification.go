@@ -33,6 +33,9 @@ func Verify(ctx context.Context, o Options, v Verification) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
+	if _, _, err := o.Dir.InForce(); err != nil {
+		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
+	}
 	j, err := activation.Read(string(o.Dir))
 	if err != nil {
 		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
@@ -47,7 +50,7 @@ func Verify(ctx context.Context, o Options, v Verification) error {
 // verify verifies the system of j. The system may have brought settings of its own: the host lives on by
 // these.
 func (a *Agent) verify(ctx context.Context, v Verification, j activation.Journal) error {
-	c, err := a.loadConfig()
+	c, _, err := a.loadConfig()
 	if err != nil {
 		return fmt.Errorf("the new system's settings cannot be used: %w", err)
 	}

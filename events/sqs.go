@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/npcnix/npcnix/store/credentials"
 )
 
 const (
@@ -102,7 +104,7 @@ func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	if o.Region != "" {
 		load = append(load, config.WithRegion(o.Region))
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	cfg, err := credentials.Load(ctx, load...)
 	if err != nil {
 		return nil, fmt.Errorf("load AWS configuration for the queue: %w", err)
 	}

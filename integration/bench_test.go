@@ -139,6 +139,9 @@ func (h *watchedHost) Activate(_ context.Context, s nix.System, _ activation.Req
 	return activation.Journal{Phase: activation.Committed, System: s.Path}, nil
 }
 
+func (h *watchedHost) Check(context.Context) error        { return nil }
+func (h *watchedHost) NoteShutdown(context.Context) error { return nil }
+
 // Resume is called once in each reconcile.
 func (h *watchedHost) Realise(context.Context, nix.System, []nix.Cache) error { return nil }
 

@@ -35,6 +35,7 @@ const (
 	killAgent   = "agent"
 	killWorker  = "worker"
 	killMachine = "machine"
+	cutPower    = "power" // and what was not synced is lost
 )
 
 // moments are when a round kills: at the beginning of a stage, as activation.json or state.json shows
@@ -50,6 +51,7 @@ const (
 	badSwitch    = "bad-switch"
 	badCheck     = "bad-check"
 	longestDelay = 2500 * time.Millisecond // of a kill at random, from the publish
+	longestCut   = 300 * time.Millisecond  // of a loss of power, from the moment
 )
 
 // TestKillRounds publishes version after version, and kills something
@@ -58,14 +60,7 @@ const (
 // activated twice unless it was cut short. NPCNIX_TEST_SEED repeats the rounds of another run.
 func TestKillRounds(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	if given := os.Getenv("NPCNIX_TEST_SEED"); given != "" {
-		var err error
-		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("NPCNIX_TEST_SEED=%d", seed)
+	seed := roundSeed(t)
 	var victims []string
 	for victim, n := range map[string]int{killAgent: agentRounds, killWorker: workerRounds, killMachine: machineRounds} {
 		victims = append(victims, slices.Repeat([]string{victim}, n)...)
@@ -92,6 +87,20 @@ func TestKillRounds(t *testing.T) {
 	if err := os.WriteFile("../.cache/kill-rounds", []byte(report), 0o644); err != nil { // for make test, as go test shows no log of what passes
 		t.Error(err)
 	}
+}
+
+// roundSeed is what the rounds of a test depend on.
+func roundSeed(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if given := os.Getenv("NPCNIX_TEST_SEED"); given != "" {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("NPCNIX_TEST_SEED=%d", seed)
+	return seed
 }
 
 // tally counts rounds.
@@ -193,6 +202,11 @@ func (g *guarded) killAt(p published, victim, moment string, random *rand.Rand) 
 		g.kill("npcnix-activate*")
 	case killMachine:
 		g.m.Kill()
+		g.m.Boot()
+	case cutPower:
+		time.Sleep(time.Duration(random.Int64N(int64(longestCut)))) // a stage is more than its beginning
+		stage = g.stage(p)
+		g.m.Cut()
 		g.m.Boot()
 	}
 	if stage == "" {

@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
+
+	"github.com/npcnix/npcnix/store/credentials"
 )
 
 func openS3(ctx context.Context, u *url.URL, o Options) (*s3Backend, error) {
@@ -23,7 +25,7 @@ func openS3(ctx context.Context, u *url.URL, o Options) (*s3Backend, error) {
 	if q.region == "" {
 		q.region = o.Region
 	}
-	cfg, err := config.LoadDefaultConfig(ctx,
+	cfg, err := credentials.Load(ctx,
 		config.WithRegion(q.region), // empty leaves it to the chain
 		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
 			if o.Warn != nil {

@@ -18,6 +18,8 @@ import (
 
 // Host is what the agent asks of a host: agent.Host.
 type Host interface {
+	Check(ctx context.Context) error
+	NoteShutdown(ctx context.Context) error
 	Current(ctx context.Context) (nix.System, error)
 	Runs(ctx context.Context, s nix.System) (bool, error)
 	Build(ctx context.Context, dir, configuration string) (nix.System, error)

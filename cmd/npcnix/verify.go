@@ -120,7 +120,7 @@ func runVerify(ctx context.Context, c *common, flags verifyFlags, input io.Reade
 // nil if they name another remote.
 func openTarget(ctx context.Context, o agent.Options, t agent.Target) (*store.Remote, error) {
 	for {
-		file, err := o.Dir.LoadConfig()
+		file, _, err := o.Dir.InForce()
 		if err != nil {
 			return nil, nil // reported by the verification
 		}

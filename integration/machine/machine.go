@@ -70,6 +70,7 @@ type Options struct {
 	Binds map[string]string // files and folders of this machine, by their place in the other, read-only
 	Env   map[string]string // the environment of all units, and of Run
 	Files map[string]string // contents by absolute path, there from the first boot; executable when they begin with "#!"
+	Disk  bool              // it has a disk of its own, as Cut needs: an ext4 file system in a file
 }
 
 // Machine is a machine that has been booted. Several goroutines can call its methods, but only one at
@@ -113,6 +114,11 @@ func Boot(t testing.TB, o Options) *Machine {
 	}
 	if err := m.furnish(); err != nil {
 		t.Fatalf("make a machine: %v", err)
+	}
+	if o.Disk {
+		if err := m.makeDisk(); err != nil {
+			t.Fatalf("make the disk of a machine: %v", err)
+		}
 	}
 	t.Cleanup(m.end)
 	m.Boot()
@@ -269,7 +275,7 @@ func (m *Machine) WaitUp(before string) {
 }
 
 // Kill ends the machine like a loss of power, and returns when nothing of it runs any more. Unlike
-// with power, what was written and not synced is not lost.
+// with power, what was written and not synced is not lost: see Cut.
 func (m *Machine) Kill() {
 	m.t.Helper()
 	if !m.isOn() {

@@ -4,7 +4,8 @@
 # everything of the machine is killed at once and nothing is left of it but its disk.
 #   run.sh NAME ROOT DISK [OPTION OF systemd-nspawn]...
 # NAME names its cgroups, ROOT is the file system it shares with others, DISK a folder of its own,
-# where this writes: pid, the process that all others die with, and log, the console.
+# where this writes: pid, the process that all others die with, and log, the console. Where DISK has
+# an image, disk.img, the machine writes to that.
 set -eu
 name=$1 root=$2 disk=$3
 shift 3
@@ -32,7 +33,12 @@ done
     mkdir -p /run/systemd/nspawn
     mount -t tmpfs tmpfs /run/systemd/nspawn # what nspawn would leave behind when killed
     cd "$disk" # named after a test, whose name may have a comma: one would end an option
-    mount -t overlay -o "lowerdir=$root,upperdir=upper,workdir=work" machine root
+    if [ -e disk.img ]; then
+      mount -t ext4 -o loop disk.img image # the loop device goes with the mount
+      cd image
+    fi
+    mount -t overlay -o "lowerdir=$root,upperdir=upper,workdir=work" machine "$disk/root"
+    cd "$disk"
     echo "$pid" >"$disk/pid.new"
     mv "$disk/pid.new" "$disk/pid"
     status=133 # how nspawn ends when the machine reboots

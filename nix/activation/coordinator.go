@@ -132,6 +132,16 @@ func (c *Coordinator) Resume(ctx context.Context, r Request) (j Journal, found b
 	return j, true, err
 }
 
+// Check finds and repairs what an unclean end of the machine has damaged in the store, as [nix.Host.CheckStore]
+// has it. The systems of the latest activation are looked at too.
+func (c *Coordinator) Check(ctx context.Context) error {
+	var keep, wanted []nix.System
+	if j, err := Read(c.dir); err == nil && j != nil { // Resume reports what cannot be read
+		keep, wanted = []nix.System{{Path: j.Previous}}, []nix.System{{Path: j.System}}
+	}
+	return c.CheckStore(ctx, keep, wanted)
+}
+
 // Rearm arms the rollback timer for an activation that a restart of the machine has interrupted. A unit of
 // the new system runs it at boot, so that the timer is there even if the agent is not. The first switch
 // to a system with this unit starts it too, and then there is nothing to be done.

@@ -37,6 +37,8 @@ type machine interface {
 	Switch(context.Context, switchRun) outcome
 	// KillSwitch kills what an interrupted worker has left of its switch.
 	KillSwitch(id string)
+	// Flush makes durable what nix and the boot loader have written.
+	Flush() error
 	// Reboot asks for a restart of the machine.
 	Reboot(context.Context) error
 

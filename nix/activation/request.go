@@ -82,6 +82,9 @@ func (c *Coordinator) request(ctx context.Context, s nix.System, r Request) (*Jo
 	if err := os.Remove(filepath.Join(c.dir, switchLog)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	if err := c.Flush(); err != nil { // the new system may be minutes old
+		return nil, err
+	}
 	return j, j.advance(c.dir, Pending)
 }
 

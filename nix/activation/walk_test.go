@@ -173,6 +173,7 @@ func (m *fakeMachine) wantBootable(system string) {
 	}
 }
 
+func (m *fakeMachine) Flush() error                     { m.mayCrash(); return nil }
 func (m *fakeMachine) KillSwitch(string)                {}
 func (m *fakeMachine) Prune(int, string, ...nix.System) {}
 func (m *fakeMachine) ReleaseBuilt(nix.System)          {}

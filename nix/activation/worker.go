@@ -180,6 +180,9 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 		}
 		return cause, fmt.Errorf("make it what boots: %s", ran.failure(w.System))
 	}
+	if err := w.machine.Flush(); err != nil {
+		return causeOf(err), err
+	}
 	return "", nil
 }
 

@@ -38,6 +38,15 @@ func AnyActive(ctx context.Context, patterns ...string) bool {
 	return err == nil && strings.TrimSpace(out) != ""
 }
 
+// Stopping reports whether the machine is being shut down, in an orderly way.
+func Stopping(ctx context.Context) bool {
+	if !Running() {
+		return false
+	}
+	state, _ := exec.CommandContext(ctx, "systemctl", "is-system-running").Output() // its status is one for each state
+	return strings.TrimSpace(string(state)) == "stopping"
+}
+
 // systemctl returns what systemctl printed.
 func systemctl(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"--no-pager", "--no-ask-password"}, args...)...)

@@ -35,6 +35,9 @@ func (h *Host) links(_ context.Context, o Options) []func(context.Context) Findi
 	part := func(name health.Code, link, does, fix string) {
 		links = append(links, func(context.Context) Finding { return judgePart(p, running && err == nil, name, link, does, fix) })
 	}
+	part(health.Store, "can read", "the agent reads the remote",
+		"give the host's role s3:GetObject on the remote. If it is refused for its credentials: the agent follows a change of their file by itself; "+
+			"see which it uses with `systemctl show npcnix -p Environment`")
 	if o.QueueURL != "" {
 		part(health.Queue, "can receive", "the agent receives from its queue",
 			"give the host's role sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility on its queue, as the Terraform module host_policy does")

@@ -80,6 +80,10 @@ func testAgent(t *testing.T) {
 		"queue": {"works": false, "error": "AWS.SimpleQueueService.NonExistentQueue: The specified queue does not exist"}}}`)
 	wantFinding(t, found["can receive"], Wrong, "does not exist", "create it, for instance with Terraform's host_queue")
 
+	// The doctor's own credentials can be others than those of the agent.
+	found = examineHost(t, h, "", `{"schema": 1, "pid": 7, "parts": {"store": {"works": false, "error": "InvalidAccessKeyId"}}}`)
+	wantFinding(t, found["can read"], Wrong, "InvalidAccessKeyId", "follows a change of their file by itself")
+
 	h.Config.Paused = (*config.Pause)(nil).Extend(time.Time{}, time.Now())
 	found = examineHost(t, h, "", `{"schema": 1, "pid": 7}`)
 	wantFinding(t, found["agent"], OK, "is paused (indefinitely)", "")
