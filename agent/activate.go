@@ -94,7 +94,7 @@ func (a *Agent) consent(ctx context.Context, r *round, s nix.System) error {
 // round began. If config.json was damaged since, that cannot be told: the next round finds out.
 func (a *Agent) stillWanted(r *round) error {
 	switch c, damaged, err := a.loadConfig(); {
-	case cmp.Or(err, damaged) != nil && !r.damaged:
+	case cmp.Or(err, damaged) != nil && r.unusable == nil:
 		return transientError{health.Config, cmp.Or(err, damaged)}
 	case err != nil: // reported when the round began
 	case c.Paused.Active(time.Now()):

@@ -74,9 +74,8 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 	if err == nil {
 		a.config = c
 	}
-	if unusable := cmp.Or(err, damaged); unusable != nil {
-		r.damaged = true
-		a.monitor.Failing(health.Config, unusable)
+	if r.unusable = cmp.Or(err, damaged); r.unusable != nil {
+		a.monitor.Failing(health.Config, r.unusable)
 	} else {
 		a.monitor.Working(health.Config)
 	}
