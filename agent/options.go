@@ -155,6 +155,8 @@ type Agent struct {
 	reboot  reboot.Plan
 	frame   frame // of the release that was read last
 
+	uncached uncached
+
 	config     config.Config               // as last read, overrides included
 	said       string                      // the status that the service manager was told last
 	idled      time.Time                   // when an event last brought nothing new

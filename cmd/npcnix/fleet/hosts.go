@@ -16,8 +16,8 @@ import (
 type Row struct {
 	Host          string    `json:"host"`
 	Configuration string    `json:"configuration,omitempty"`
-	Running       string    `json:"running,omitempty"` // the ETag of the version that runs; "" if that is unknown
-	Wanted        string    `json:"wanted,omitempty"`  // the ETag of the version that its record is about
+	Running       string    `json:"running,omitempty"`     // the ETag of the version that runs; "" if that is unknown
+	Wanted        string    `json:"wanted,omitempty"`      // the ETag of the version that its record is about
 	RunningRev    string    `json:"running_rev,omitempty"` // the revisions of their source, if they are releases that name one
 	WantedRev     string    `json:"wanted_rev,omitempty"`
 	Message       string    `json:"wanted_message,omitempty"` // what the publisher says of the wanted version
