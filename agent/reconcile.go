@@ -62,13 +62,12 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 	if err == nil {
 		a.config = c
 	}
-	if unusable := cmp.Or(err, damaged); unusable != nil {
-		r.damaged = true
-		a.monitor.Failing(health.Config, unusable)
+	if r.unusable = cmp.Or(err, damaged); r.unusable != nil {
+		a.monitor.Failing(health.Config, r.unusable)
 	} else {
 		a.monitor.Working(health.Config)
 	}
-	if !connects(a.config, a.Options.Config) {
+	if !connects(a.config, a.Options.Config) || a.Stale() {
 		return ErrReconnect
 	}
 	r.config = a.config
@@ -98,6 +97,7 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 		return err
 	}
 	a.planReboot(ctx, r)
+	a.lookAtBoot(ctx, r)
 
 	return nil
 }
@@ -105,7 +105,7 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 // decide looks at the store and decides about what it holds. A paused host does not ask.
 func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 	r.target = Target{Remote: r.config.Remote, Configuration: r.config.Configuration}
-	known := Known{r.state, r.config.Paused, r.config.RetryToken, r.before, r.config.CorrectDrift, r.force}
+	known := Known{r.state, r.config.Paused, r.config.RetryToken, r.countsAs(), r.config.CorrectDrift, r.force}
 	if r.config.Paused.Active(time.Now()) {
 		return Decide(known, r.target, time.Now()), nil
 	}

@@ -29,6 +29,7 @@ type Writer struct {
 
 	mu      sync.Mutex
 	wanted  Record        // the latest
+	trouble *Trouble      // that it tells of besides
 	seq     int           // its number
 	tried   int           // number of the latest that was attempted
 	refresh time.Duration // after which an unchanged record is written again; 0: never
@@ -53,6 +54,28 @@ func (w *Writer) Put(r Record) {
 	w.wanted = r
 	w.seq++
 	w.signal()
+}
+
+// Has reports whether a record was put.
+func (w *Writer) Has() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	return w.seq > 0
+}
+
+// SetTrouble says what trouble each record tells of from now on; nil: none. The latest record is written
+// again if the kind of trouble has changed. The error's words, which can differ each time, are not worth that.
+func (w *Writer) SetTrouble(t *Trouble) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	was := w.trouble
+	w.trouble = t
+	if w.seq > 0 && ((was == nil) != (t == nil) || t != nil && t.Kind != was.Kind) {
+		w.seq++
+		w.signal()
+	}
 }
 
 // SetRefresh says after what time an unchanged record is written again. 0: never.
@@ -98,13 +121,14 @@ func (w *Writer) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		next, seq, refresh := w.wanted, w.seq, w.refresh
+		next.Trouble = w.trouble
 		var changed <-chan struct{} = w.changed
 		w.mu.Unlock()
 		if seq == written && !stale(ctx, at, seq, refresh, changed) {
 			continue
 		}
 
-		err := w.write(ctx, next)
+		err := Write(ctx, w.store, w.host, next)
 		newer, changed := w.attempted(seq)
 		if err == nil {
 			written, at = seq, time.Now()
@@ -162,15 +186,16 @@ func either(ctx context.Context, changed <-chan struct{}, d time.Duration) bool 
 	return false
 }
 
-func (w *Writer) write(ctx context.Context, r Record) error {
+// Write writes the record of a host, once.
+func Write(ctx context.Context, s Store, host string, r Record) error {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 
-	r.Schema, r.Host = Schema, w.host
+	r.Schema, r.Host = Schema, host
 	body, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
 
-	return w.store.PutRecord(ctx, w.host, append(body, '\n'))
+	return s.PutRecord(ctx, host, append(body, '\n'))
 }

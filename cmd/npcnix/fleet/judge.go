@@ -26,6 +26,7 @@ const (
 	Silent     = "silent"     // it was heard, but not of late
 	Behind     = "behind"     // its record is about another version
 	Elsewhere  = "elsewhere"  // its record is about another remote
+	Renamed    = "renamed"    // it has another record by now, under another name
 	Unreadable = "unreadable" // its record is damaged, or newer than this program understands
 )
 
@@ -89,10 +90,21 @@ func decode(host string, body []byte) (*record.Record, error) {
 // judge tells where a host stands with one version of a remote, from its record alone. A
 // record counts for exactly the version it names, and clocks play no part.
 func judge(host string, r *record.Record, remote, etag string) Host {
+	h := judgeVersion(host, r, remote, etag)
+	if trouble := troubleOf(r); h.Verdict == Missing && trouble != "" {
+		h.Why = strings.TrimPrefix(h.Why+", "+trouble, ", ")
+	}
+	return h
+}
+
+func judgeVersion(host string, r *record.Record, remote, etag string) Host {
 	h := Host{Name: host, Verdict: Missing, Record: r}
 	switch {
 	case r == nil:
 		h.State = Unheard
+		return h
+	case r.RenamedTo != "":
+		h.State, h.Why = Renamed, "its name is "+clean(r.RenamedTo)+" now"
 		return h
 	case !store.SameObject(r.Remote, remote):
 		h.State, h.Why = Elsewhere, "it follows "+clean(store.Redact(r.Remote))
@@ -119,6 +131,14 @@ func judge(host string, r *record.Record, remote, etag string) Host {
 		h.Why = "an operator has switched it to something else"
 	}
 	return h
+}
+
+// troubleOf says what keeps a host from its work, if its record tells of that.
+func troubleOf(r *record.Record) string {
+	if r == nil || r.Trouble == nil {
+		return ""
+	}
+	return "trouble since " + r.Trouble.Since.UTC().Format(time.RFC3339) + ": " + firstLine(r.Trouble.Error)
 }
 
 // unreadable is a host whose record tells nothing.
