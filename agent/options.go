@@ -168,6 +168,8 @@ type Agent struct {
 	reboot  reboot.Plan
 	frame   frame // of the release that was read last
 
+	uncached uncached
+
 	config     config.Config               // as last read, overrides included
 	trouble    *record.Trouble             // that the record tells of; nil if there is none
 	said       string                      // the status that the service manager was told last

@@ -43,19 +43,7 @@ func (a *Agent) reconcile(ctx context.Context, r *round) result {
 		return a.finish(ctx, r, a.ended(ctx, r, err))
 	}
 
-	system, err := a.unlessOvertaken(ctx, r, func(ctx context.Context) (nix.System, error) {
-		if s, named, err := a.prebuilt(r); err != nil {
-			return nix.System{}, err
-		} else if named {
-			return a.realise(ctx, r, s)
-		}
-		flake, remove, err := a.fetch(ctx, r)
-		if err != nil {
-			return nix.System{}, err
-		}
-		defer remove()
-		return a.build(ctx, r, flake)
-	})
+	system, err := a.unlessOvertaken(ctx, r, func(ctx context.Context) (nix.System, error) { return a.obtain(ctx, r) })
 	if err != nil {
 		return a.finish(ctx, r, a.ended(ctx, r, err))
 	}

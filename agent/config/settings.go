@@ -129,9 +129,10 @@ var Settings = []Setting{
 		Text: "Number of different `signers` that must have signed a release.",
 	},
 	{
-		Name: "evaluation", Kind: Text, Default: EvaluateFallback, OneOf: []string{EvaluateFallback, EvaluateNever, EvaluateAlways},
+		Name: "evaluation", Kind: Text, Default: EvaluateFallback, OneOf: []string{EvaluateFallback, EvaluateRescue, EvaluateNever, EvaluateAlways},
 		Text: "When the host evaluates a flake by itself.",
-		More: "With fallback, it does so only for a configuration that the release has not prebuilt. With never, it takes only " +
+		More: "With fallback, it does so only for a configuration that the release has not prebuilt. With rescue, it " +
+			"also does so if the caches cannot give a prebuilt system for as long as all `retry_delays_secs` together. With never, it takes only " +
 			"prebuilt systems. With always, it ignores them.",
 	},
 	{
