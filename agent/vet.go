@@ -58,6 +58,7 @@ func (a *Agent) vet(ctx context.Context, r *round) error {
 
 	r.release = verified
 	r.target.Release, r.target.Rev, r.target.Message = verified.Release, verified.Source.Rev, verified.Source.Message
+	r.target.Serial = verified.Serial
 
 	return nil
 }

@@ -140,6 +140,11 @@ var Settings = []Setting{
 		Text: "Seconds after which a host without news writes its record again; 0 means never.",
 		More: "So a silent host can be told from a quiet one.",
 	},
+	{
+		Name: "metrics_textfile", Kind: Text, check: checkTextfile,
+		Text: "File for the textfile collector of Prometheus' node_exporter; by default, none is written.",
+		More: "Its name ends in .prom. It is written at each change and each minute, everyone can read it, and its folder is created.",
+	},
 }
 
 func checkConfiguration(name string) error {
@@ -152,6 +157,13 @@ func checkConfiguration(name string) error {
 func checkWindow(window string) error {
 	_, err := ParseWindow(window)
 	return err
+}
+
+func checkTextfile(path string) error {
+	if path != "" && (!filepath.IsAbs(path) || filepath.Ext(path) != ".prom") {
+		return fmt.Errorf("metrics_textfile is %q: it must be an absolute path that ends in .prom", path)
+	}
+	return nil
 }
 
 func checkFile(path string) error {
