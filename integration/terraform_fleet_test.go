@@ -86,6 +86,7 @@ func TestALargeFleetIsPlannedAppliedAndDestroyed(t *testing.T) {
 	}
 	a := newAccount(t, moto.Start(t))
 	r := newRoot(t, terraformTool(t), fleetRoot)
+	r.limit = 40 * time.Minute // moto takes most of it
 	a.must(os.WriteFile(filepath.Join(r.dir, "..", "host_queue", "moto_override.tf"), []byte(motoOverrides["host_queue"]), 0o644))
 	image := strings.Trim(strings.TrimSpace(a.aws("ec2", "describe-images", "--query", "Images[0].ImageId")), `"`)
 	size := func(hosts int) { r.env = append(a.env(), "TF_VAR_ami="+image, fmt.Sprint("TF_VAR_hosts=", hosts)) }

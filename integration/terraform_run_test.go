@@ -1,7 +1,10 @@
 package integration
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -11,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // terraformTree copies the project's terraform folder to a directory of the test, so that what terraform
@@ -67,7 +71,12 @@ var moduleSource = regexp.MustCompile(`(?m)^module "(\w+)" \{\n  source += "gith
 type tool struct {
 	program string
 	env     []string
+	limit   time.Duration // of a command; 0 is commandLimit
 }
+
+// commandLimit is how long a command may take before it is hung. On a busy machine an apply takes minutes, because
+// the provider polls what it creates.
+const commandLimit = 10 * time.Minute
 
 // terraformTool is Terraform. The test is skipped without it, or fails where NPCNIX_REQUIRE_ALL is set.
 func terraformTool(t *testing.T) tool { return tool{program: need(t, "terraform")} }
@@ -129,14 +138,31 @@ func (c tool) run(t *testing.T, dir string, env []string, args ...string) string
 	return ""
 }
 
-// try is run for a command that may fail: the caller judges the error.
+// try is run for a command that may fail: the caller judges the error. A command that does not end within the
+// tool's limit fails with what it has printed until then. It is interrupted first: what hangs may say so, and ends
+// its providers.
 func (c tool) try(dir string, env []string, args ...string) (string, error) {
-	cmd := exec.Command(c.program, args...)
+	limit := cmp.Or(c.limit, commandLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, c.program, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 30 * time.Second // then it is killed, and what its children hold open is not read
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1", "AWS_EC2_METADATA_DISABLED=true")
 	cmd.Env = append(append(cmd.Env, c.env...), env...)
 	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%s did not end within %v: %w", filepath.Base(c.program), limit, ctx.Err())
+	}
 	return string(out), err
+}
+
+func TestATerraformCommandThatHangsFails(t *testing.T) {
+	hung := tool{program: "sleep", limit: time.Millisecond}
+	if _, err := hung.try(t.TempDir(), nil, "1000"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want an end at the limit", err)
+	}
 }
 
 // lacksProvider tells from what init printed whether only a provider was missing.
