@@ -2,11 +2,11 @@
 # queue. Each may do so only for this account. Everybody else needs IAM: the policies of host_policy and gate.
 
 locals {
-  customer_key = var.kms || var.kms_key_arn != null
-  kms_key_arn  = var.kms ? one(aws_kms_key.store[*].arn) : var.kms_key_arn
-  account      = one(data.aws_caller_identity.current[*].account_id)
+  kms_key_arn = var.kms ? one(aws_kms_key.store[*].arn) : var.kms_key_arn
+  account     = data.aws_caller_identity.current.account_id
 
-  kms_key_statements = !local.customer_key ? [] : [
+  # Of no key: the policy of a key given as kms_key_arn is made of them, and a key cannot come before itself.
+  kms_key_statements = [
     {
       Sid       = "BucketPublishes"
       Effect    = "Allow"
@@ -33,9 +33,7 @@ locals {
 }
 
 # Not from a topic's ARN: the topics need the key, and the key its policy.
-data "aws_caller_identity" "current" {
-  count = local.customer_key ? 1 : 0
-}
+data "aws_caller_identity" "current" {}
 
 resource "aws_kms_key" "store" {
   count = var.kms ? 1 : 0

@@ -55,6 +55,6 @@ output "kms_key_arn" {
 }
 
 output "kms_key_statements" {
-  description = "The statements that the policy of a key given as kms_key_arn needs, so that S3 and SNS can use it for this store. Empty without a key."
+  description = "The statements that the policy of a key given as kms_key_arn needs, so that S3 and SNS can use it for this store."
   value       = local.kms_key_statements
 }

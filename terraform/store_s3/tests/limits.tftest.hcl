@@ -7,6 +7,11 @@ provider "aws" {
   skip_requesting_account_id  = true
 }
 
+override_data {
+  target = data.aws_caller_identity.current
+  values = { account_id = "123456789012" }
+}
+
 variables {
   bucket  = { id = "my.fleet", arn = "arn:aws:s3:::my.fleet", region = "eu-central-1" }
   prefix  = "npcnix/remotes"
