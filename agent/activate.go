@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -93,10 +94,12 @@ func (a *Agent) consent(ctx context.Context, r *round, s nix.System) error {
 }
 
 // stillWanted returns an error if the operator has paused the host, or asked for something else, since the
-// round began.
+// round began. If config.json was damaged since, that cannot be told: the next round finds out.
 func (a *Agent) stillWanted(r *round) error {
-	switch c, err := a.loadConfig(); {
-	case err != nil: // reported by the next round
+	switch c, damaged, err := a.loadConfig(); {
+	case cmp.Or(err, damaged) != nil && r.unusable == nil:
+		return transientError{health.Config, cmp.Or(err, damaged)}
+	case err != nil: // reported when the round began
 	case c.Paused.Active(time.Now()):
 		return errPaused
 	case c.Remote != r.target.Remote || c.Configuration != r.target.Configuration:
@@ -117,7 +120,7 @@ func (a *Agent) request(before config.Config, in *Intent) activation.Request {
 
 	// The system may bring settings of its own, and the host lives on by these.
 	req.Verify = func(ctx context.Context, j activation.Journal) error {
-		c, err := a.loadConfig()
+		c, _, err := a.loadConfig()
 		if err != nil {
 			return fmt.Errorf("the new system's settings cannot be used: %w", err)
 		}
@@ -141,7 +144,7 @@ func (a *Agent) request(before config.Config, in *Intent) activation.Request {
 	}
 
 	req.Warning = func(ctx context.Context, j activation.Journal) string {
-		c, err := a.loadConfig()
+		c, _, err := a.loadConfig()
 		if err != nil || a.Machine == nil {
 			return "" // it was verified
 		}

@@ -24,7 +24,7 @@ func left(d Decision) result {
 // reached is the result of a round whose target is what runs.
 func (a *Agent) reached(ctx context.Context, r *round, s nix.System) result {
 	r.times.Acknowledged = time.Now()
-	if c, err := a.loadConfig(); err == nil {
+	if c, _, err := a.loadConfig(); err == nil {
 		r.config = c // the system may have brought hooks of its own
 	}
 	activated := r.state.Intent.Status == record.Activating

@@ -29,6 +29,7 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 		}
 		a.record.Put(rec)
 	}
+	a.tellTrouble(r, res)
 	a.log(r, res, rule)
 	a.runHook(ctx, r)
 	a.dispose(ctx, res, rule)
@@ -61,6 +62,9 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		Signers: r.config.Policy("").Signers.Fingerprints(),
 		Status:  s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
+	}
+	if required := r.config.Policy("").Required; len(rec.Signers) > 0 && required > 1 {
+		rec.SignersRequired = required
 	}
 	rec.Times.Acknowledged = time.Now()
 	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.running.Path {

@@ -156,6 +156,7 @@ type Agent struct {
 	frame   frame // of the release that was read last
 
 	config     config.Config               // as last read, overrides included
+	trouble    *record.Trouble             // that the record tells of; nil if there is none
 	said       string                      // the status that the service manager was told last
 	idled      time.Time                   // when an event last brought nothing new
 	ran        string                      // the system that ran at the end of the last round

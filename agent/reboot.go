@@ -56,7 +56,7 @@ func (a *Agent) rebootMachine(ctx context.Context) {
 		a.monitor.Update(func(now *health.Health) { now.RebootAt = a.reboot.At })
 	}()
 
-	c, err := a.loadConfig()
+	c, _, err := a.loadConfig()
 	if err != nil {
 		c = a.config // reported by the next round
 	}

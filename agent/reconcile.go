@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -69,11 +70,14 @@ func (a *Agent) reconcile(ctx context.Context, r *round) result {
 // load reads what the round must know: settings, memory, and what runs. It ends what an earlier agent has
 // begun.
 func (a *Agent) load(ctx context.Context, r *round) error {
-	if c, err := a.loadConfig(); err != nil {
-		a.monitor.Failing(health.Config, err)
+	c, damaged, err := a.loadConfig()
+	if err == nil {
+		a.config = c
+	}
+	if r.unusable = cmp.Or(err, damaged); r.unusable != nil {
+		a.monitor.Failing(health.Config, r.unusable)
 	} else {
 		a.monitor.Working(health.Config)
-		a.config = c
 	}
 	if !connects(a.config, a.Options.Config) {
 		return ErrReconnect

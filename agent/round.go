@@ -20,11 +20,12 @@ type round struct {
 	force   bool              // apply the target in any case
 	last    bool              // a newer version does not cancel this one's build
 
-	config  config.Config
-	state   State
-	changed bool       // since state was saved
-	running nix.System // what runs
-	before  nix.System // what ran when the round began
+	config   config.Config
+	unusable error // why config.json cannot be used, and config is what was in force before; nil if it can
+	state    State
+	changed  bool       // since state was saved
+	running  nix.System // what runs
+	before   nix.System // what ran when the round began
 
 	rebootDue   string // why the machine is to be rebooted; "" if not
 	pending     string // the system that becomes active with the next boot; "" if none

@@ -10,14 +10,16 @@ import (
 // flakePrefix begins the names of directories that hold an unpacked flake while it is built.
 const flakePrefix = "flake-"
 
-// loadConfig reads config.json, overrides included.
-func (a *Agent) loadConfig() (config.Config, error) {
-	c, err := a.Dir.LoadConfig()
+// loadConfig reads the settings, overrides included. Damaged says why config.json cannot be used; then the
+// settings are those in force before. Err says that not even those can be.
+func (a *Agent) loadConfig() (c config.Config, damaged, err error) {
+	file, damaged, err := a.Dir.InForce()
 	if err != nil {
-		return config.Config{}, err
+		return a.config, err, nil // nothing could be remembered on disk
 	}
+	c, err = a.Override(file)
 
-	return a.Override(c)
+	return c, damaged, err
 }
 
 // connects reports whether an agent made with the settings o reaches what c names.

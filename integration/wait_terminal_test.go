@@ -25,7 +25,7 @@ func terminalPush(t *testing.T) {
 	s := newScreen(t, 200, 24)
 	f := newFileFleet(t, 1)
 	flake := t.TempDir()
-	f.must(os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ }"), 0o644))
+	f.must(os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ outputs = _: { }; }"), 0o644))
 	s.types("clear; " + npcnix + " push --src " + flake + " --remote " + f.remote + "; echo ended with $?")
 	s.awaits("ended with 0", 1)
 	s.has("Published to "+f.remote, "npcnix wait --remote "+f.remote+" --etag "+f.etag[:20])
@@ -134,7 +134,7 @@ func newFileFleet(t testing.TB, size int) *fileFleet {
 	f := &fileFleet{t: t, path: filepath.Join(t.TempDir(), "dev.npcnix")}
 	f.remote = "file://" + f.path
 	flake := t.TempDir()
-	f.must(os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ }"), 0o644))
+	f.must(os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ outputs = _: { }; }"), 0o644))
 	out, err := exec.Command(npcnix, "push", "--src", flake, "--remote", f.remote).Output()
 	f.must(err)
 	f.etag = strings.TrimSpace(string(out))

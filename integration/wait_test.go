@@ -124,7 +124,7 @@ func newWatched(t *testing.T, w *world, size int) *watched {
 // write makes the flake that the next push publishes.
 func (f *watched) write(text string) {
 	f.t.Helper()
-	f.must(os.WriteFile(filepath.Join(f.flake, "flake.nix"), []byte("# "+text), 0o644))
+	f.must(os.WriteFile(filepath.Join(f.flake, "flake.nix"), []byte("{ outputs = _: { }; } # "+text), 0o644))
 }
 
 // push publishes a flake with that text and returns its ETag.

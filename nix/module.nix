@@ -111,6 +111,7 @@ in
           ++ each "--extra-trusted-public-keys" cfg.extraTrustedPublicKeys
           ++ lib.concatMap (name: [ "--option" name cfg.nixOptions.${name} ]) (builtins.attrNames cfg.nixOptions));
         StateDirectory = "npcnix";
+        RuntimeDirectory = "npcnix"; # for `npcnix status` while the disk cannot be written
 
         WatchdogSec = "2min";
         Restart = "always";

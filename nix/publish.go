@@ -54,6 +54,21 @@ func (h *Host) Platform(ctx context.Context, dir, configuration string) (string,
 	return strings.TrimSpace(out.String()), nil
 }
 
+// Evaluate evaluates the system of a configuration of the flake in dir, and builds nothing. The errors are those
+// of [Host.Build].
+func (h *Host) Evaluate(ctx context.Context, dir, configuration string) error {
+	source, err := h.addSource(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var log Output
+	if err := h.nix(ctx, &bytes.Buffer{}, &log, "eval", "--no-write-lock-file", "--raw", toplevel(source, configuration)+".drvPath"); err != nil {
+		return h.explain(ctx, source, configuration, log.Lines(), err)
+	}
+
+	return nil
+}
+
 // ClosureSize returns the size in bytes of a system in the store and all that it needs.
 func (h *Host) ClosureSize(ctx context.Context, s System) (int64, error) {
 	var out bytes.Buffer

@@ -25,12 +25,12 @@ func (d Dir) Path(name string) string { return filepath.Join(string(d), name) }
 // ConfigPath returns where LoadConfig reads from.
 func (d Dir) ConfigPath() string { return d.Path("config.json") }
 
-// LoadConfig reads config.json; without one it returns Default. A damaged file is an error wrapping
-// ErrConfig, and is left as it is.
+// LoadConfig reads config.json; without one it returns Default. A file that is damaged, or that sets nothing
+// although settings were in force, is an error wrapping ErrConfig, and is left as it is.
 func (d Dir) LoadConfig() (Config, error) {
 	data, err := os.ReadFile(d.ConfigPath())
 	if errors.Is(err, fs.ErrNotExist) {
-		return Default(), nil
+		return Default(), d.notEmptied(Config{})
 	}
 	if err != nil {
 		return Config{}, fmt.Errorf("read config: %w", err)
@@ -39,7 +39,7 @@ func (d Dir) LoadConfig() (Config, error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Config{}, fmt.Errorf("%w: %s: %w; fix it, or move it away and set it again with `npcnix config set`", ErrConfig, d.ConfigPath(), err)
 	}
-	return c, nil
+	return c, d.notEmptied(c)
 }
 
 // UpdateConfig changes config.json under a lock, atomically. It creates the data directory if there
@@ -54,6 +54,10 @@ func (d Dir) UpdateConfig(ctx context.Context, change func(*Config) error) error
 	}
 	defer unlock()
 	c, err := d.LoadConfig()
+	if errors.Is(err, errEmpty) {
+		c, _ = d.last()
+		err = nil
+	}
 	if err != nil {
 		return err
 	}

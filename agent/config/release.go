@@ -38,8 +38,9 @@ func (c Config) checkSigners() error {
 			return fmt.Errorf("signers[%d]: %w", i, err)
 		}
 	}
-	if required := c.integer("signers_required"); len(c.Signers) > 0 && int(required) > len(c.Signers) {
-		return fmt.Errorf("signers_required is %d, but there are only %d signers: no release could be accepted", required, len(c.Signers))
+	distinct := len(c.Policy("").Signers.Fingerprints())
+	if required := c.integer("signers_required"); distinct > 0 && int(required) > distinct {
+		return fmt.Errorf("signers_required is %d, but there are only %d distinct signers: no release could be accepted", required, distinct)
 	}
 	return nil
 }

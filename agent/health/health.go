@@ -6,19 +6,22 @@
 package health
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/record"
 )
 
-// Health is what a running agent knows and nothing else on disk tells: DATA_DIR/agent.json. Nothing
-// depends on it, so it is not synced to disk.
+// Health is what a running agent knows and nothing else on disk tells: DATA_DIR/agent.json or,
+// while that cannot be written, a file in /run/npcnix. Nothing depends on it, so it is not synced to disk.
 type Health struct {
 	Schema    int            `json:"schema"`
 	PID       int            `json:"pid"`
@@ -60,16 +63,39 @@ func Read(d config.Dir) (h Health, running bool, err error) {
 		return Health{}, false, err
 	}
 
-	data, err := os.ReadFile(d.Path(fileName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Health{}, running, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &h)
+	h, err = readFile(d.Path(fileName))
+	// The file in the runtime directory is there while the other cannot be written, or since an agent died then.
+	if stopgap, e := readFile(runtimeFile(d)); e == nil && !stopgap.Started.Before(h.Started) && stopgap.PID != 0 {
+		return stopgap, running, nil
 	}
 	if err != nil {
 		return Health{}, running, fmt.Errorf("read %s: %w", fileName, err)
 	}
 
 	return h, running, nil
+}
+
+// readFile reads a file's health; zero if there is none.
+func readFile(path string) (h Health, err error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Health{}, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &h)
+	}
+
+	return h, err
+}
+
+// runtimeFile is where the health of the agent of a data directory stands while that directory cannot be
+// written: in systemd's RUNTIME_DIRECTORY, or in /run/npcnix.
+func runtimeFile(d config.Dir) string {
+	dir := cmp.Or(os.Getenv("RUNTIME_DIRECTORY"), "/run/npcnix")
+	name, err := filepath.Abs(string(d))
+	if err != nil {
+		name = string(d)
+	}
+
+	return filepath.Join(dir, strings.ReplaceAll(strings.Trim(name, "/"), "/", "-")+".json")
 }

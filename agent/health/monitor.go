@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ const (
 type Monitor struct {
 	log     *slog.Logger
 	dir     config.Dir    // "" writes no file
+	runtime string        // the file in place of the one in dir while that cannot be written
 	changed chan struct{} // holds one when there is something to write
 
 	mu     sync.Mutex
@@ -48,7 +50,7 @@ type fault struct {
 // beside the long-running agent leaves that agent's alone.
 func New(dir config.Dir, version string, log *slog.Logger) *Monitor {
 	m := &Monitor{
-		log: log, dir: dir, changed: make(chan struct{}, 1),
+		log: log, dir: dir, runtime: runtimeFile(dir), changed: make(chan struct{}, 1),
 		faults: map[Code]*fault{}, counts: map[string]int{},
 		now: Health{Schema: schema, PID: os.Getpid(), Started: time.Now().UTC(), Version: version},
 	}
@@ -198,11 +200,21 @@ func (m *Monitor) write() {
 		return
 	}
 
-	// Renamed, so that no reader sees a part of it.
-	next := m.dir.Path("." + fileName)
-	if err := os.WriteFile(next, append(data, '\n'), 0o600); err == nil {
-		_ = os.Rename(next, m.dir.Path(fileName))
+	if replace(m.dir.Path(fileName), data) != nil {
+		_ = replace(m.runtime, data)
+		return
 	}
+	_ = os.Remove(m.runtime)
+}
+
+// replace writes a file and renames it, so that no reader sees a part of it.
+func replace(path string, data []byte) error {
+	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	if err := os.WriteFile(next, append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+
+	return os.Rename(next, path)
 }
 
 const otherKind = "other"

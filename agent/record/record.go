@@ -61,10 +61,21 @@ type Record struct {
 	Error          string   `json:"error,omitempty"`
 	LogTail        []string `json:"log_tail,omitempty"`
 	Warning        string   `json:"warning,omitempty"` // about the host, whatever the version
+	Trouble        *Trouble `json:"trouble,omitempty"` // what keeps the host from its work at present; nil: nothing does
 	RebootDue      bool     `json:"reboot_due,omitempty"`
 	Signers        []string `json:"signers,omitempty"` // fingerprints of the publishers' keys that the host trusts
-	Agent          string   `json:"agent_version,omitempty"`
-	Times          Times    `json:"times"`
+	// SignersRequired is how many of them must sign a release; 0 means one.
+	SignersRequired int    `json:"signers_required,omitempty"`
+	Agent           string `json:"agent_version,omitempty"`
+	Times           Times  `json:"times"`
+}
+
+// Trouble is an error that is not the version's: the store's, the machine's, or an operator's. The host tries
+// again for as long as it lasts.
+type Trouble struct {
+	Since time.Time `json:"since"`
+	Kind  string    `json:"kind"` // a code of package health
+	Error string    `json:"error"`
 }
 
 // Runs returns the version that the host runs; zero if that is unknown.
@@ -132,7 +143,7 @@ func (r Record) tells(o Record) bool {
 	return r.Remote == o.Remote && r.Configuration == o.Configuration && r.Version.ETag == o.Version.ETag &&
 		r.Status == o.Status && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error &&
 		r.Warning == o.Warning && r.RebootDue == o.RebootDue && r.Version.Release == o.Version.Release &&
-		r.Runs().ETag == o.Runs().ETag && slices.Equal(r.Signers, o.Signers)
+		r.Runs().ETag == o.Runs().ETag && slices.Equal(r.Signers, o.Signers) && r.SignersRequired == o.SignersRequired
 }
 
 // Bounded returns at most the first n bytes of s, and marks where it was cut.

@@ -29,6 +29,7 @@ type Writer struct {
 
 	mu      sync.Mutex
 	wanted  Record        // the latest
+	trouble *Trouble      // that it tells of besides
 	seq     int           // its number
 	tried   int           // number of the latest that was attempted
 	refresh time.Duration // after which an unchanged record is written again; 0: never
@@ -53,6 +54,28 @@ func (w *Writer) Put(r Record) {
 	w.wanted = r
 	w.seq++
 	w.signal()
+}
+
+// Has reports whether a record was put.
+func (w *Writer) Has() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	return w.seq > 0
+}
+
+// SetTrouble says what trouble each record tells of from now on; nil: none. The latest record is written
+// again if the kind of trouble has changed. The error's words, which can differ each time, are not worth that.
+func (w *Writer) SetTrouble(t *Trouble) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	was := w.trouble
+	w.trouble = t
+	if w.seq > 0 && ((was == nil) != (t == nil) || t != nil && t.Kind != was.Kind) {
+		w.seq++
+		w.signal()
+	}
 }
 
 // SetRefresh says after what time an unchanged record is written again. 0: never.
@@ -98,6 +121,7 @@ func (w *Writer) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		next, seq, refresh := w.wanted, w.seq, w.refresh
+		next.Trouble = w.trouble
 		var changed <-chan struct{} = w.changed
 		w.mu.Unlock()
 		if seq == written && !stale(ctx, at, seq, refresh, changed) {

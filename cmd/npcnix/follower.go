@@ -153,9 +153,10 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	return a, stop, nil
 }
 
-// inForce reads the settings in force, which must name what to follow.
+// inForce reads the settings in force, which must name what to follow. If config.json is damaged, they are
+// those before; the agent says so.
 func (f *follower) inForce() (config.Config, error) {
-	file, err := f.dir().LoadConfig()
+	file, _, err := f.dir().InForce()
 	if err != nil {
 		return config.Config{}, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 const pushHelp = `Pack a flake and publish it to a remote. Prints the ETag that hosts will see.
@@ -24,6 +25,10 @@ type pushOptions struct {
 	flake   flakeFlags
 	release releaseFlags
 	again   bool
+	force   bool
+	lockOut bool
+	dryRun  bool
+	check   string
 	remote  remoteFlags
 	wait    bool
 	waiting waitFlags
@@ -42,10 +47,16 @@ func newPushCommand(c *common) *cobra.Command {
 	o.flake.addFlags(cmd)
 	o.release.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&o.again, "again", false, "publish a release even if the remote holds the same one")
+	cmd.Flags().BoolVar(&o.force, "force", false, "publish even if --rev does not follow the revision that the remote holds")
+	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "do everything but publish, and say what would be published")
+	cmd.Flags().StringVar(&o.check, "check", checkNames, "what to evaluate before the publish: the names of the configurations, all of their systems, or none")
+	cmd.Flags().Lookup("check").NoOptDefVal = checkAll
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "then wait until the hosts run it; the flags of npcnix wait go with it")
 	o.waiting.addFlags(cmd.Flags())
 	o.remote.addFlags(cmd.Flags(), "remote to publish to; to prevent accidents, config.json is not used")
 	_ = cmd.MarkFlagRequired("remote")
+	cmd.MarkFlagsMutuallyExclusive("dry-run", "wait")
 	return cmd
 }
 
@@ -69,6 +80,9 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	}
 	if publisher != nil {
 		defer done()
+		if err := o.checkTrust(ctx, c, remote, publisher); err != nil {
+			return err
+		}
 	}
 	packed, err := o.flake.temporary(ctx, c)
 	if err != nil {
@@ -76,6 +90,9 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	}
 	defer os.Remove(packed.Name())
 	defer packed.Close()
+	if err := o.evaluate(ctx, c, packed); err != nil {
+		return err
+	}
 	if gate != nil {
 		// Otherwise a cache's old answer would be taken for a newer publish.
 		if gate.Before, err = remote.Latest(ctx, store.Version{}); err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -83,14 +100,8 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 		}
 	}
 	v, err := o.publish(ctx, c, remote, publisher, packed)
-	if errors.Is(err, store.ErrChanged) {
-		return exitError{fmt.Errorf("another publish came first, and nothing was published: look at it, then push again: %w", err), exitSuperseded}
-	}
-	if errors.Is(err, store.ErrUnconfirmed) {
-		return exitError{err, exitUnconfirmed}
-	}
-	if err != nil {
-		return err
+	if err != nil || o.dryRun {
+		return withCode(err)
 	}
 	if !o.waiting.json {
 		if _, err := fmt.Fprintln(c.stdout, v.ETag); err != nil {
@@ -102,6 +113,20 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 		return nil
 	}
 	return waitFor(ctx, gate, v, fleet.Published)
+}
+
+// withCode gives an error of a publish its exit code.
+func withCode(err error) error {
+	switch {
+	case errors.Is(err, publish.ErrOlder):
+		return exitError{fmt.Errorf("nothing was published: %w; --force publishes it all the same", err), exitSuperseded}
+	case errors.Is(err, store.ErrChanged):
+		return exitError{fmt.Errorf("another publish came first, and nothing was published: look at it, then push again: %w", err), exitSuperseded}
+	case errors.Is(err, store.ErrUnconfirmed):
+		return exitError{err, exitUnconfirmed}
+	}
+
+	return err
 }
 
 // sayNext tells a person at a terminal what was published, and how to go on.
@@ -119,12 +144,21 @@ func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remot
 		if err != nil {
 			return store.Version{}, err
 		}
+		if o.dryRun {
+			c.log.Info("would be published", "bytes", size)
+			return store.Version{}, nil
+		}
 		return remote.Publish(ctx, packed, size)
 	}
 
 	last, err := p.Last(ctx, remote)
 	if err != nil {
 		return store.Version{}, err
+	}
+	if !o.force {
+		if err := p.Follows(ctx, o.flake.src, last); err != nil {
+			return store.Version{}, err
+		}
 	}
 	var serial int64
 	if last.Release != nil {
@@ -138,13 +172,24 @@ func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remot
 		c.log.Info("the remote holds this release already; nothing was published (--again publishes it all the same)", "release", publish.Short(m))
 		return last.Version, nil
 	}
+
+	return o.put(ctx, c, remote, m, packed, last.Version)
+}
+
+// put publishes a release over what the remote held when it was made.
+func (o pushOptions) put(ctx context.Context, c *common, remote *store.Remote, m *release.Manifest, packed *os.File, over store.Version) (store.Version, error) {
 	size, err := rewound(packed)
 	if err != nil {
 		return store.Version{}, err
 	}
-	v, err := remote.PublishOver(ctx, packed, size, last.Version)
+	about := []any{"release", publish.Short(m), "serial", m.Serial, "prebuilt", len(m.Systems), "signatures", len(o.release.keys), "bytes", size}
+	if o.dryRun {
+		c.log.Info("would be published", about...)
+		return store.Version{}, nil
+	}
+	v, err := remote.PublishOver(ctx, packed, size, over)
 	if err == nil {
-		c.log.Info("published", "release", publish.Short(m), "serial", m.Serial, "prebuilt", len(m.Systems), "signatures", len(o.release.keys))
+		c.log.Info("published", about...)
 	}
 
 	return v, err

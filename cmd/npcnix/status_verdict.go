@@ -12,6 +12,9 @@ import (
 // verdict says in one line how this host is: the first of these that an operator has to know.
 func (s hostStatus) verdict(now time.Time) string {
 	said := s.standing(now)
+	if s.Agent.TransientError != "" && s.Agent.Running && s.Paused == nil {
+		said += ", but retrying: " + firstLine(s.Agent.TransientError)
+	}
 	if !s.Agent.Running {
 		said += "; no agent is running"
 	}
@@ -36,8 +39,6 @@ func (s hostStatus) standing(now time.Time) string {
 		return "nothing is applied yet"
 	case s.Wanted != s.Applied.ETag:
 		return "behind: the remote holds " + fleet.Short(s.Wanted)
-	case s.Agent.TransientError != "" && s.Agent.Running:
-		return fmt.Sprintf("up to date with %s, but retrying: %s", fleet.Short(s.Applied.ETag), firstLine(s.Agent.TransientError))
 	case s.RebootDue != "":
 		return fmt.Sprintf("up to date with %s, and a reboot is due", fleet.Short(s.Applied.ETag))
 	}

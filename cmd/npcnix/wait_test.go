@@ -45,7 +45,7 @@ func pushOverCache(t *testing.T) {
 	}))
 	defer server.Close()
 	flake := t.TempDir()
-	if err := os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ }"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ outputs = _: { }; }"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	err := execute(t.Context(), []string{"push", "--src", flake, "--remote", server.URL + "/dev.npcnix", "--wait", "--host", "web1", "--interval", "10ms"},
@@ -66,7 +66,7 @@ func pushUnconfirmed(t *testing.T) {
 	}))
 	defer server.Close()
 	flake := t.TempDir()
-	if err := os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ }"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ outputs = _: { }; }"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	var stdout, stderr strings.Builder
@@ -74,5 +74,21 @@ func pushUnconfirmed(t *testing.T) {
 	code := report(err, &stderr)
 	if code != 6 || stored != 1 || stdout.String() != "" || !strings.Contains(stderr.String(), "published, but not confirmed") {
 		t.Errorf("exit code %d, stored %d times: %s%s", code, stored, &stdout, &stderr)
+	}
+}
+
+// Where nix is missing a flake is published unseen, with a warning, unless a check was asked for.
+func TestPushWithoutNixWarns(t *testing.T) {
+	flake, remote := t.TempDir(), "file://"+t.TempDir()+"/dev.npcnix"
+	if err := os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	var stderr strings.Builder
+	if err := execute(t.Context(), []string{"push", "--src", flake, "--remote", remote}, io.Discard, &stderr); err != nil || !strings.Contains(stderr.String(), "there is no nix here") {
+		t.Errorf("%v, said %s", err, stderr.String())
+	}
+	if err := execute(t.Context(), []string{"push", "--src", flake, "--remote", remote, "--check"}, io.Discard, io.Discard); err == nil {
+		t.Error("--check passed without nix")
 	}
 }

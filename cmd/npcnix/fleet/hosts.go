@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/store"
@@ -28,6 +29,7 @@ type Row struct {
 	System        string    `json:"system,omitempty"`
 	RebootDue     bool      `json:"reboot_due"`
 	Warning       string    `json:"warning,omitempty"` // about the host, whatever it runs
+	Trouble       string    `json:"trouble,omitempty"` // what keeps the host from its work, and since when
 	Agent         string    `json:"agent_version,omitempty"`
 }
 
@@ -76,9 +78,12 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 			row.Configuration, row.Wanted, row.System = clean(r.Configuration), clean(r.Version.ETag), clean(r.System)
 			row.Running = clean(r.Runs().ETag)
 			row.Error, row.RebootDue, row.Agent = r.Error, r.RebootDue, clean(r.Agent)
-			row.Warning = clean(r.Warning)
+			row.Warning, row.Trouble = clean(r.Warning), troubleOf(r)
 			if h.State == Behind {
 				row.Why = firstLine(r.Error)
+			}
+			if row.Trouble != "" {
+				row.Why = strings.TrimSuffix(strings.TrimSuffix(row.Why, row.Trouble), ", ") // said by itself
 			}
 		}
 		rows = append(rows, row)
@@ -137,5 +142,5 @@ func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged 
 
 // news is what of a row is worth a line: all but what changes with time alone.
 func (r Row) news() string {
-	return fmt.Sprint(r.Configuration, "\n", r.Running, "\n", r.Wanted, "\n", r.Status, "\n", r.Why, "\n", r.Behind, r.Silent, r.System, r.RebootDue, r.Warning)
+	return fmt.Sprint(r.Configuration, "\n", r.Running, "\n", r.Wanted, "\n", r.Status, "\n", r.Why, "\n", r.Behind, r.Silent, r.System, r.RebootDue, r.Warning, "\n", r.Trouble)
 }

@@ -100,6 +100,9 @@ func (t *layout) host(r Row) []string {
 	if r.Warning != "" {
 		note("warning: " + r.Warning)
 	}
+	if r.Trouble != "" {
+		note(r.Trouble)
+	}
 	if r.RebootDue && r.Status != "reboot_pending" {
 		note("a reboot is due")
 	}
@@ -187,7 +190,7 @@ func byMatter(rows []Row) []Row {
 		switch {
 		case r.Silent:
 			return 0
-		case r.Why != "" || r.Warning != "":
+		case r.Why != "" || r.Warning != "" || r.Trouble != "":
 			return 1
 		case r.Behind || r.RebootDue:
 			return 2

@@ -89,6 +89,14 @@ func decode(host string, body []byte) (*record.Record, error) {
 // judge tells where a host stands with one version of a remote, from its record alone. A
 // record counts for exactly the version it names, and clocks play no part.
 func judge(host string, r *record.Record, remote, etag string) Host {
+	h := judgeVersion(host, r, remote, etag)
+	if trouble := troubleOf(r); h.Verdict == Missing && trouble != "" {
+		h.Why = strings.TrimPrefix(h.Why+", "+trouble, ", ")
+	}
+	return h
+}
+
+func judgeVersion(host string, r *record.Record, remote, etag string) Host {
 	h := Host{Name: host, Verdict: Missing, Record: r}
 	switch {
 	case r == nil:
@@ -119,6 +127,14 @@ func judge(host string, r *record.Record, remote, etag string) Host {
 		h.Why = "an operator has switched it to something else"
 	}
 	return h
+}
+
+// troubleOf says what keeps a host from its work, if its record tells of that.
+func troubleOf(r *record.Record) string {
+	if r == nil || r.Trouble == nil {
+		return ""
+	}
+	return "trouble since " + r.Trouble.Since.UTC().Format(time.RFC3339) + ": " + firstLine(r.Trouble.Error)
 }
 
 // unreadable is a host whose record tells nothing.

@@ -87,6 +87,21 @@ func (r *records) refresh(ctx context.Context, hosts map[string]bool) error {
 	})
 }
 
+// Heard returns the records of the hosts that have written one since then, by the store's clock.
+func Heard(ctx context.Context, s Store, since time.Time) ([]record.Record, error) {
+	all := records{store: s, known: map[string]entry{}}
+	if err := all.refresh(ctx, nil); err != nil {
+		return nil, err
+	}
+	var heard []record.Record
+	for _, e := range all.known {
+		if e.record != nil && !e.info.Modified.Before(since) {
+			heard = append(heard, *e.record)
+		}
+	}
+	return heard, nil
+}
+
 // list finds what records there are. A store that cannot list is asked for each host.
 func (r *records) list(ctx context.Context, hosts map[string]bool) ([]store.RecordInfo, error) {
 	infos, err := r.store.Records(ctx)

@@ -3,6 +3,7 @@ package publish
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -19,19 +20,11 @@ func (p *Publisher) systems(ctx context.Context, packed *os.File) (map[string]re
 		return nil, nil
 	}
 
-	// What was packed is evaluated, and not the folder that it came from: a git checkout gives other paths.
-	dir, err := os.MkdirTemp("", "npcnix-flake-*")
+	flake, remove, err := unpacked(ctx, packed)
 	if err != nil {
-		return nil, fmt.Errorf("make a temporary directory: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	flake := filepath.Join(dir, "flake")
-	if _, err := packed.Seek(0, 0); err != nil {
 		return nil, err
 	}
-	if err := store.Unpack(ctx, packed, flake, store.Limits{}); err != nil {
-		return nil, fmt.Errorf("unpack what was packed: %w", err)
-	}
+	defer remove()
 
 	systems := map[string]release.System{}
 	for _, name := range slices.Sorted(maps.Keys(p.Systems)) {
@@ -44,6 +37,48 @@ func (p *Publisher) systems(ctx context.Context, packed *os.File) (map[string]re
 	}
 
 	return systems, err
+}
+
+// unpacked unpacks what was packed. That is evaluated, and not the folder that it came from: a git checkout gives
+// other paths.
+func unpacked(ctx context.Context, packed *os.File) (flake string, remove func(), err error) {
+	dir, err := os.MkdirTemp("", "npcnix-flake-*")
+	if err != nil {
+		return "", nil, fmt.Errorf("make a temporary directory: %w", err)
+	}
+	remove = func() { os.RemoveAll(dir) }
+	flake = filepath.Join(dir, "flake")
+	if _, err = packed.Seek(0, 0); err == nil {
+		err = store.Unpack(ctx, packed, flake, store.Limits{})
+	}
+	if err != nil {
+		remove()
+		return "", nil, fmt.Errorf("unpack what was packed: %w", err)
+	}
+
+	return flake, remove, nil
+}
+
+// Check evaluates the packed flake as hosts do: the names of its configurations, and with all each of their systems.
+// Nothing is built.
+func Check(ctx context.Context, h *nix.Host, log *slog.Logger, packed *os.File, all bool) error {
+	flake, remove, err := unpacked(ctx, packed)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	names, err := h.Configurations(ctx, flake)
+	if err != nil || !all {
+		return err
+	}
+	for i, name := range names {
+		log.Info("evaluating", "configuration", name, "number", i+1, "of", len(names))
+		if err := h.Evaluate(ctx, flake, name); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 // prebuild builds the configurations and copies each to the cache.

@@ -1,0 +1,80 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/npcnix/npcnix/agent/record"
+)
+
+// ErrOlder says that the remote holds a release of a commit that ours does not follow.
+var ErrOlder = errors.New("the remote holds a release of another commit")
+
+// LockedOut returns the hosts whose records say that they would refuse a release which these keys sign.
+func (p *Publisher) LockedOut(records []record.Record) []string {
+	var hosts []string
+	for _, r := range records {
+		trusted := 0
+		for _, fingerprint := range p.Fingerprints() {
+			if slices.Contains(r.Signers, fingerprint) {
+				trusted++
+			}
+		}
+		if len(r.Signers) > 0 && trusted < max(r.SignersRequired, 1) {
+			hosts = append(hosts, r.Host)
+		}
+	}
+	slices.Sort(hosts)
+
+	return hosts
+}
+
+// Fingerprints of the distinct keys that sign, sorted.
+func (p *Publisher) Fingerprints() []string {
+	var all []string
+	for _, key := range p.keys {
+		all = append(all, ssh.FingerprintSHA256(key.PublicKey()))
+	}
+	slices.Sort(all)
+
+	return slices.Compact(all)
+}
+
+// Follows returns nil if the revision to publish is, or comes after, the one that the last release was made of, by
+// the history in src. Without revisions or a history there is no order. A slow pipeline must not replace what a
+// newer commit has published.
+func (p *Publisher) Follows(ctx context.Context, src string, last Last) error {
+	if last.Release == nil || last.Release.Source.Rev == "" || p.Source.Rev == "" || last.Release.Source.Rev == p.Source.Rev {
+		return nil
+	}
+	old, now := last.Release.Source.Rev, p.Source.Rev
+	git := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(ctx, "git", append([]string{"-C", src}, args...)...)
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		err := cmd.Run()
+		return strings.TrimSpace(out.String()), err
+	}
+	if commit, err := git("rev-parse", "--verify", "--quiet", "--end-of-options", now+"^{commit}"); err != nil || commit == "" {
+		p.Log.Info("the order of revisions is not checked: the flake is in no git tree that has this one", "rev", now)
+		return ctx.Err()
+	}
+	if _, err := git("merge-base", "--is-ancestor", "--end-of-options", old, now); err == nil {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if shallow, _ := git("rev-parse", "--is-shallow-repository"); shallow == "true" {
+		return fmt.Errorf("%w: %s. This clone is shallow, so it cannot be told whether %s follows it: fetch the whole history", ErrOlder, old, now)
+	}
+
+	return fmt.Errorf("%w: %s, which is not in the history of %s", ErrOlder, old, now)
+}
