@@ -23,6 +23,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/inbox"
+	"github.com/npcnix/npcnix/agent/metrics"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/agent/wait"
 )
@@ -52,9 +53,13 @@ func wire(o Options) *Agent {
 		file = "" // a long-running agent beside this run has its own
 	}
 	a.monitor = health.New(file, o.Version, o.Log)
+	a.metrics = measured(o, a.monitor)
 	a.pause = wait.NewBackOff(max(time.Second, c.MinSleep()), max(time.Second, c.MaxSleep()))
 	a.inbox = inbox.New(inbox.Options{
 		Queue: o.Queue, Ours: o.Ours, Lease: c.Lease(), Open: !c.Paused.Active(time.Now()), Monitor: a.monitor,
+		Count: func(f inbox.Fate, n int) {
+			a.metrics.Update(func(s metrics.Samples) { s.Add(metrics.Messages, float64(n), "result", string(f)) })
+		},
 	})
 	a.record = record.NewWriter(o.Store, o.Name, func(err error) {
 		if err != nil {
@@ -116,6 +121,7 @@ func (a *Agent) start(ctx context.Context) (stop func()) {
 	received.Go(func() { a.inbox.Run(receiving) })
 	written.Go(func() { a.record.Run(writing) })
 	written.Go(func() { a.monitor.Run(writing) })
+	written.Go(func() { a.metrics.Run(writing) })
 
 	return func() {
 		stopReceiving()
@@ -208,6 +214,9 @@ func (a *Agent) outcome(res result, means once) error {
 
 // await waits for the next thing to reconcile for; empty when ctx ended.
 func (a *Agent) await(ctx context.Context, res result, started bool) record.Trigger {
+	if a.Stale() && ctx.Err() == nil {
+		return record.Poll // which begins with that
+	}
 	healthy := a.inbox.View().Healthy
 	delay := a.delay(res, healthy)
 	if started && res.ending != paused {
@@ -244,6 +253,9 @@ func (a *Agent) await(ctx context.Context, res result, started bool) record.Trig
 		case <-timer.C:
 			return record.Poll
 		case <-restart:
+			if a.Stale() { // the window may be one of another time zone
+				return record.Poll
+			}
 			a.rebootMachine(ctx)
 			stopRestart()
 			restart, stopRestart = a.rebootTimer(res)

@@ -94,6 +94,8 @@ var scenarios = []scenario{
 		before: template("/bin/sleep inf"), change: template("/bin/false"),
 		prepare: func(h *Host) { h.Must("systemctl", "start", "worker@a") },
 		after:   func(h *Host) { h.wants("worker@a", "active") }},
+	{name: "a network unit cuts the agent off for 20 seconds", want: "applied", before: network("20"), change: network("20.1"),
+		after: func(h *Host) { h.wants("network", "active") }},
 	{name: "a service behind a socket", want: "applied", before: behindSocket("1"), change: behindSocket("2"),
 		prepare: func(h *Host) { h.Must("systemctl", "start", "echo.service") },
 		after:   func(h *Host) { h.wants("echo.socket", "active") }},
@@ -149,6 +151,12 @@ var scenarios = []scenario{
 	// The agent.
 	{name: "the agent is replaced", slice: true, want: "applied",
 		change: `{ services.npcnix.package = pkgs.callPackage ./npcnix/package.nix { version = "another"; }; }`},
+	{name: "the agent's environment is another", want: "applied", before: environment("1"), change: environment("2"),
+		after: func(h *Host) {
+			if env := h.Must("cat", "/proc/"+strings.TrimSpace(h.Unit("npcnix", "MainPID"))+"/environ"); !strings.Contains(env, "A=2") {
+				h.t.Errorf("the agent has the environment %q", env)
+			}
+		}},
 	{name: "the agent is removed", before: impatient, want: "rolled_back", change: `{ services.npcnix.enable = false; }`},
 	{name: "the agent cannot run", before: impatient, want: "rolled_back", change: `{ services.npcnix.package = pkgs.coreutils; }`},
 }
@@ -173,11 +181,29 @@ func template(command string) string {
 	return `{ test.units."worker@.service".text = "[Service]\nExecStart=` + command + `\n"; }`
 }
 
+// network is a unit whose restart takes the store away from the agent for a while, as that of a network does.
+func network(seconds string) string {
+	return `{
+		systemd.services.network = {
+			wantedBy = [ "multi-user.target" ];
+			serviceConfig = {
+				ExecStart = "/bin/sh -c 'mv /var/lib/remote /var/lib/away; sleep ` + seconds + `; mv /var/lib/away /var/lib/remote; exec sleep inf'";
+				ExecStopPost = "/bin/sh -c 'test ! -e /var/lib/away || mv /var/lib/away /var/lib/remote'";
+			};
+		};
+	}`
+}
+
 func behindSocket(n string) string {
 	return `{
 		test.units."echo.socket" = { text = "[Socket]\nListenStream=/run/echo\n"; wantedBy = [ "sockets.target" ]; };
 		systemd.services.echo.serviceConfig.ExecStart = "/bin/sleep 100000` + n + `";
 	}`
+}
+
+// environment is a system whose activation writes what the agent's environment comes from.
+func environment(n string) string {
+	return `{ services.npcnix.environmentFile = "/var/lib/agent-environment"; test.activation = "echo A=` + n + ` >/var/lib/agent-environment"; }`
 }
 
 func timed(command string) string {
