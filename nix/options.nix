@@ -107,6 +107,7 @@ in
       preActivate = hook "before a system is activated; an exit code other than 0 vetoes the activation";
       postActivate = hook "after a system was committed";
       onFailure = hook "after an attempt has failed: in its build, by a veto, or by a rollback";
+      passCredentials = unset types.bool "Whether hooks get the agent's AWS credentials in their environment.";
     };
     hookTimeoutSecs = number "hookTimeoutSecs";
 
