@@ -3,8 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
@@ -14,7 +12,6 @@ import (
 	"github.com/npcnix/npcnix/agent/verify"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
-	"github.com/npcnix/npcnix/store"
 )
 
 // activate switches to the system, unless it runs already, and has it verified.
@@ -112,35 +109,17 @@ func (a *Agent) stillWanted(r *round) error {
 // request is what an activation for an intent, which may be nil, is to heed.
 func (a *Agent) request(before config.Config, in *Intent) activation.Request {
 	req := requestOf(before)
-	remote, queue := before.Remote, false
-	var target Target
+	v := Verification{Remote: before.Remote, QueueURL: before.QueueURL, Reach: a.Reach != nil}
 	if in != nil {
-		req.ID, remote, queue, target = in.Activation, in.Remote, in.Queue, in.Target
+		req.ID, v.Remote, v.Queue, v.Target = in.Activation, in.Remote, in.Queue, &in.Target
 	}
 
-	// The system may bring settings of its own, and the host lives on by these.
 	req.Verify = func(ctx context.Context, j activation.Journal) error {
-		c, _, err := a.loadConfig()
-		if err != nil {
-			return fmt.Errorf("the new system's settings cannot be used: %w", err)
+		v.Activation = j.ID
+		if a.Fresh != nil {
+			return a.Fresh(ctx, v)
 		}
-		v := verify.Verifier{Host: a.Host, Config: c, Log: a.Log}
-		if a.Machine != nil {
-			v.Units = a.Machine
-		}
-		if a.Reach != nil {
-			v.Reach = func(ctx context.Context) error {
-				err := a.Reach(ctx, c, queue || c.QueueURL != before.QueueURL)
-				if errors.Is(err, store.ErrNotFound) && c.Remote == remote {
-					return nil // it is gone by now, and that was an answer
-				}
-				return err
-			}
-		}
-		if in != nil {
-			v.Trusted = func(ctx context.Context) error { return a.stillTrusted(ctx, c, target) }
-		}
-		return v.Verify(ctx, j)
+		return a.verify(ctx, v, j)
 	}
 
 	req.Warning = func(ctx context.Context, j activation.Journal) string {

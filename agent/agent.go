@@ -208,6 +208,9 @@ func (a *Agent) outcome(res result, means once) error {
 
 // await waits for the next thing to reconcile for; empty when ctx ended.
 func (a *Agent) await(ctx context.Context, res result, started bool) record.Trigger {
+	if a.Stale() && ctx.Err() == nil {
+		return record.Poll // which begins with that
+	}
 	healthy := a.inbox.View().Healthy
 	delay := a.delay(res, healthy)
 	if started && res.ending != paused {
@@ -244,6 +247,9 @@ func (a *Agent) await(ctx context.Context, res result, started bool) record.Trig
 		case <-timer.C:
 			return record.Poll
 		case <-restart:
+			if a.Stale() { // the window may be one of another time zone
+				return record.Poll
+			}
 			a.rebootMachine(ctx)
 			stopRestart()
 			restart, stopRestart = a.rebootTimer(res)

@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/health"
@@ -21,12 +23,17 @@ const finishGrace = 2 * time.Second
 func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 	rule := endings[res.ending]
 
-	_ = a.save(r) // reported
+	var rec record.Record
 	if rule.record {
-		rec := a.recordOf(r, res.ending.status())
+		a.lookAtBoot(context.WithoutCancel(ctx), r)
+		rec = a.recordOf(r, res.ending.status())
 		if res.ending == refused {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
 		}
+		a.markRenamed(ctx, r, rec)
+	}
+	_ = a.save(r) // reported
+	if rule.record {
 		a.record.Put(rec)
 	}
 	a.tellTrouble(r, res)
@@ -36,6 +43,25 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 	a.observe(r, res)
 
 	return res
+}
+
+// markRenamed says in the record that the host had under another name what its name is now. Each process tries
+// that once.
+func (a *Agent) markRenamed(ctx context.Context, r *round, rec record.Record) {
+	before := r.state.Host
+	if a.Once != "" || a.marked || before == a.Name {
+		return
+	}
+	a.marked = true
+	if before != "" {
+		rec.RenamedTo = a.Name
+		if err := record.Write(ctx, a.Store, before, rec); err != nil {
+			a.Log.Warn("the record of the host's earlier name cannot be marked; delete it", "host", before, "error", err)
+			return
+		}
+		a.Log.Info("the host has another name; its earlier record says so", "host", a.Name, "before", before)
+	}
+	r.move(r.state.named(a.Name))
 }
 
 // save makes the round's state durable, if it has changed. If it cannot be written, the next round finds
@@ -67,20 +93,21 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		rec.SignersRequired = required
 	}
 	rec.Times.Acknowledged = time.Now()
-	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.running.Path {
+	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.countsAs().Path {
 		v := recordVersion(a.Target)
 		rec.Running = &v
 	}
-	if r.state.NeedsRepair {
-		rec.Warning = "the rollback of an activation failed: what runs or boots might not be what it should"
-	}
+	rec.Warning = r.standingWarning()
 
 	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == record.Applied && applied != nil:
-		rec.System, rec.PreviousSystem = applied.System, applied.Previous
+		rec.PreviousSystem = applied.Previous
+		if r.specialisation() == "" {
+			rec.System = applied.System
+		}
 		rec.Trigger, rec.Attempt, rec.Times = applied.Trigger, applied.Attempt, applied.Times
-		if rec.Warning == "" {
-			rec.Warning = record.Bounded(applied.Warning, record.MaxError)
+		if applied.Warning != "" && !r.state.NeedsRepair {
+			rec.Warning = record.Bounded(strings.TrimPrefix(rec.Warning+"; "+applied.Warning, "; "), record.MaxError)
 		}
 	case s == record.RebootPending && r.state.Intent != nil:
 		in := r.state.Intent
@@ -90,6 +117,20 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	}
 
 	return rec
+}
+
+// standingWarning is what is worth telling of the host, whatever its version; "" for nothing.
+func (r *round) standingWarning() string {
+	switch {
+	case r.state.NeedsRepair:
+		return "the rollback of an activation failed: what runs or boots might not be what it should"
+	case r.specialisation() != "":
+		return fmt.Sprintf("specialisation %s of the applied version runs", r.specialisation())
+	case r.bootsOther:
+		return "the boot default is not the system that runs: an operator has changed one of them"
+	}
+
+	return ""
 }
 
 func recordVersion(t Target) record.Version {

@@ -86,6 +86,12 @@ type Options struct {
 	// Reach connects to the store and, if asked to, to the queue of the settings, as a process that was
 	// just started would. Nil: verification does not ask for it.
 	Reach func(ctx context.Context, c config.Config, queue bool) error
+	// Fresh verifies a new system by a process that begins now, which calls [Verify]: this one remembers
+	// names, certificates and the time zone of the system before. Nil: this process verifies it.
+	Fresh func(ctx context.Context, v Verification) error
+	// Stale reports whether this process remembers what is not so any more, so that another is to take
+	// its place. Nil: it never does.
+	Stale func() bool
 	// BootID tells one boot of the machine from another. Nil: [nix.BootID].
 	BootID func() string
 
@@ -133,6 +139,9 @@ func (o *Options) validate() error {
 	if o.Override == nil {
 		o.Override = func(c config.Config) (config.Config, error) { return c, nil }
 	}
+	if o.Stale == nil {
+		o.Stale = func() bool { return false }
+	}
 	if o.BootID == nil {
 		o.BootID = nix.BootID
 	}
@@ -159,6 +168,7 @@ type Agent struct {
 	trouble    *record.Trouble             // that the record tells of; nil if there is none
 	said       string                      // the status that the service manager was told last
 	idled      time.Time                   // when an event last brought nothing new
+	marked     bool                        // the record of an earlier name was tried to be marked
 	ran        string                      // the system that ran at the end of the last round
 	swept      bool                        // what a killed agent left is gone
 	transients int                         // rounds in a row that ended with a transient error

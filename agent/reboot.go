@@ -8,6 +8,18 @@ import (
 	"github.com/npcnix/npcnix/agent/reboot"
 )
 
+// lookAtBoot finds out whether an operator has made another system the boot default than the one that runs. Once
+// something is applied, nothing else does so.
+func (a *Agent) lookAtBoot(ctx context.Context, r *round) {
+	if r.running.Path == "" || r.pending != "" || r.state.Applied == nil || r.specialisation() != "" {
+		r.bootsOther = false
+		return
+	}
+	if runs, err := a.Host.Runs(ctx, r.running); err == nil {
+		r.bootsOther = !runs
+	}
+}
+
 // planReboot finds out whether the machine is to be rebooted, and why, and plans when.
 func (a *Agent) planReboot(ctx context.Context, r *round) {
 	r.rebootDue = ""
@@ -26,7 +38,7 @@ func (a *Agent) planReboot(ctx context.Context, r *round) {
 
 	due := reboot.Due{
 		Why: r.rebootDue, System: system, Running: r.running.Path, Rebooted: r.state.rebootedFor(system, a.BootID()),
-		Unplanned: a.Machine == nil || a.Once != "" || r.state.drifted(r.running) ||
+		Unplanned: a.Machine == nil || a.Stale() || a.Once != "" || r.state.drifted(r.countsAs()) ||
 			r.pending != "" && r.running.Path != r.pendingFrom && r.running.Path != r.pending,
 	}
 	next, inVain := a.reboot.Next(due, r.config, time.Now())

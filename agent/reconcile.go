@@ -79,7 +79,7 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 	} else {
 		a.monitor.Working(health.Config)
 	}
-	if !connects(a.config, a.Options.Config) {
+	if !connects(a.config, a.Options.Config) || a.Stale() {
 		return ErrReconnect
 	}
 	r.config = a.config
@@ -109,6 +109,7 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 		return err
 	}
 	a.planReboot(ctx, r)
+	a.lookAtBoot(ctx, r)
 
 	return nil
 }
@@ -116,7 +117,7 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 // decide looks at the store and decides about what it holds. A paused host does not ask.
 func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 	r.target = Target{Remote: r.config.Remote, Configuration: r.config.Configuration}
-	known := Known{r.state, r.config.Paused, r.config.RetryToken, r.before, r.config.CorrectDrift, r.force}
+	known := Known{r.state, r.config.Paused, r.config.RetryToken, r.countsAs(), r.config.CorrectDrift, r.force}
 	if r.config.Paused.Active(time.Now()) {
 		return Decide(known, r.target, time.Now()), nil
 	}

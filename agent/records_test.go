@@ -3,7 +3,10 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +47,92 @@ func TestRecords(t *testing.T) {
 		r.end()
 		if b.Times.Built.IsZero() || b.Trigger != record.Event || !b.Times.Acknowledged.Equal(a.Times.Acknowledged) {
 			t.Errorf("\nafter the event %s attempt %d %+v\nafter a poll    %s attempt %d %+v", a.Trigger, a.Attempt, a.Times, b.Trigger, b.Attempt, b.Times)
+		}
+	})
+
+	inBubble(t, "the record of an earlier name is marked", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		r.opts.Name = "web2"
+		r.store.set(func(s *fakeStore) { s.records = nil })
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		if len(r.store.records) != 2 || r.store.records[0].Host != "web1" || r.store.records[0].RenamedTo != "web2" ||
+			r.store.records[0].Status != record.Applied || r.store.records[1].Host != "web2" || r.store.records[1].RenamedTo != "" {
+			t.Errorf("%+v", r.store.records)
+		}
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		if r.store.records[2].Host != "web2" || len(r.store.records) != 3 {
+			t.Errorf("%+v", r.store.records)
+		}
+	})
+
+	inBubble(t, "what an operator has chosen for the next boot is told", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		time.Sleep(time.Minute)
+		if w := r.store.lastRecord().Warning; w != "" {
+			t.Errorf("warning %q", w)
+		}
+		r.host.set(func(h *fakeHost) { h.boots = "/nix/store/theirs" })
+		time.Sleep(13 * time.Minute)
+		if w := r.store.lastRecord().Warning; !strings.Contains(w, "boot default") {
+			t.Errorf("warning %q", w)
+		}
+		r.host.set(func(h *fakeHost) { h.boots = "" })
+		time.Sleep(13 * time.Minute)
+		r.end()
+		if w := r.store.lastRecord().Warning; w != "" {
+			t.Errorf("warning %q", w)
+		}
+	})
+
+	inBubble(t, "a specialisation of the applied system counts as that", func(t *testing.T) {
+		r := newRig(t)
+		r.host.system = t.TempDir()
+		if err := os.Mkdir(filepath.Join(r.host.system, "specialisation"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		const special = "/nix/store/00000000000000000000000000000000-special"
+		if err := os.Symlink(special, filepath.Join(r.host.system, "specialisation", "fancy")); err != nil {
+			t.Fatal(err)
+		}
+		r.start()
+		time.Sleep(time.Minute)
+		r.host.set(func(h *fakeHost) { h.running, h.boots = special, h.system })
+		time.Sleep(13 * time.Minute)
+		rec := r.store.lastRecord()
+		if rec.Status != record.Applied || rec.System != special || rec.Running == nil || rec.Running.ETag != "v1" || rec.Warning != "specialisation fancy of the applied version runs" {
+			t.Errorf("%+v", rec)
+		}
+		r.host.set(func(h *fakeHost) { h.running, h.boots = "/nix/store/00000000000000000000000000000000-another", "" })
+		time.Sleep(13 * time.Minute)
+		r.end()
+		if rec := r.store.lastRecord(); rec.Status != record.Drifted {
+			t.Errorf("%+v", rec)
+		}
+	})
+
+	inBubble(t, "a stale process gives way to another before it does anything", func(t *testing.T) {
+		r := newRig(t)
+		var stale atomic.Bool
+		r.opts.Stale = stale.Load
+		r.start()
+		time.Sleep(time.Minute)
+		stale.Store(true)
+		r.trace.mark()
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.queue.in <- []events.Delivery{message("m1")}
+		if err := <-r.done; !errors.Is(err, ErrReconnect) {
+			t.Errorf("%v; want another process", err)
+		}
+		if did := r.trace.of("build", "record", "ack"); len(did) > 0 {
+			t.Errorf("it does %v", did)
 		}
 	})
 

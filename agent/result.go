@@ -105,9 +105,9 @@ type transientError struct {
 
 func (e transientError) Unwrap() error { return e.error }
 
-// ErrReconnect ends Run when config.json was changed in a way that needs another store or queue: make a
-// new agent.
-var ErrReconnect = errors.New("remote or queue changed")
+// ErrReconnect ends Run when another store, queue or name is to be used, or when this process is stale: make
+// a new agent, in the second case in a new process.
+var ErrReconnect = errors.New("remote, queue or host changed")
 
 var (
 	// errNewer ends a round whose target was overtaken by a newer version or other settings.

@@ -30,6 +30,7 @@ type round struct {
 	rebootDue   string // why the machine is to be rebooted; "" if not
 	pending     string // the system that becomes active with the next boot; "" if none
 	pendingFrom string // what ran when that was made so
+	bootsOther  bool   // the boot default is neither what runs nor what is pending
 
 	target  Target
 	release *release.Verified // of the target; nil if it is none
@@ -40,6 +41,25 @@ type round struct {
 
 // move makes s the round's state.
 func (r *round) move(s State) { r.state, r.changed = s, true }
+
+// specialisation is the name of the specialisation of the applied system that runs; "" if none does.
+func (r *round) specialisation() string {
+	a := r.state.Applied
+	if a == nil || a.System == "" || a.System == r.running.Path {
+		return ""
+	}
+
+	return nix.System{Path: a.System}.Specialisation(r.running)
+}
+
+// countsAs is the system that the running one counts as: the applied one, if it is a specialisation of that.
+func (r *round) countsAs() nix.System {
+	if r.specialisation() != "" {
+		return nix.System{Path: r.state.Applied.System}
+	}
+
+	return r.running
+}
 
 // known is the version that a conditional look at the store may answer with.
 func (r *round) known() store.Version {

@@ -67,6 +67,9 @@ type State struct {
 	RebootedFor string `json:"rebooted_for,omitempty"`
 	RebootedIn  string `json:"rebooted_in_boot,omitempty"`
 
+	// Host is the name under which the record was last written.
+	Host string `json:"host,omitempty"`
+
 	rest jsonfile.Unknown
 }
 

@@ -25,6 +25,13 @@ func (s State) adopt(c config.Config, running nix.System) State {
 	return s
 }
 
+// named takes note of the name under which the record is written.
+func (s State) named(host string) State {
+	s.Host = host
+
+	return s
+}
+
 // intend begins an attempt at the intent's target.
 func (s State) intend(in Intent) State {
 	s.Intent = &in

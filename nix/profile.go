@@ -28,6 +28,20 @@ func (h *Host) Current(context.Context) (System, error) {
 	return System{Path: path}, nil
 }
 
+// Specialisation returns the name of the specialisation of s that another system is; "" if it is none.
+func (s System) Specialisation(other System) string {
+	entries, err := os.ReadDir(filepath.Join(s.Path, "specialisation"))
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		if path, err := resolve(filepath.Join(s.Path, "specialisation", e.Name())); err == nil && path == other.Path {
+			return e.Name()
+		}
+	}
+	return ""
+}
+
 // Profiled returns the system that the profile points to, which is the boot default, and
 // the number of its generation. Both are zero where there is no profile yet; the number alone is
 // where the profile points to something that is no generation of it.
@@ -71,13 +85,9 @@ func (h *Host) SetProfile(ctx context.Context, s System) error {
 	return nil
 }
 
-// Fallback returns what the profile is to point to after a rollback to the previous system: "" for no
-// profile at all, as it is on a new host.
-//
-// That is the generation of the previous system. The profile points to it anyway, unless an earlier switch
-// was interrupted: then it is unknown whether what the profile points to works. If the previous system is
-// no generation of the profile, the profile stays as it is.
-func (h *Host) Fallback(previous System) (string, error) {
+// Fallback returns what the profile is to point to after a rollback, so that it has a system: "" for no
+// profile at all, as it is on a new host. If the system is no generation of the profile, that stays as it is.
+func (h *Host) Fallback(s System) (string, error) {
 	link, err := os.Readlink(h.opts.Profile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil
@@ -89,7 +99,7 @@ func (h *Host) Fallback(previous System) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if previous == (System{}) || previous == profiled {
+	if s == (System{}) || s == profiled {
 		return link, nil
 	}
 	entries, err := os.ReadDir(filepath.Dir(h.opts.Profile))
@@ -100,7 +110,7 @@ func (h *Host) Fallback(previous System) (string, error) {
 	for _, e := range entries {
 		n := h.generation(e.Name())
 		target, err := os.Readlink(filepath.Join(filepath.Dir(h.opts.Profile), e.Name()))
-		if n > newest && err == nil && target == previous.Path {
+		if n > newest && err == nil && target == s.Path {
 			newest, link = n, e.Name()
 		}
 	}

@@ -67,7 +67,9 @@ type Record struct {
 	// SignersRequired is how many of them must sign a release; 0 means one.
 	SignersRequired int    `json:"signers_required,omitempty"`
 	Agent           string `json:"agent_version,omitempty"`
-	Times           Times  `json:"times"`
+	// RenamedTo is the name that the host has by now: this record is its last under the old one.
+	RenamedTo string `json:"renamed_to,omitempty"`
+	Times     Times  `json:"times"`
 }
 
 // Trouble is an error that is not the version's: the store's, the machine's, or an operator's. The host tries

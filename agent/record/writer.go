@@ -128,7 +128,7 @@ func (w *Writer) Run(ctx context.Context) {
 			continue
 		}
 
-		err := w.write(ctx, next)
+		err := Write(ctx, w.store, w.host, next)
 		newer, changed := w.attempted(seq)
 		if err == nil {
 			written, at = seq, time.Now()
@@ -186,15 +186,16 @@ func either(ctx context.Context, changed <-chan struct{}, d time.Duration) bool 
 	return false
 }
 
-func (w *Writer) write(ctx context.Context, r Record) error {
+// Write writes the record of a host, once.
+func Write(ctx context.Context, s Store, host string, r Record) error {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 
-	r.Schema, r.Host = Schema, w.host
+	r.Schema, r.Host = Schema, host
 	body, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
 
-	return w.store.PutRecord(ctx, w.host, append(body, '\n'))
+	return s.PutRecord(ctx, host, append(body, '\n'))
 }

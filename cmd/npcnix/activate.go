@@ -60,7 +60,7 @@ func runActivate(ctx context.Context, c *common, o activateOptions) error {
 		return err
 	}
 	system, rebootWhy, err := agent.Activate(ctx, agent.Options{
-		Dir: c.dir(), Host: host, Machine: host, Config: conf, Override: c.over, Log: c.log,
+		Dir: c.dir(), Host: host, Machine: host, Config: conf, Override: c.over, Fresh: c.fresh, Log: c.log,
 	}, o.src, o.configuration)
 	if err != nil {
 		return err

@@ -18,6 +18,7 @@ func newActivationCommand(c *common) *cobra.Command {
 		Args:   noSubcommand,
 	}
 	cmd.AddCommand(
+		newVerifyCommand(c),
 		&cobra.Command{
 			Use:   "run",
 			Short: "Switch to the system that activation.json names",

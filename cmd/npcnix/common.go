@@ -20,6 +20,7 @@ import (
 type common struct {
 	stdout, stderr io.Writer
 	log            *slog.Logger
+	flags          *pflag.FlagSet // of the command that runs
 
 	dataDir   string
 	settings  string

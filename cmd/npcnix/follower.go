@@ -24,6 +24,7 @@ type follower struct {
 	// unrecorded: the applied configuration is an intermediate step, which nobody must take for the final one.
 	unrecorded bool
 	over       []config.Layer // settings of flags and environment
+	began      string         // the surroundings in which this process began
 	said       map[unknownSetting]bool
 }
 
@@ -50,7 +51,7 @@ func (f *follower) override(file config.Config) (config.Config, error) {
 
 // run runs agents until one is done: a change of remote or queue in config.json takes a new one.
 func (f *follower) run(ctx context.Context) error {
-	f.said = map[unknownSetting]bool{}
+	f.said, f.began = map[unknownSetting]bool{}, surroundings()
 	if f.once != agent.OnceAny {
 		unlock, err := f.dir().LockFollow()
 		if err != nil {
@@ -94,6 +95,9 @@ func (f *follower) run(ctx context.Context) error {
 		if !errors.Is(err, agent.ErrReconnect) {
 			return err
 		}
+		if f.stale() {
+			f.beginAgain()
+		}
 		f.log.Info("remote or queue changed; connecting again")
 	}
 }
@@ -133,7 +137,7 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	stop := func() { closeQueue(); stopWatch() }
 	o := agent.Options{
 		Dir: f.dir(), Name: name, RemoteName: remote.Name(), Store: remote, Host: host, Machine: host, Queue: queue,
-		Reach: reach,
+		Reach: reach, Fresh: f.fresh, Stale: f.stale,
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
 		},

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -92,14 +94,14 @@ func faultCmd(ts *testscript.TestScript, neg bool, args []string) {
 	rigOf(ts).cloud.Fault(awsfake.Call{Service: args[0], Action: args[1]}, awsfake.Effect{Status: status, Code: args[3]})
 }
 
-// webserver DIR: serves a folder at $WEB, which is http://$WEBHOST. Files can be put into it; below /forbidden/ and
-// /broken/ the answers are 403 and 500.
+// webserver DIR [CERTIFICATE]: serves a folder at $WEB, which is http://$WEBHOST, or https if the file of its
+// certificate is asked for. Files can be put into it; below /forbidden/ and /broken/ the answers are 403 and 500.
 func webServerCmd(ts *testscript.TestScript, neg bool, args []string) {
-	arguments(ts, neg, args, 1, 1, "webserver DIR")
+	arguments(ts, neg, args, 1, 2, "webserver DIR [CERTIFICATE]")
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
 	files := http.FileServer(http.Dir(dir))
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case strings.HasPrefix(r.URL.Path, "/forbidden/"):
 			w.WriteHeader(http.StatusForbidden)
@@ -123,9 +125,16 @@ func webServerCmd(ts *testscript.TestScript, neg bool, args []string) {
 			files.ServeHTTP(w, r)
 		}
 	}))
+	if len(args) == 2 {
+		server.Config.ErrorLog = log.New(io.Discard, "", 0) // of clients that do not trust it
+		server.StartTLS()
+		ts.Check(os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}), 0o644))
+	} else {
+		server.Start()
+	}
 	ts.Defer(server.Close)
 	ts.Setenv("WEB", server.URL)
-	ts.Setenv("WEBHOST", strings.TrimPrefix(server.URL, "http://"))
+	ts.Setenv("WEBHOST", server.Listener.Addr().String())
 }
 
 // smalldisk DIR SIZE: mounts an empty file system of that size.

@@ -65,6 +65,7 @@ func newRootCommand(c *common) *cobra.Command {
 			if err := fromEnvironment(cmd.Flags()); err != nil {
 				return err
 			}
+			c.flags = cmd.Flags()
 			return c.openLog()
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
 )
@@ -26,6 +27,7 @@ type hostStatus struct {
 	Configuration   string              `json:"configuration,omitempty"`
 	QueueURL        string              `json:"queue_url,omitempty"`
 	Running         string              `json:"running_system,omitempty"`
+	Specialisation  string              `json:"specialisation,omitempty"` // of the applied system, that runs
 	Drifted         bool                `json:"drifted"`
 	NeedsRepair     bool                `json:"needs_repair,omitempty"` // a rollback failed: the running or the booted system can be wrong
 	Wanted          string              `json:"wanted_etag,omitempty"`  // the newest version known here
@@ -34,7 +36,8 @@ type hostStatus struct {
 	Activation      *activation.Journal `json:"activation,omitempty"` // one that is under way, or whose rollback failed
 	Failure         *agent.Failure      `json:"failure,omitempty"`
 	NextAttempt     time.Time           `json:"next_attempt,omitzero"`
-	RebootDue       string              `json:"reboot_due,omitempty"` // why
+	RebootDue       string              `json:"reboot_due,omitempty"`   // why
+	BootDefault     string              `json:"boot_default,omitempty"` // what boots, if an operator has chosen another system than runs
 	Agent           agentStatus         `json:"agent"`
 	StateError      string              `json:"state_error,omitempty"`
 	ActivationError string              `json:"activation_error,omitempty"`
@@ -102,16 +105,26 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if err := s.readState(c.dir(), conf.RetryToken); err != nil {
 		return hostStatus{}, err
 	}
-	if err := s.readJournal(c.dataDir); err != nil {
+	journal, err := s.readJournal(c.dataDir)
+	if err != nil {
 		return hostStatus{}, err
 	}
 	if s.Agent.Health, s.Agent.Running, err = health.Read(c.dir()); err != nil {
 		s.Agent.Error = err.Error()
 	}
+	if journal != nil {
+		h.profile = journal.Profile
+	}
 	if err := s.askHost(ctx, c, h); err != nil {
 		return hostStatus{}, err
 	}
-	s.Drifted = s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.NeedsRepair && s.Intent == nil
+	if s.Applied != nil && s.Applied.System != s.Running {
+		s.Specialisation = nix.System{Path: s.Applied.System}.Specialisation(nix.System{Path: s.Running})
+	}
+	if s.Specialisation != "" {
+		s.BootDefault = "" // the applied system, of which it is a part
+	}
+	s.Drifted = s.Specialisation == "" && s.Applied != nil && s.Applied.System != "" && s.Running != "" && s.Running != s.Applied.System && !s.NeedsRepair && s.Intent == nil
 	s.Wanted = s.wanted()
 	return s, nil
 }
@@ -145,17 +158,17 @@ func (s *hostStatus) readState(dir config.Dir, retryToken string) error {
 	return nil
 }
 
-// readJournal reads the activation that is under way, or whose rollback failed.
-func (s *hostStatus) readJournal(dir string) error {
+// readJournal reads the last activation, and keeps one that is under way or whose rollback failed.
+func (s *hostStatus) readJournal(dir string) (*activation.Journal, error) {
 	a, err := activation.Read(dir)
 	if errors.Is(err, activation.ErrJournal) {
 		s.ActivationError = err.Error()
-		return nil
+		return nil, nil
 	}
 	if a != nil && (!a.Phase.Ended() || a.Phase == activation.RollbackFailed) {
 		s.Activation = a
 	}
-	return err
+	return a, err
 }
 
 // askHost finds out what runs and whether a reboot is due.
@@ -171,6 +184,9 @@ func (s *hostStatus) askHost(ctx context.Context, c *common, h hostFlags) error 
 	s.Running = running.Path
 	if s.RebootDue, err = host.RebootDue(ctx); err != nil {
 		return err
+	}
+	if profiled, _, err := host.Profiled(); err == nil && profiled != running && profiled.Path != "" && s.Intent == nil && s.Activation == nil {
+		s.BootDefault = profiled.Path
 	}
 	if in := s.Intent; s.RebootDue == "" && in != nil && in.Status == record.RebootPending {
 		s.RebootDue = "the new system becomes active with the next boot"

@@ -52,6 +52,10 @@ func TestStatusText(t *testing.T) {
 			"receiving:     yes, for 1h", "last event:    1m5s ago", "last poll:     10m ago; last look at the store 1m4s ago (event)",
 			"next look:     in 9m30s, unless an event comes before",
 		}, []string{"wanted", "latest", "restart", "store", "record", "problem", "drifted"}},
+		{"a specialisation", func(s *hostStatus) { s.Running, s.Specialisation = "/nix/store/more", "fancy" },
+			[]string{"up to date with v1", "running:       /nix/store/more, specialisation fancy of the applied version"}, []string{"drifted"}},
+		{"another boot default", func(s *hostStatus) { s.BootDefault = "/nix/store/theirs" },
+			[]string{"boot default:  /nix/store/theirs, which is not the system that runs"}, nil},
 		{"building", func(s *hostStatus) {
 			s.Intent, s.Wanted = &agent.Intent{Target: target, Status: record.Building, Attempt: 2, Since: since}, "v2"
 			s.Agent.Next = time.Time{}

@@ -35,6 +35,9 @@ func (s hostStatus) text(now time.Time) string {
 	if s.RebootDue != "" {
 		l.add("reboot", "due: %s%s", s.RebootDue, at(", planned ", s.Agent.RebootAt, now))
 	}
+	if s.BootDefault != "" {
+		l.add("boot default", "%s, which is not the system that runs", s.BootDefault)
+	}
 	if s.NeedsRepair {
 		l.add("problem", "a rollback failed, so the running or the booted system can be wrong; publish a version that works, or run `npcnix retry`")
 	}
@@ -48,7 +51,11 @@ func (s hostStatus) text(now time.Time) string {
 
 // systems says what runs, what was applied and what is wanted.
 func (s hostStatus) systems(l *lines, now time.Time) {
-	l.add("running", "%s", or(s.Running, "unknown"))
+	if s.Specialisation != "" {
+		l.add("running", "%s, specialisation %s of the applied version", s.Running, s.Specialisation)
+	} else {
+		l.add("running", "%s", or(s.Running, "unknown"))
+	}
 	switch a := s.Applied; {
 	case a != nil:
 		l.add("applied", "%s as %s, %s", a.ETag, a.Configuration, ago(a.At, now))

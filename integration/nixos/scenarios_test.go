@@ -149,6 +149,12 @@ var scenarios = []scenario{
 	// The agent.
 	{name: "the agent is replaced", slice: true, want: "applied",
 		change: `{ services.npcnix.package = pkgs.callPackage ./npcnix/package.nix { version = "another"; }; }`},
+	{name: "the agent's environment is another", want: "applied", before: environment("1"), change: environment("2"),
+		after: func(h *Host) {
+			if env := h.Must("cat", "/proc/"+strings.TrimSpace(h.Unit("npcnix", "MainPID"))+"/environ"); !strings.Contains(env, "A=2") {
+				h.t.Errorf("the agent has the environment %q", env)
+			}
+		}},
 	{name: "the agent is removed", before: impatient, want: "rolled_back", change: `{ services.npcnix.enable = false; }`},
 	{name: "the agent cannot run", before: impatient, want: "rolled_back", change: `{ services.npcnix.package = pkgs.coreutils; }`},
 }
@@ -178,6 +184,11 @@ func behindSocket(n string) string {
 		test.units."echo.socket" = { text = "[Socket]\nListenStream=/run/echo\n"; wantedBy = [ "sockets.target" ]; };
 		systemd.services.echo.serviceConfig.ExecStart = "/bin/sleep 100000` + n + `";
 	}`
+}
+
+// environment is a system whose activation writes what the agent's environment comes from.
+func environment(n string) string {
+	return `{ services.npcnix.environmentFile = "/var/lib/agent-environment"; test.activation = "echo A=` + n + ` >/var/lib/agent-environment"; }`
 }
 
 func timed(command string) string {

@@ -32,7 +32,8 @@ type Coordinator struct {
 	dir     string
 	log     *slog.Logger
 	own     ownUnit
-	logRead int64 // of switch.log, in bytes
+	began   string // the ID of the activation whose switch this process has seen
+	logRead int64  // of switch.log, in bytes
 }
 
 // New returns the coordinator of a host. command is the command line that does [Work] when it is run with
@@ -197,6 +198,12 @@ func (c *Coordinator) drive(ctx context.Context, j *Journal, r Request) (Journal
 	}
 }
 
+// replaced reports whether the worker restarts this process, as the new system has another agent: that one
+// is to verify, with the program, environment and credentials of the new system.
+func (c *Coordinator) replaced(j *Journal) bool {
+	return j.AgentRestarted && c.began == j.ID && c.own.name != "" && c.own.name == j.AgentUnit
+}
+
 // step does what a phase asks of the coordinator, or has a worker do it, and waits. starts counts the
 // workers that were started in this phase and did nothing.
 func (c *Coordinator) step(ctx context.Context, j *Journal, r Request, starts *int) error {
@@ -206,8 +213,12 @@ func (c *Coordinator) step(ctx context.Context, j *Journal, r Request, starts *i
 				return err
 			}
 		}
+		if c.replaced(j) {
+			return c.await(ctx, j.Phase)
+		}
 		return c.verify(ctx, j, r)
 	}
+	c.began = j.ID
 	working, err := beingWorkedOn(c.dir)
 	if err != nil {
 		return err
@@ -240,7 +251,7 @@ func (c *Coordinator) verify(ctx context.Context, j *Journal, r Request) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			return c.ask(ctx, j.ID, func(j *Journal) error { return j.toRollback(c.dir, CauseVersion, fmt.Sprintf("verify: %v", err)) })
+			return c.ask(ctx, j.ID, func(j *Journal) error { return j.toRollback(c.dir, causeOf(err), fmt.Sprintf("verify: %v", err)) })
 		}
 	}
 	warning := ""

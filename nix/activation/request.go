@@ -67,13 +67,14 @@ func (c *Coordinator) request(ctx context.Context, s nix.System, r Request) (*Jo
 		return nil, errors.New("another activation is in progress")
 	}
 	defer unlock()
-	switch left, err := Read(c.dir); {
+	left, err := Read(c.dir)
+	switch {
 	case err != nil:
 		return nil, err
 	case left != nil && !left.Phase.Ended():
 		return nil, fmt.Errorf("an activation of %s has not ended yet (%s)", left.System, left.Phase)
 	}
-	j, err := c.begun(ctx, s, r)
+	j, err := c.begun(ctx, s, r, left)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +88,8 @@ func (c *Coordinator) request(ctx context.Context, s nix.System, r Request) (*Jo
 	return j, j.advance(c.dir, Pending)
 }
 
-// begun returns an activation that begins with what is now.
-func (c *Coordinator) begun(ctx context.Context, s nix.System, r Request) (*Journal, error) {
+// begun returns an activation that begins with what is now. Left is the one before; nil if there was none.
+func (c *Coordinator) begun(ctx context.Context, s nix.System, r Request, left *Journal) (*Journal, error) {
 	previous, err := c.Current(ctx)
 	if err != nil {
 		return nil, err
@@ -100,7 +101,11 @@ func (c *Coordinator) begun(ctx context.Context, s nix.System, r Request) (*Jour
 	if previous == s && boots != (nix.System{}) {
 		previous = boots // s runs, but was not committed: it cannot be rolled back to
 	}
-	link, err := c.Fallback(previous)
+	back := boots // after a rollback the profile has what it has now: an operator may have put it there for the next boot
+	if boots == s || left != nil && left.System == boots.Path && left.Phase != Committed {
+		back = previous
+	}
+	link, err := c.Fallback(back)
 	if err != nil {
 		return nil, err
 	}

@@ -268,6 +268,7 @@ func TestRollback(t *testing.T) {
 		test func(t *testing.T)
 	}{
 		{"what booted before its activation does not boot after it", bootedBefore},
+		{"what an operator has chosen for the next boot boots", chosenForNextBoot},
 		{"a generation that is gone is made again", generationGone},
 		{"what boots after it is what the profile has", bootsProfiled},
 		{"after three boots without a verification", bootedThrice},
@@ -291,6 +292,21 @@ func bootedBefore(t *testing.T) {
 	wantRolledBack(t, err, "verify: no")
 	r.wantRuns(t, r.one, true)
 	r.wantBoots(t, "v1")
+}
+
+// An operator has made another system the boot default, and not switched to it. A rollback neither drops nor hides that.
+func chosenForNextBoot(t *testing.T) {
+	r := newRollrollbackRig(t, func(all systems) { all["two"] = nixtest.System{Version: "v2", BootExit: 1} })
+	r.switchedBy(t, r.fix, "fix")
+	nixtest.Link(t, r.opts.CurrentSystem, r.one.Path)
+	_, err := r.Activate(t.Context(), r.two, activation.Request{})
+	wantRolledBack(t, err, "make it what boots")
+	r.wantProfile(t, r.fix, 9)
+	r.wantBoots(t, "fix")
+	r.wantSwitches(t, "v2 test, v2 boot, v1 test, fix boot")
+	if running, err := r.Current(t.Context()); err != nil || running != r.one {
+		t.Errorf("%v runs, %v", running, err)
+	}
 }
 
 func generationGone(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"slices"
@@ -123,14 +124,41 @@ func monotonic() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// UnitSum tells one text of a unit and its drop-ins from another. It is "" where there is no such unit.
+// UnitSum tells one state of a unit from another, as far as a restart of it would have it: its text, its
+// drop-ins, and the files that its environment and its credentials come from. It is "" where there is no
+// such unit.
 func UnitSum(ctx context.Context, unit string) string {
 	text, err := systemctl(ctx, "cat", unit)
 	if err != nil {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:])
+	sum := sha256.New()
+	_, _ = io.WriteString(sum, text)
+	for _, path := range unitFiles(text) {
+		data, err := os.ReadFile(path)
+		fmt.Fprintf(sum, "\x00%s\x00%t\x00%s", path, err == nil, data)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// unitFiles returns the files that the text of a unit has its environment and its credentials from.
+func unitFiles(text string) []string {
+	var paths []string
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "EnvironmentFile":
+			value = strings.TrimPrefix(value, "-")
+		case "LoadCredential", "LoadCredentialEncrypted":
+			_, value, _ = strings.Cut(value, ":")
+		default:
+			continue
+		}
+		if path.IsAbs(value) {
+			paths = append(paths, value)
+		}
+	}
+	return paths
 }
 
 // OwnUnit returns the service whose main process this is; "" where there is none.

@@ -118,6 +118,14 @@ func TestUnitsAreReadAsSystemctlPrintsThem(t *testing.T) {
 	}
 }
 
+func TestTheFilesThatAUnitIsStartedWith(t *testing.T) {
+	text := "# /etc/systemd/system/npcnix.service\n[Service]\nEnvironment=EnvironmentFile=/no\nEnvironmentFile=-/var/lib/a\nEnvironmentFile=/var/lib/b\n" +
+		"LoadCredential=aws:/run/c\nLoadCredential=inherited\nExecStart=/bin/true EnvironmentFile=/no\n"
+	if got := strings.Join(unitFiles(text), " "); got != "/var/lib/a /var/lib/b /run/c" {
+		t.Errorf("%s", got)
+	}
+}
+
 func TestAUnitThatARollbackLeftStoppedIsStartedAgain(t *testing.T) {
 	up := Unit{Name: "worker@a.service", Load: "loaded", Active: "active", Sub: "running", Type: "simple", UpSecs: 3600}
 	down := up

@@ -72,7 +72,7 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 			row.BehindBy = secondsOf(max(0, moment.Sub(now.Modified)))
 		}
 		if r := e.record; r != nil {
-			if h.State != Elsewhere {
+			if h.State != Elsewhere && h.State != Renamed {
 				row.Status = clean(string(r.Status))
 			}
 			row.Configuration, row.Wanted, row.System = clean(r.Configuration), clean(r.Version.ETag), clean(r.System)

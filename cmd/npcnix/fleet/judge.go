@@ -26,6 +26,7 @@ const (
 	Silent     = "silent"     // it was heard, but not of late
 	Behind     = "behind"     // its record is about another version
 	Elsewhere  = "elsewhere"  // its record is about another remote
+	Renamed    = "renamed"    // it has another record by now, under another name
 	Unreadable = "unreadable" // its record is damaged, or newer than this program understands
 )
 
@@ -101,6 +102,9 @@ func judgeVersion(host string, r *record.Record, remote, etag string) Host {
 	switch {
 	case r == nil:
 		h.State = Unheard
+		return h
+	case r.RenamedTo != "":
+		h.State, h.Why = Renamed, "its name is "+clean(r.RenamedTo)+" now"
 		return h
 	case !store.SameObject(r.Remote, remote):
 		h.State, h.Why = Elsewhere, "it follows "+clean(store.Redact(r.Remote))

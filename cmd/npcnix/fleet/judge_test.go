@@ -46,6 +46,10 @@ func recordCounts(t *testing.T) {
 			t.Errorf("%s: %+v", c.name, h)
 		}
 	}
+	renamed := &record.Record{Remote: remote, Version: record.Version{ETag: etag}, Status: record.Applied, RenamedTo: "web2"}
+	if h := judge("web1", renamed, remote, etag); h.Verdict != Missing || h.State != Renamed || !strings.Contains(h.Why, "web2") {
+		t.Errorf("renamed: %+v", h)
+	}
 	boots := &record.Record{Remote: remote, Version: record.Version{ETag: etag}, Status: record.RebootPending, RebootDue: true}
 	if h := judge("web1", boots, remote, etag); h.Verdict != Missing || !strings.Contains(h.Why, "reboot is due") {
 		t.Errorf("reboot pending: %+v", h)

@@ -13,8 +13,9 @@ import (
 const shownNames = 20
 
 // knownHosts returns the hosts that have a record, if that is needed to prepare a gate. An error counts
-// only if no host was named: the wait asks the store again, and reports it.
-func knownHosts(ctx context.Context, o Options) ([]string, error) {
+// only if no host was named: the wait asks the store again, and reports it. Then a host that was renamed is
+// known by its new name alone.
+func knownHosts(ctx context.Context, o Options, read *records) ([]string, error) {
 	if len(o.Hosts) > 0 && len(o.MustKnow) == 0 {
 		return nil, nil
 	}
@@ -22,9 +23,14 @@ func knownHosts(ctx context.Context, o Options) ([]string, error) {
 	if err != nil && len(o.Hosts) > 0 {
 		return nil, nil
 	}
+	if len(o.Hosts) == 0 {
+		_ = read.take(ctx, infos, nil) // what cannot be read the wait reads again
+	}
 	var known []string
 	for _, info := range infos {
-		known = append(known, info.Host)
+		if e := read.known[info.Host]; e.record == nil || e.record.RenamedTo == "" {
+			known = append(known, info.Host)
+		}
 	}
 	slices.Sort(known)
 	return known, err

@@ -57,3 +57,14 @@ func TestNamedHosts(t *testing.T) {
 		}
 	})
 }
+
+// The record that a host had under another name counts for nothing.
+func TestARenamedHostIsExpectedByItsNewName(t *testing.T) {
+	s := newStore("v1")
+	s.says("web1", "applied", "v1", "renamed_to", "web2")
+	s.says("web2", "applied", "v1")
+	gate, err := Prepare(t.Context(), Options{Store: s})
+	if err != nil || !slices.Equal(gate.hosts, []string{"web2"}) {
+		t.Errorf("%+v, %v", gate, err)
+	}
+}

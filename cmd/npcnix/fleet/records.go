@@ -47,6 +47,11 @@ func (r *records) refresh(ctx context.Context, hosts map[string]bool) error {
 	if err != nil {
 		return err
 	}
+	return r.take(ctx, infos, hosts)
+}
+
+// take reads the records that have changed, of those listed.
+func (r *records) take(ctx context.Context, infos []store.RecordInfo, hosts map[string]bool) error {
 	var changed []store.RecordInfo
 	listed := map[string]bool{}
 	for _, info := range infos {

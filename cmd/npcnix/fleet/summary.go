@@ -37,7 +37,7 @@ func latencyOf(hosts []Host) Latency {
 // ranks is the order of states in counts and lists: first what an operator has to look at.
 var ranks = []string{
 	string(record.RolledBack), string(record.Rejected), string(record.Failed), "dead-letter",
-	Unreadable, string(record.Drifted), string(record.Paused), Elsewhere, "gone", "unseen",
+	Unreadable, string(record.Drifted), string(record.Paused), Elsewhere, Renamed, "gone", "unseen",
 	string(record.Activating), string(record.Building), "working", "draining", "waiting",
 	Behind, Silent, Unheard, string(record.Applied), "drained",
 }

@@ -82,7 +82,7 @@ func Prepare(ctx context.Context, o Options) (*Gate, error) {
 		}
 	}
 	g.hosts = slices.Compact(slices.Sorted(slices.Values(o.Hosts)))
-	known, err := knownHosts(ctx, o)
+	known, err := knownHosts(ctx, o, &g.records)
 	if err != nil {
 		return nil, err
 	}
