@@ -81,7 +81,7 @@ in
     configuration = example "web1" (setting "configuration" (types.strMatching ''[^"]+''));
     queueUrl = example "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1"
       (setting "queueUrl" (types.strMatching "https?://[^[:space:]]+"));
-    host = example "web1" (setting "host" (types.strMatching "[^/\\[:cntrl:]]{1,200}"));
+    host = example "web1" (setting "host" (types.strMatching "[A-Za-z0-9._-]{1,200}"));
 
     pollIntervalSecs = number "pollIntervalSecs";
     leaseSecs = number "leaseSecs";

@@ -98,7 +98,7 @@ func (c *common) showTable(rows, all []fleet.Row, now store.Version) error {
 }
 
 func (c *common) showJSONLines(rows, _ []fleet.Row, _ store.Version) error {
-	encoder := json.NewEncoder(c.stdout)
+	encoder := json.NewEncoder(fleet.Escaping(c.stdout))
 	for _, row := range rows {
 		if err := encoder.Encode(row); err != nil {
 			return err

@@ -8,7 +8,7 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// NoFollow opens a lock's file only if it is no link, which could lead to a file of somebody else's choice.
+// NoFollow opens a lock's file only if it is no link, which could lead to any file.
 var NoFollow = flock.SetFlag(os.O_CREATE | os.O_RDONLY | syscall.O_NOFOLLOW)
 
 // Held reports whether another process holds the lock on a file, which is created if there is none. It does
