@@ -24,6 +24,9 @@ const (
 	CauseMachine Cause = "machine"
 )
 
+// RollbackCauses are those with which something is rolled back.
+var RollbackCauses = []Cause{CauseVersion, CauseInterrupted, CauseSuperseded, CauseOperator, CauseMachine}
+
 // causeOf tells whose fault an error of the host is.
 func causeOf(err error) Cause {
 	if errors.Is(err, nix.ErrMachine) {
