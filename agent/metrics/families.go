@@ -1,17 +1,18 @@
 package metrics
 
-// kind is what a family of samples is to Prometheus.
-type kind string
+// Kind is what a family of samples is to Prometheus.
+type Kind string
 
 const (
-	gauge   kind = "gauge"
-	counter kind = "counter"
+	Gauge   Kind = "gauge"
+	Counter Kind = "counter"
 )
 
-type family struct {
-	name string
-	kind kind
-	help string
+// Family has a name, a kind and, in Help, what it means.
+type Family struct {
+	Name string
+	Kind Kind
+	Help string
 }
 
 // Names of the families. Units are seconds and bytes.
@@ -40,26 +41,26 @@ const (
 )
 
 // families are all there are, in the order of the file.
-var families = []family{
-	{BuildInfo, gauge, "The version of npcnix that runs."},
-	{ReleaseInfo, gauge, "The release that the host runs; its ETag if it has no manifest. Absent if an operator has switched the host."},
-	{ReleaseSerial, gauge, "Serial of the release that was applied last."},
-	{ReleasePublished, gauge, "When the release that was applied last was published."},
-	{LastPoll, gauge, "Last time that the store said what it holds, whatever made the agent ask."},
-	{LastNotice, gauge, "Last message about this host's remote."},
-	{LastAttempt, gauge, "End of the last attempt at a version."},
-	{LastSuccess, gauge, "When a version was applied last."},
-	{LastFailure, gauge, "End of the last attempt that failed."},
-	{LastAttemptSuccess, gauge, "Whether the last attempt succeeded."},
-	{Status, gauge, "What has become of the wanted version: 1 for the present status, 0 for each other."},
-	{StageDuration, gauge, "Time that the last attempt took for each stage that it reached. The notice compares two clocks and can be negative."},
-	{Attempts, counter, "Attempts by their result."},
-	{Rollbacks, counter, "Activations that were rolled back, by cause."},
-	{SignatureRejections, counter, "Times that a release was refused. One release is judged again at each look."},
-	{Messages, counter, "Messages of the queue, by what became of them."},
-	{QueueHealthy, gauge, "Whether messages can be received. Absent without a queue."},
-	{Healthy, gauge, "Whether all works that the agent needs, whatever became of the wanted version."},
-	{NeedsRepair, gauge, "Whether a rollback has failed, and nothing was applied since."},
-	{RebootPending, gauge, "Whether a reboot is due."},
-	{ClosureBytes, gauge, "Size of the applied system and all that it needs."},
+var families = []Family{
+	{BuildInfo, Gauge, "The version of npcnix that runs."},
+	{ReleaseInfo, Gauge, "The release that the host runs; its ETag if it has no manifest. Absent if an operator has switched the host."},
+	{ReleaseSerial, Gauge, "Serial of the release that was applied last."},
+	{ReleasePublished, Gauge, "When the release that was applied last was published."},
+	{LastPoll, Gauge, "Last time that the store said what it holds, whatever made the agent ask."},
+	{LastNotice, Gauge, "Last message about this host's remote."},
+	{LastAttempt, Gauge, "End of the last attempt at a version."},
+	{LastSuccess, Gauge, "When a version was applied last."},
+	{LastFailure, Gauge, "End of the last attempt that failed."},
+	{LastAttemptSuccess, Gauge, "Whether the last attempt succeeded."},
+	{Status, Gauge, "What has become of the wanted version: 1 for the present status, 0 for each other."},
+	{StageDuration, Gauge, "Time that the last attempt took for each stage that it reached. The notice compares two clocks and can be negative."},
+	{Attempts, Counter, "Attempts by their result."},
+	{Rollbacks, Counter, "Activations that were rolled back, by cause."},
+	{SignatureRejections, Counter, "Times that a release was refused. One release is judged again at each look."},
+	{Messages, Counter, "Messages of the queue, by what became of them."},
+	{QueueHealthy, Gauge, "Whether messages can be received. Absent without a queue."},
+	{Healthy, Gauge, "Whether all works that the agent needs, whatever became of the wanted version."},
+	{NeedsRepair, Gauge, "Whether a rollback has failed, and nothing was applied since."},
+	{RebootPending, Gauge, "Whether a reboot is due."},
+	{ClosureBytes, Gauge, "Size of the applied system and all that it needs."},
 }

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 func full(n float64) Samples {
 	s := Samples{}
 	for _, f := range families {
-		s.Set(f.name, n)
+		s.Set(f.Name, n)
 	}
 	return s
 }

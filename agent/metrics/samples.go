@@ -40,28 +40,28 @@ func (s Samples) Bool(name string, is bool, labels ...string) {
 }
 
 // At sets a sample to a time; a zero time, to nothing.
-func (s Samples) At(name string, at time.Time) {
+func (s Samples) At(name string, at time.Time, labels ...string) {
 	if at.IsZero() {
 		return
 	}
-	s.Set(name, float64(at.UnixMilli())/1000)
+	s.Set(name, float64(at.UnixMilli())/1000, labels...)
 }
 
 // resume continues what an earlier agent has written: its counts, and what this one has not said yet.
 func (s Samples) resume(earlier Samples) {
 	for _, f := range families {
-		for labels, value := range earlier[f.name] {
-			mine, said := s[f.name][labels]
+		for labels, value := range earlier[f.Name] {
+			mine, said := s[f.Name][labels]
 			switch {
-			case f.kind == counter:
+			case f.Kind == Counter:
 				value += mine
-			case said || f.name == BuildInfo:
+			case said || f.Name == BuildInfo:
 				continue
 			}
-			if s[f.name] == nil {
-				s[f.name] = map[string]float64{}
+			if s[f.Name] == nil {
+				s[f.Name] = map[string]float64{}
 			}
-			s[f.name][labels] = value
+			s[f.Name][labels] = value
 		}
 	}
 }

@@ -8,17 +8,19 @@ import (
 	"strings"
 )
 
-// text writes the samples in Prometheus' text format. The encoder of prometheus/common brings protobuf: an idle
+func (s Samples) text() []byte { return s.Text(families) }
+
+// Text writes the samples of the families in Prometheus' text format. The encoder of prometheus/common brings protobuf: an idle
 // agent would be 1.4 MiB larger, and the program 2.4 MB. A test has promtool check this one.
-func (s Samples) text() []byte {
+func (s Samples) Text(families []Family) []byte {
 	var b strings.Builder
 	for _, f := range families {
-		if len(s[f.name]) == 0 {
+		if len(s[f.Name]) == 0 {
 			continue
 		}
-		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", f.name, f.help, f.name, f.kind)
-		for _, labels := range slices.Sorted(maps.Keys(s[f.name])) {
-			fmt.Fprintf(&b, "%s%s %s\n", f.name, labels, strconv.FormatFloat(s[f.name][labels], 'f', -1, 64))
+		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", f.Name, f.Help, f.Name, f.Kind)
+		for _, labels := range slices.Sorted(maps.Keys(s[f.Name])) {
+			fmt.Fprintf(&b, "%s%s %s\n", f.Name, labels, strconv.FormatFloat(s[f.Name][labels], 'f', -1, 64))
 		}
 	}
 
