@@ -159,7 +159,7 @@ type switchRun struct {
 // output goes to a file in dir, as a pipe would break when its reader is restarted.
 func (r switchRun) do(ctx context.Context, dir string, log *slog.Logger) outcome {
 	file := filepath.Join(dir, switchLog)
-	output, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	output, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return outcome{err: fmt.Errorf("%w: %w", nix.ErrMachine, err), exit: -1}
 	}
