@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build help deps lint check test matrix rounds power nixos newest fleet demo bench clean
+.PHONY: build help deps lock lint check test matrix rounds power nixos newest fleet demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
@@ -14,6 +14,9 @@ help: ## these lines
 
 deps: ## install what the tests need and the machine lacks
 	./integration/deps.sh
+
+lock: ## flake.lock, where there is nix and a network: commit it
+	nix --extra-experimental-features 'nix-command flakes' flake lock
 
 lint: ## gofmt, vet, staticcheck, and the rules of the source: imports, lengths
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted" >&2; exit 1; fi

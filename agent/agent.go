@@ -23,6 +23,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/inbox"
+	"github.com/npcnix/npcnix/agent/metrics"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/agent/wait"
 )
@@ -52,9 +53,13 @@ func wire(o Options) *Agent {
 		file = "" // a long-running agent beside this run has its own
 	}
 	a.monitor = health.New(file, o.Version, o.Log)
+	a.metrics = measured(o, a.monitor)
 	a.pause = wait.NewBackOff(max(time.Second, c.MinSleep()), max(time.Second, c.MaxSleep()))
 	a.inbox = inbox.New(inbox.Options{
 		Queue: o.Queue, Ours: o.Ours, Lease: c.Lease(), Open: !c.Paused.Active(time.Now()), Monitor: a.monitor,
+		Count: func(f inbox.Fate, n int) {
+			a.metrics.Update(func(s metrics.Samples) { s.Add(metrics.Messages, float64(n), "result", string(f)) })
+		},
 	})
 	a.record = record.NewWriter(o.Store, o.Name, func(err error) {
 		if err != nil {
@@ -116,6 +121,7 @@ func (a *Agent) start(ctx context.Context) (stop func()) {
 	received.Go(func() { a.inbox.Run(receiving) })
 	written.Go(func() { a.record.Run(writing) })
 	written.Go(func() { a.monitor.Run(writing) })
+	written.Go(func() { a.metrics.Run(writing) })
 
 	return func() {
 		stopReceiving()

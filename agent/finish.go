@@ -34,13 +34,14 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 	}
 	_ = a.save(r) // reported
 	if rule.record {
-		a.record.Put(rec)
+		a.put(rec)
 	}
 	a.tellTrouble(r, res)
 	a.log(r, res, rule)
 	a.runHook(ctx, r)
 	a.dispose(ctx, res, rule)
 	a.observe(r, res)
+	a.measure(ctx, r, res)
 
 	return res
 }

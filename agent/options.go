@@ -12,6 +12,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/inbox"
+	"github.com/npcnix/npcnix/agent/metrics"
 	"github.com/npcnix/npcnix/agent/reboot"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
@@ -112,9 +113,11 @@ type Options struct {
 	// Force applies the remote's version once, even if it is unchanged, failed or rejected.
 	Force bool
 	// Status tells the service manager what the agent does, in one line. Nil: there is none.
-	Status  func(line string)
-	Version string // of npcnix, in records
-	Log     *slog.Logger
+	Status func(line string)
+	// ClosureSize returns the size in bytes of a system and all that it needs, for the metrics. Nil: they omit it.
+	ClosureSize func(ctx context.Context, s nix.System) (int64, error)
+	Version     string // of npcnix, in records
+	Log         *slog.Logger
 }
 
 // Once says when a run that is not to last ends.
@@ -161,8 +164,11 @@ type Agent struct {
 	inbox   *inbox.Inbox
 	record  *record.Writer
 	monitor *health.Monitor
+	metrics *metrics.Writer
 	reboot  reboot.Plan
 	frame   frame // of the release that was read last
+
+	uncached uncached
 
 	config     config.Config               // as last read, overrides included
 	trouble    *record.Trouble             // that the record tells of; nil if there is none
@@ -170,6 +176,7 @@ type Agent struct {
 	idled      time.Time                   // when an event last brought nothing new
 	marked     bool                        // the record of an earlier name was tried to be marked
 	ran        string                      // the system that ran at the end of the last round
+	sized      string                      // the system whose closure was measured last
 	swept      bool                        // what a killed agent left is gone
 	transients int                         // rounds in a row that ended with a transient error
 	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on

@@ -43,19 +43,7 @@ func (a *Agent) reconcile(ctx context.Context, r *round) result {
 		return a.finish(ctx, r, a.ended(ctx, r, err))
 	}
 
-	system, err := a.unlessOvertaken(ctx, r, func(ctx context.Context) (nix.System, error) {
-		if s, named, err := a.prebuilt(r); err != nil {
-			return nix.System{}, err
-		} else if named {
-			return a.realise(ctx, r, s)
-		}
-		flake, remove, err := a.fetch(ctx, r)
-		if err != nil {
-			return nix.System{}, err
-		}
-		defer remove()
-		return a.build(ctx, r, flake)
-	})
+	system, err := a.unlessOvertaken(ctx, r, func(ctx context.Context) (nix.System, error) { return a.obtain(ctx, r) })
 	if err != nil {
 		return a.finish(ctx, r, a.ended(ctx, r, err))
 	}
@@ -85,6 +73,9 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 	r.config = a.config
 	a.inbox.SetOpen(!r.config.Paused.Active(time.Now()))
 	a.record.SetRefresh(r.config.RecordRefresh())
+	if a.Once != OnceAny { // a long-running agent beside this run has its own
+		a.metrics.SetPath(r.config.MetricsTextfile)
+	}
 
 	if err := a.Host.Check(ctx); err != nil {
 		return transientError{health.Machine, err}
@@ -169,7 +160,7 @@ func (a *Agent) begin(ctx context.Context, r *round, why string) error {
 		return err
 	}
 
-	a.record.Put(a.recordOf(r, record.Building))
+	a.put(a.recordOf(r, record.Building))
 	a.status("building " + r.target.ETag)
 	a.Log.Info("applying", "configuration", r.target.Configuration, "etag", r.target.ETag, "trigger", r.trigger, "attempt", r.attempt, "why", why)
 

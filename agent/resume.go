@@ -7,6 +7,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/hook"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
@@ -51,10 +52,14 @@ func (a *Agent) resumed(r *round, j activation.Journal, ours bool, back *activat
 	case back != nil:
 		a.Log.Warn("the activation that was in progress when the agent ended was rolled back", "system", j.System, "why", j.Reason)
 		r.move(r.state.rollBack(attempt{in.Target, in.Attempt}, back, r.running, r.config, time.Now()))
+		a.measureResumed(in, ending(r.state.Failure.Status()), in.Times, back)
 		subject := r.subject(j.ID, j.System, j.Previous)
 		subject.Error = back
 		r.move(r.state.hookDue(hook.New(hook.OnFailure, subject), r.config))
 	case j.Phase == activation.RebootPending:
+		if in.Status != record.RebootPending { // else it was counted
+			a.measureResumed(in, rebootPending, in.Times, nil)
+		}
 		r.move(r.state.waitForReboot())
 	default:
 		a.Log.Info("the activation that was in progress when the agent ended is complete", "system", j.System)
@@ -62,6 +67,7 @@ func (a *Agent) resumed(r *round, j activation.Journal, ours bool, back *activat
 		r.times.Activated = time.Now()
 		r.times.Acknowledged = r.times.Activated
 		r.warning = j.Warning
+		a.measureResumed(in, reached, r.times, nil)
 		r.move(r.state.reach(r.appliedAs(j.System, j.Previous)))
 		r.move(r.state.hookDue(hook.New(hook.PostActivate, r.subject(j.ID, j.System, j.Previous)), r.config))
 	}

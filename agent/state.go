@@ -35,6 +35,7 @@ type Target struct {
 	Release string `json:"release,omitempty"` // the same for every object that has hosts run the same
 	Rev     string `json:"rev,omitempty"`
 	Message string `json:"message,omitempty"`
+	Serial  int64  `json:"serial,omitempty"`
 }
 
 // Same reports whether both name the same remote, configuration and content. Two versions of an object
@@ -145,7 +146,7 @@ func (s State) remembered(t Target) Target {
 	}
 	for _, k := range known {
 		if k.Same(t) {
-			t.Release, t.Rev, t.Message = k.Release, k.Rev, k.Message
+			t.Release, t.Rev, t.Message, t.Serial = k.Release, k.Rev, k.Message, k.Serial
 		}
 	}
 

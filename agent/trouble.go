@@ -22,7 +22,7 @@ func (a *Agent) tellTrouble(r *round, res result) {
 
 	a.trouble = trouble
 	if trouble != nil && !a.record.Has() {
-		a.record.Put(a.standing(r))
+		a.put(a.standing(r))
 	}
 	a.record.SetTrouble(trouble)
 }

@@ -58,6 +58,7 @@ func (a *Agent) vet(ctx context.Context, r *round) error {
 
 	r.release = verified
 	r.target.Release, r.target.Rev, r.target.Message = verified.Release, verified.Source.Rev, verified.Source.Message
+	r.target.Serial = verified.Serial
 
 	return nil
 }
@@ -148,6 +149,49 @@ func (a *Agent) prebuilt(r *round) (s release.System, named bool, err error) {
 	}
 
 	return s, false, nil
+}
+
+// obtain gets the target's system into the store: a prebuilt one from its caches, another one by evaluation.
+func (a *Agent) obtain(ctx context.Context, r *round) (nix.System, error) {
+	s, named, err := a.prebuilt(r)
+	if err != nil {
+		return nix.System{}, err
+	}
+	if named {
+		system, err := a.realise(ctx, r, s)
+		if !errors.Is(err, nix.ErrNotCached) || !a.rescues(r) {
+			return system, err
+		}
+		a.Log.Warn("the caches cannot give the prebuilt system; evaluating the flake in its place", "error", err)
+	}
+
+	flake, remove, err := a.fetch(ctx, r)
+	if err != nil {
+		return nix.System{}, err
+	}
+	defer remove()
+	system, err := a.build(ctx, r, flake)
+	if err == nil && named && system.Path != s.Toplevel {
+		return nix.System{}, fmt.Errorf("the flake gives %s for configuration %q, and the release names %s: publish it again", system.Path, r.target.Configuration, s.Toplevel)
+	}
+
+	return system, err
+}
+
+// uncached is a version whose prebuilt system the caches could not give, and since when.
+type uncached struct {
+	etag  string
+	since time.Time
+}
+
+// rescues reports whether the host is to evaluate what its caches cannot give: if the settings say so, once they
+// could not for as long as a version is retried.
+func (a *Agent) rescues(r *round) bool {
+	if a.uncached.etag != r.target.ETag {
+		a.uncached = uncached{r.target.ETag, time.Now()}
+	}
+
+	return r.config.EvaluationMode() == config.EvaluateRescue && time.Since(a.uncached.since) >= r.config.RetryTime()
 }
 
 // realise fetches a prebuilt system from the release's caches.

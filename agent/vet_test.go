@@ -214,6 +214,38 @@ func TestPrebuiltSystems(t *testing.T) {
 		})
 	})
 
+	t.Run("what a cache cannot give is evaluated with evaluation rescue, after the time of all retries", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t, func(c *config.Config) { c.Evaluation, c.RetryDelaysSecs = config.EvaluateRescue, []int64{600, 3000} })
+			r.publish("v1", released(t, key, prebuilt))
+			r.host.realise, r.host.system = &nix.RealiseError{Err: nix.ErrNotCached}, toplevel
+			r.start()
+			time.Sleep(59 * time.Minute)
+			equal(t, "evaluations", r.of("build"), nil)
+			time.Sleep(10 * time.Minute)
+			r.end()
+			equal(t, "work", r.of("fetch", "build", "activate"), []string{"fetch v1", "build web1", "activate " + toplevel})
+			if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Attempt != 1 {
+				t.Errorf("record: %+v", rec)
+			}
+		})
+	})
+
+	t.Run("what evaluates to another system than the release names is not activated", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t, func(c *config.Config) { c.Evaluation, c.RetryDelaysSecs = config.EvaluateRescue, []int64{} })
+			r.publish("v1", released(t, key, prebuilt))
+			r.host.realise = &nix.RealiseError{Err: nix.ErrNotCached}
+			r.start()
+			time.Sleep(time.Hour)
+			r.end()
+			equal(t, "activations", r.of("activate"), nil)
+			if rec := r.store.lastRecord(); rec.Status != record.Rejected || !strings.Contains(rec.Error, "the release names "+toplevel) {
+				t.Errorf("record: %+v", rec)
+			}
+		})
+	})
+
 	t.Run("one that its cache's key has not signed is rejected at once", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r, key := trusting(t)

@@ -43,7 +43,7 @@ func BenchmarkIdle(b *testing.B) {
 	}
 	f := newFleet(b, 1)
 	h := newHost(f.world, f.hosts[0])
-	h.configure(map[string]any{"remote": remote, "configuration": h.name, "queue_url": f.queueURL(h.name)})
+	h.configure(map[string]any{"remote": remote, "configuration": h.name, "queue_url": f.queueURL(h.name), "metrics_textfile": h.path("npcnix.prom")})
 	h.must(os.MkdirAll(h.path("profiles"), 0o755))
 	h.agent = exec.Command(binary, append(h.flags(), "follow", "--host", h.name,
 		"--profile", h.path("profiles", "system"), "--current-system", h.path("root", nixtest.CurrentSystem))...)

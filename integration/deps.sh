@@ -4,6 +4,7 @@
 #   deps.sh next     a newer nix beside it, into .cache (see nix-next.sh)
 #   deps.sh moto     moto_server and the AWS CLI, into a virtual environment in .cache
 #   deps.sh versity  versitygw, an S3 server, built into .cache
+#   deps.sh prometheus  Debian's prometheus, promtool and node_exporter, unpacked into .cache: installed, they would run
 #   deps.sh tools    tar and zstd, which pack and unpack are compared with; shellcheck
 #   deps.sh tofu     OpenTofu, which the Terraform modules are tested with too, into .cache: it is built from source
 #   deps.sh nixos    for make nixos alone: what NixOS's parts have as source only (see nixos-switch-2024.sh); needs cargo
@@ -97,6 +98,25 @@ versity() {
   fi
 }
 
+prometheus() {
+  dir=$PWD/.cache/prometheus
+  if have prometheus && have promtool && have prometheus-node-exporter || [ -x "$dir/usr/bin/promtool" ]; then
+    return
+  fi
+  if ! have apt-get || ! have dpkg-deb; then
+    echo "missing: prometheus, promtool and prometheus-node-exporter; put them into PATH" >&2
+    return
+  fi
+  echo "unpacking prometheus and prometheus-node-exporter into $dir" >&2
+  packages=$(mktemp -d)
+  (cd "$packages" && apt-get download --quiet prometheus prometheus-node-exporter) >/dev/null
+  rm -rf "$dir.new" && mkdir -p "$dir.new"
+  for package in "$packages"/*.deb; do
+    dpkg-deb --extract "$package" "$dir.new"
+  done
+  rm -rf "$packages" "$dir" && mv "$dir.new" "$dir"
+}
+
 venv_install() {
   echo "installing $1 into $venv" >&2
   [ -x "$venv/bin/pip" ] || python3 -m venv "$venv" || { apt python3-venv && python3 -m venv "$venv"; }
@@ -105,8 +125,8 @@ venv_install() {
 
 for part in "${@:-all}"; do
   case $part in
-    all) nix; tools; moto; versity; tofu; next; machine ;;
-    nix | tools | moto | versity | tofu | next | nixos | machine) "$part" ;;
+    all) nix; tools; prometheus; moto; versity; tofu; next; machine ;;
+    nix | tools | prometheus | moto | versity | tofu | next | nixos | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac
 done

@@ -132,6 +132,7 @@ func TestTheTemplateIsAFleetWithTheAgentOfThisFlake(t *testing.T) {
 			builtins.mapAttrs (_: host: builtins.seq host.config.system.build.toplevel.drvPath {
 				text = builtins.fromJSON host.config.environment.etc."npcnix/settings.json".text;
 				version = host.config.services.npcnix.package.given.version;
+				swap = host.config.zramSwap.enable;
 			})`)
 		out, err := nixEval(t, args...)
 		if err != nil {
@@ -140,12 +141,13 @@ func TestTheTemplateIsAFleetWithTheAgentOfThisFlake(t *testing.T) {
 		var hosts map[string]struct {
 			Text    struct{ Configuration, Reboot string }
 			Version string
+			Swap    bool
 		}
 		if err := json.Unmarshal([]byte(out), &hosts); err != nil {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"web1", "web2"} {
-			if h := hosts[name]; h.Text.Configuration != name || h.Text.Reboot != "when-needed" || !strings.HasSuffix(h.Version, "-dirty") {
+			if h := hosts[name]; !h.Swap || h.Text.Configuration != name || h.Text.Reboot != "when-needed" || !strings.HasSuffix(h.Version, "-dirty") {
 				t.Errorf("%s is %+v", name, h)
 			}
 		}

@@ -55,6 +55,7 @@ const everything = `
 	signers = [ "release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f" ];
 	signersRequired = 1;
 	evaluation = "never";
+	metricsTextfile = "/var/lib/npcnix-metrics/npcnix.prom";
 `
 
 const everythingJSON = `{
@@ -88,7 +89,8 @@ const everythingJSON = `{
 	"record_refresh_secs": 3601,
 	"signers": ["release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"],
 	"signers_required": 1,
-	"evaluation": "never"
+	"evaluation": "never",
+	"metrics_textfile": "/var/lib/npcnix-metrics/npcnix.prom"
 }`
 
 // nixos is a NixOS system of this module and another, as the stand-in for nixpkgs makes it.

@@ -118,6 +118,9 @@ in
     evaluation = setting "evaluation" (types.enum table.evaluation.oneOf);
 
     recordRefreshSecs = number "recordRefreshSecs";
+    metricsTextfile = example "/var/lib/npcnix-metrics/npcnix.prom"
+      (also "Give its folder to `services.prometheus.exporters.node` as `--collector.textfile.directory`."
+        (setting "metricsTextfile" (types.strMatching "/.+[.]prom")));
 
     # The agent's unit.
 

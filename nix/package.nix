@@ -8,7 +8,7 @@ buildGoModule {
     root = ../.;
     fileset = lib.fileset.fileFilter (file: file.hasExt "go" || builtins.elem file.name [ "go.mod" "go.sum" ]) ../.;
   };
-  vendorHash = "sha256-haHSWhMHh3HGDa8tDqXOhOWFO83gZd16qsC+A7ZjDVQ=";
+  vendorHash = "sha256-kbVPc4Er2uarfoIAWNy52OVYV6xFTxr9Wgzh0DUE0JU=";
 
   subPackages = [ "cmd/npcnix" ];
   env.CGO_ENABLED = "0";

@@ -3,6 +3,7 @@ package nix_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -111,7 +112,10 @@ func TestRealise(t *testing.T) {
 				hash, _, _ := strings.Cut(filepath.Base(p.needs), "-")
 				hidden(t, filepath.Join(p.dir, hash+".narinfo"))
 			}, []nix.Cache{p.cache}, nix.ErrNotCached, p.needs},
-			"a cache that lost its archives": {func(t *testing.T) { hidden(t, filepath.Join(p.dir, "nar")) }, []nix.Cache{p.cache}, nix.ErrNotCached, "archive is missing"},
+			"a cache that answers 403":          {nil, []nix.Cache{answering(t, http.StatusForbidden, p.cache)}, nix.ErrNotCached, p.Path},
+			"a cache that answers 503":          {nil, []nix.Cache{answering(t, http.StatusServiceUnavailable, p.cache)}, nix.ErrNotCached, "503"},
+			"a cache that answers with garbage": {nil, []nix.Cache{answering(t, http.StatusOK, p.cache)}, nix.ErrNotCached, ""},
+			"a cache that lost its archives":    {func(t *testing.T) { hidden(t, filepath.Join(p.dir, "nar")) }, []nix.Cache{p.cache}, nix.ErrNotCached, "archive is missing"},
 		} {
 			t.Run(name, func(t *testing.T) {
 				if c.change != nil {
@@ -155,6 +159,22 @@ func TestRealiseEndsWithItsContext(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
+}
+
+// answering is a cache that says what it is, and answers all else with a status and garbage.
+func answering(t *testing.T, status int, like nix.Cache) nix.Cache {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/nix-cache-info" {
+			_, _ = io.WriteString(w, "StoreDir: /nix/store\n")
+			return
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, "<html>a captive portal</html>")
+	}))
+	t.Cleanup(server.Close)
+
+	return nix.Cache{URL: server.URL, Keys: like.Keys}
 }
 
 // hidden moves a file away until the test ends.

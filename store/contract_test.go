@@ -101,6 +101,7 @@ var contract = []struct {
 		wantError(t, err, store.ErrChanged, "")
 	}},
 	{"a look brings the end of a new version, and a small flake whole, in one request", lookBringsTheEnd},
+	{"of publishers who saw the same version one replaces it, and no publish is lost", publishersContend},
 	{"a packed flake is fetched only if it is the signed one", func(t *testing.T, r rig, remote *store.Remote) {
 		archive := packed(t, "one")
 		v := publish(t, remote, append(bytes.Clone(archive), "\x5b\x2a\x4d\x18\x01\x00\x00\x00x"...)) // and a skippable frame

@@ -86,6 +86,29 @@ func (r *Remote) fetch(ctx context.Context, v Version, want Archive, dir string)
 	}
 }
 
+// CopyArchive writes the packed flake at the beginning of version v to w, as it is. If it is another one than
+// want, the error is ErrUnsafe, and w has what is not to be used.
+func (r *Remote) CopyArchive(ctx context.Context, v Version, want Archive, w io.Writer) error {
+	ctx, watch := watchTransfer(ctx, v.Size)
+	defer watch.stop()
+	body, length, err := r.backend.get(ctx, "", v)
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", r.url, watch.explain(err))
+	}
+	defer body.Close()
+
+	got := newReceipt(want.Size)
+	in := &download{r: body, watch: watch, want: length}
+	if _, err := io.Copy(io.MultiWriter(w, got), io.LimitReader(in, want.Size)); err != nil {
+		return fmt.Errorf("fetch %s: %w", r.url, watch.explain(err))
+	}
+	if got.archiveDigest() != want.SHA256 {
+		return fmt.Errorf("fetch %s: %w: the packed flake is not the one that was signed", r.url, ErrUnsafe)
+	}
+
+	return nil
+}
+
 // getter is a backend's get.
 type getter func(ctx context.Context, suffix string, v Version) (io.ReadCloser, int64, error)
 

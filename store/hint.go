@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,7 +19,7 @@ import (
 // not known is quoted and not guessed. The action is read, write or list.
 func (b *s3Backend) explain(err error, action string) error {
 	if broken, ok := errors.AsType[*credentialsError](err); ok {
-		return fmt.Errorf("%w: %s: %w", ErrCredentials, hintForChain(broken), err)
+		return explainCredentials(broken, err)
 	}
 	answer, ok := errors.AsType[*smithyhttp.ResponseError](err)
 	if !ok || answer.HTTPStatusCode() == 0 {
@@ -157,6 +158,15 @@ func (b *s3Backend) hintForNetwork(err error) string {
 	return "the endpoint has no host of the bucket's own: add path-style=true to the URL's query"
 }
 
+// explainCredentials ends with what to do if nothing is configured anywhere: the SDK then tells only of the last
+// place where it looked. Of what is configured and does not work, it tells the cause.
+func explainCredentials(broken *credentialsError, err error) error {
+	if strings.Contains(broken.Error(), "no EC2 IMDS role found") && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%w: %s", ErrCredentials, hintForChain(broken))
+	}
+	return fmt.Errorf("%w: %w: %s", ErrCredentials, err, hintForChain(broken))
+}
+
 // hintForChain says what to do when no credentials could be had.
 func hintForChain(err error) string {
 	if strings.Contains(err.Error(), "SSO") { // of several types in the SDK, not all exported
@@ -165,5 +175,5 @@ func hintForChain(err error) string {
 		}
 		return "the SSO session has expired: run `aws sso login`"
 	}
-	return "attach a role to the instance, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"
+	return "on EC2 attach a role to the instance; elsewhere sign in with `aws sso login`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"
 }

@@ -53,7 +53,7 @@ func without(header string, next http.Handler) http.Handler {
 
 func lookBringsTheEnd(t *testing.T, r rig, remote *store.Remote) {
 	if r.requests == nil {
-		t.Skip("it has no requests")
+		return
 	}
 	archive := packed(t, "one")
 	publish(t, remote, archive)

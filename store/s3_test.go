@@ -98,7 +98,8 @@ func TestS3WithoutCredentialsSaysWhereTheyComeFrom(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
 	g := answers(t, 200, nil, "")
 	_, err := open(t, s3URL("b", "k", g.url)).Latest(t.Context(), store.Version{})
-	if err == nil || !strings.Contains(err.Error(), "no AWS credentials: attach a role") {
+	if !errors.Is(err, store.ErrCredentials) || !strings.HasSuffix(err.Error(), "no AWS credentials: on EC2 attach a role to the instance; "+
+		"elsewhere sign in with `aws sso login`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID") {
 		t.Errorf("got %v", err)
 	}
 	if n := len(g.take()); n != 0 {

@@ -55,6 +55,7 @@ type Config struct {
 	HookTimeoutSecs   int64    `json:"hook_timeout_secs,omitempty"`
 	KeepGenerations   int64    `json:"keep_generations,omitempty"`
 	RecordRefreshSecs *int64   `json:"record_refresh_secs,omitempty"`
+	MetricsTextfile   string   `json:"metrics_textfile,omitempty"`
 	Reboot            Reboot   `json:"reboot,omitempty"`
 	RebootWindow      string   `json:"reboot_window,omitempty"`
 	Signers           []string `json:"signers,omitempty"`
@@ -258,6 +259,9 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("evaluation is %q: it must be %s", c.Evaluation, must("evaluation").Limits())
 	}
 	if err := c.checkSigners(); err != nil {
+		return err
+	}
+	if err := checkTextfile(c.MetricsTextfile); err != nil {
 		return err
 	}
 	return checkWindow(c.RebootWindow)

@@ -81,6 +81,15 @@ func (c Config) RetryDelay(attempts int) (time.Duration, bool) {
 	return seconds(delays[attempts-1]), true
 }
 
+// RetryTime is for how long one target is retried: all delays together.
+func (c Config) RetryTime() time.Duration {
+	var total int64
+	for _, secs := range c.retryDelays() {
+		total += secs
+	}
+	return seconds(total)
+}
+
 // LastRetryDelay is the pause between attempts at a version that is not to blame, once the retry delays are
 // used up: the last of them, or the last of the default if the operator has set none.
 func (c Config) LastRetryDelay() time.Duration {

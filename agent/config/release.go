@@ -10,6 +10,7 @@ import (
 // When a host evaluates a flake.
 const (
 	EvaluateFallback = "fallback" // only a configuration that the release has not prebuilt
+	EvaluateRescue   = "rescue"   // that too, and one that the caches have not given for the time of all retries
 	EvaluateNever    = "never"
 	EvaluateAlways   = "always"
 )

@@ -129,15 +129,21 @@ var Settings = []Setting{
 		Text: "Number of different `signers` that must have signed a release.",
 	},
 	{
-		Name: "evaluation", Kind: Text, Default: EvaluateFallback, OneOf: []string{EvaluateFallback, EvaluateNever, EvaluateAlways},
+		Name: "evaluation", Kind: Text, Default: EvaluateFallback, OneOf: []string{EvaluateFallback, EvaluateRescue, EvaluateNever, EvaluateAlways},
 		Text: "When the host evaluates a flake by itself.",
-		More: "With fallback, it does so only for a configuration that the release has not prebuilt. With never, it takes only " +
+		More: "With fallback, it does so only for a configuration that the release has not prebuilt. With rescue, it " +
+			"also does so if the caches cannot give a prebuilt system for as long as all `retry_delays_secs` together. With never, it takes only " +
 			"prebuilt systems. With always, it ignores them.",
 	},
 	{
 		Name: "record_refresh_secs", Kind: Integer, Default: int64(3600), Min: 0, Max: aYear,
 		Text: "Seconds after which a host without news writes its record again; 0 means never.",
 		More: "So a silent host can be told from a quiet one.",
+	},
+	{
+		Name: "metrics_textfile", Kind: Text, check: checkTextfile,
+		Text: "File for the textfile collector of Prometheus' node_exporter; by default, none is written.",
+		More: "Its name ends in .prom. It is written at each change and each minute, everyone can read it, and its folder is created.",
 	},
 }
 
@@ -151,6 +157,13 @@ func checkConfiguration(name string) error {
 func checkWindow(window string) error {
 	_, err := ParseWindow(window)
 	return err
+}
+
+func checkTextfile(path string) error {
+	if path != "" && (!filepath.IsAbs(path) || filepath.Ext(path) != ".prom") {
+		return fmt.Errorf("metrics_textfile is %q: it must be an absolute path that ends in .prom", path)
+	}
+	return nil
 }
 
 func checkFile(path string) error {

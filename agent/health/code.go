@@ -16,6 +16,7 @@ const (
 	State       Code = "state"
 	Config      Code = "config"
 	Record      Code = "record"
+	Metrics     Code = "metrics"
 	Drift       Code = "drift"
 	RebootDue   Code = "reboot_due"
 	Reboot      Code = "reboot"
@@ -40,6 +41,7 @@ var conditions = map[Code]condition{
 	State:       {"cannot write state.json", "writing state.json again", false},
 	Config:      {"cannot use config.json; the settings read before stay in force", "using config.json again", true},
 	Record:      {"cannot write the acknowledgement record; the host is updated all the same", "writing acknowledgement records again", true},
+	Metrics:     {"cannot write metrics_textfile; the host is updated all the same", "writing metrics_textfile again", false},
 	Drift:       {"an operator has changed the running system; leaving it alone, because correct_drift is off", "the applied system runs again", false},
 	RebootDue:   {"cannot tell whether a reboot is due", "telling again whether a reboot is due", false},
 	Reboot:      {"cannot reboot the machine; retrying", "the machine can be rebooted again", false},

@@ -32,6 +32,7 @@ type Monitor struct {
 	dir     config.Dir    // "" writes no file
 	runtime string        // the file in place of the one in dir while that cannot be written
 	changed chan struct{} // holds one when there is something to write
+	watch   func(Health)  // is told each change; nil: nobody
 
 	mu     sync.Mutex
 	now    Health
@@ -124,6 +125,15 @@ func (m *Monitor) Count(kind, sentence string, args ...any) {
 // Debug logs a detail.
 func (m *Monitor) Debug(sentence string, args ...any) { m.log.Debug(sentence, args...) }
 
+// Watch has watch told the health, now and at each change. It must not call the monitor.
+func (m *Monitor) Watch(watch func(Health)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+
+	m.watch = watch
+	watch(m.now)
+}
+
 // Update changes the health.
 func (m *Monitor) Update(change func(*Health)) {
 	m.mu.Lock()
@@ -136,6 +146,9 @@ func (m *Monitor) Update(change func(*Health)) {
 		return
 	}
 
+	if m.watch != nil {
+		m.watch(m.now)
+	}
 	select {
 	case m.changed <- struct{}{}:
 	default: // it is about to be written

@@ -50,7 +50,23 @@ type Options struct {
 	Lease   time.Duration            // visibility timeout of a received message
 	Open    bool                     // whether to receive from the beginning
 	Monitor *health.Monitor
+	Count   func(f Fate, n int) // is told what became of messages; nil: nobody
 }
+
+// Fate is what has become of a message. The set is closed: metrics are labelled by it.
+type Fate string
+
+const (
+	Acknowledged Fate = "acknowledged" // nothing was left to do
+	Extended     Fate = "extended"     // hidden until the next attempt
+	Left         Fate = "left"         // for the dead-letter queue
+	Unknown      Fate = "unknown"      // deleted: of an unknown shape
+	Malformed    Fate = "malformed"    // deleted
+	Foreign      Fate = "foreign"      // deleted: about something else than this host's remote
+)
+
+// Fates are all of them.
+var Fates = []Fate{Acknowledged, Extended, Left, Unknown, Malformed, Foreign}
 
 // Inbox is made by New, and works while Run does.
 type Inbox struct {
@@ -77,6 +93,10 @@ type item struct {
 
 // New returns the inbox that o describes. It does nothing before Run.
 func New(o Options) *Inbox {
+	if o.Count == nil {
+		o.Count = func(Fate, int) {}
+	}
+
 	return &Inbox{Options: o, open: o.Open, healthy: o.Queue != nil, changed: make(chan struct{})}
 }
 
@@ -152,6 +172,8 @@ const (
 	Leave
 )
 
+var fates = map[Disposition]Fate{Acknowledge: Acknowledged, Extend: Extended, Leave: Left}
+
 // Finish ends a round: what was taken is acknowledged, extended by the given time, or left, with its
 // latest receipts. A failure is reported to the monitor, and does no harm.
 //
@@ -170,6 +192,7 @@ func (in *Inbox) Finish(ctx context.Context, d Disposition, by time.Duration) {
 	defer in.finishing.Unlock()
 
 	ds := in.letGo()
+	in.Count(fates[d], len(ds))
 	if len(ds) == 0 || d == Leave {
 		return
 	}

@@ -77,15 +77,21 @@ func (in *Inbox) sort(ds []events.Delivery) (ours, others []events.Delivery) {
 		switch {
 		case errors.Is(d.Err, events.ErrUnknown):
 			in.Monitor.Count("messages of an unknown shape", "deleted a message of an unknown shape", "message", d.ID, "error", d.Err)
+			in.Count(Unknown, 1)
 		case d.Err != nil:
 			in.Monitor.Count("malformed messages", "deleted a malformed message", "message", d.ID, "error", d.Err)
+			in.Count(Malformed, 1)
 		case slices.ContainsFunc(d.Notices, in.Ours):
 			ours = append(ours, d)
 			continue
 		case slices.ContainsFunc(d.Notices, events.Notice.IsProbe):
+			in.Count(Foreign, 1)
 			in.Monitor.Debug("deleted a message of npcnix doctor --e2e", "message", d.ID)
 		case len(d.Notices) > 0: // else a test event, or one about something else than a new version
 			in.Monitor.Count("messages for others", "deleted a message that is not about this host's remote", "message", d.ID)
+			in.Count(Foreign, 1)
+		default:
+			in.Count(Foreign, 1)
 		}
 		others = append(others, d)
 	}

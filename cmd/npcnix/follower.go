@@ -142,8 +142,9 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
 		},
 		Config: conf, Override: f.override, Poke: poke, Switched: switched, Once: f.once, Force: force,
-		Status:  func(line string) { f.tell("STATUS=" + line) },
-		Version: versionString(), Log: f.log,
+		Status:      func(line string) { f.tell("STATUS=" + line) },
+		ClosureSize: host.ClosureSize,
+		Version:     versionString(), Log: f.log,
 	}
 	if f.unrecorded {
 		o.Store = unrecorded{remote}

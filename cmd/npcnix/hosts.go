@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -21,13 +20,15 @@ heard. Below a host stands what an operator has to know: an error, a warning, a 
 A host that was not heard for longer than --stale is marked silent: agents write their record every hour
 (record_refresh_secs), which costs one PUT. To forget a decommissioned host, delete its record.
 
-The exit code is 0 even if hosts are silent. A script reads --json, as docs/ci.md shows.
+The exit code is 0 even if hosts are silent. A script reads --format json, as docs/ci.md shows. Prometheus reads
+--format openmetrics, by a pushgateway or a textfile, as docs/observability.md shows.
 
 It costs one HEAD, one LIST per 1,000 hosts, and one GET per record. With --watch, each interval reads only
 records that have changed. The ages compare the store's clock with this machine's.`
 
 type hostsOptions struct {
 	remote          remoteFlags
+	format          string
 	json, watch     bool
 	stale, interval time.Duration
 }
@@ -44,7 +45,9 @@ func newHostsCommand(c *common) *cobra.Command {
 	}
 	flags := cmd.Flags()
 	o.remote.addFlags(flags, "remote whose hosts to print (default: this host's)")
-	flags.BoolVar(&o.json, "json", false, "print an object for each host, one per line")
+	flags.StringVar(&o.format, "format", "table", "table, json (an object for each host, one per line), csv, or openmetrics")
+	flags.BoolVar(&o.json, "json", false, "the same as --format json")
+	cmd.MarkFlagsMutuallyExclusive("json", "format")
 	flags.BoolVar(&o.watch, "watch", false, "continue until interrupted: redraw a terminal, or else print the hosts that changed")
 	flags.DurationVar(&o.stale, "stale", fleet.StaleAfter, "mark a host as silent that was not heard for so long")
 	flags.DurationVar(&o.interval, "interval", 5*time.Second, "with --watch: time between two looks")
@@ -55,6 +58,13 @@ func runHosts(ctx context.Context, c *common, o hostsOptions) error {
 	if o.stale <= 0 || o.interval <= 0 {
 		return usageError{errors.New("--stale and --interval must be more than 0")}
 	}
+	if o.json {
+		o.format = "json"
+	}
+	show, err := c.hostsFormat(o)
+	if err != nil {
+		return err
+	}
 	from, err := o.remote.fromSettings(c)
 	if err != nil {
 		return err
@@ -64,7 +74,7 @@ func runHosts(ctx context.Context, c *common, o hostsOptions) error {
 		return err
 	}
 	roster := &fleet.Roster{Store: remote, Stale: o.stale}
-	if screen := terminal(c.stdout); o.watch && screen != nil && !o.json {
+	if screen := terminal(c.stdout); o.watch && screen != nil && o.format == "table" {
 		board := fleet.NewBoard(screen, func() (int, int) {
 			width, height, _ := term.GetSize(int(screen.Fd()))
 			return width, height
@@ -73,10 +83,6 @@ func runHosts(ctx context.Context, c *common, o hostsOptions) error {
 			board.Show(rows, now)
 			return nil
 		}, c.warn)
-	}
-	show := c.showTable
-	if o.json {
-		show = c.showJSONLines
 	}
 	if o.watch {
 		return roster.Watch(ctx, o.interval, true, show, c.warn)
@@ -88,6 +94,24 @@ func runHosts(ctx context.Context, c *common, o hostsOptions) error {
 	return show(rows, rows, now)
 }
 
+// hostsFormat returns what prints rows among all of them.
+func (c *common) hostsFormat(o hostsOptions) (func(rows, all []fleet.Row, now store.Version) error, error) {
+	if o.watch && (o.format == "csv" || o.format == "openmetrics") {
+		return nil, usageError{fmt.Errorf("--format %s is of one moment, and not for --watch", o.format)}
+	}
+	switch o.format {
+	case "table":
+		return c.showTable, nil
+	case "json":
+		return func(rows, _ []fleet.Row, _ store.Version) error { return fleet.JSONLines(c.stdout, rows) }, nil
+	case "csv":
+		return func(rows, _ []fleet.Row, _ store.Version) error { return fleet.CSV(c.stdout, rows) }, nil
+	case "openmetrics":
+		return func(_, all []fleet.Row, now store.Version) error { return fleet.OpenMetrics(c.stdout, all, now) }, nil
+	}
+	return nil, usageError{fmt.Errorf("--format is %q: it must be table, json, csv or openmetrics", o.format)}
+}
+
 func (c *common) showTable(rows, all []fleet.Row, now store.Version) error {
 	width := 0
 	if screen := terminal(c.stdout); screen != nil {
@@ -95,14 +119,4 @@ func (c *common) showTable(rows, all []fleet.Row, now store.Version) error {
 	}
 	_, err := fmt.Fprint(c.stdout, fleet.Table(rows, all, now, width))
 	return err
-}
-
-func (c *common) showJSONLines(rows, _ []fleet.Row, _ store.Version) error {
-	encoder := json.NewEncoder(c.stdout)
-	for _, row := range rows {
-		if err := encoder.Encode(row); err != nil {
-			return err
-		}
-	}
-	return nil
 }

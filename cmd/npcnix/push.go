@@ -80,7 +80,7 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	}
 	if publisher != nil {
 		defer done()
-		if err := o.checkTrust(ctx, c, remote, publisher); err != nil {
+		if err := checkTrust(ctx, c, remote, publisher, o.lockOut); err != nil {
 			return err
 		}
 	}

@@ -29,9 +29,15 @@ type releaseFlags struct {
 	expires        time.Duration
 }
 
-func (f *releaseFlags) addFlags(flags *pflag.FlagSet) {
+// addKeyFlags adds the flags of all that signs.
+func (f *releaseFlags) addKeyFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.keys, "sign-key", nil, "OpenSSH private key to sign the release with: a file, or agent:FINGERPRINT (repeatable)")
 	flags.StringVar(&f.signers, "signers", "", "file of public keys whose earlier releases to trust (default: the signing keys)")
+	flags.DurationVar(&f.expires, "expires", 0, "time after which no host begins to activate the release (default: never)")
+}
+
+func (f *releaseFlags) addFlags(flags *pflag.FlagSet) {
+	f.addKeyFlags(flags)
 	flags.BoolVar(&f.prebuild, "prebuild", false, "build the systems and copy them to --cache, so that hosts evaluate nothing")
 	flags.StringArrayVar(&f.configurations, "prebuild-configuration", nil, "prebuild only this configuration (repeatable; default: all)")
 	flags.StringVar(&f.cache, "cache", "", "URL of the binary cache that hosts fetch prebuilt systems from")
@@ -39,7 +45,6 @@ func (f *releaseFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.systems, "system", nil, "NAME=PATH of a system that was built elsewhere (repeatable)")
 	flags.StringVar(&f.rev, "rev", "", "revision of the source, shown to people")
 	flags.StringVar(&f.message, "message", "", "what changed, shown to people")
-	flags.DurationVar(&f.expires, "expires", 0, "time after which no host begins to activate the release (default: never)")
 }
 
 // open returns the publisher that the flags describe, for the remote of that name; nil without any of them.
@@ -47,6 +52,9 @@ func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*pub
 	o := publish.Options{
 		Remote: remote, KeyNames: f.keys, Systems: map[string]string{}, Prebuild: f.prebuild, Configurations: f.configurations,
 		CacheKey: f.cacheKey, Source: release.Source{Rev: f.rev, Message: f.message}, Expires: f.expires, Log: c.log,
+	}
+	if f.expires < 0 {
+		return nil, nil, usageError{fmt.Errorf("--expires is %v: it must be in the future", f.expires)}
 	}
 	for _, s := range f.systems {
 		name, path, ok := strings.Cut(s, "=")

@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
@@ -58,7 +60,7 @@ func (s hostStatus) systems(l *lines, now time.Time) {
 	}
 	switch a := s.Applied; {
 	case a != nil:
-		l.add("applied", "%s as %s, %s", a.ETag, a.Configuration, ago(a.At, now))
+		l.add("applied", "%s as %s, %s", called(a.Target), a.Configuration, ago(a.At, now))
 	case s.StateError != "":
 		l.add("applied", "unknown")
 	default:
@@ -75,7 +77,7 @@ func (s hostStatus) systems(l *lines, now time.Time) {
 // progress says how far the work on a version has got, or what became of it.
 func (s hostStatus) progress(l *lines, now time.Time) {
 	if i := s.Intent; i != nil {
-		l.add("in progress", "%s, %s, attempt %d, begun %s", i.ETag, inWords(i.Status), i.Attempt, ago(i.Since, now))
+		l.add("in progress", "%s, %s, attempt %d, begun %s", called(i.Target), inWords(i.Status), i.Attempt, ago(i.Since, now))
 	}
 	if s.Activation != nil {
 		l.add("activation", "%s", phase(s.Activation, now))
@@ -85,15 +87,24 @@ func (s hostStatus) progress(l *lines, now time.Time) {
 		return
 	}
 	if f.Rejected {
-		l.add("latest", "%s, %s after attempt %d, %s; `npcnix retry` tries again", f.ETag, inWords(f.Status()), f.Attempts, ago(f.At, now))
+		l.add("latest", "%s, %s after attempt %d, %s; `npcnix retry` tries again", called(f.Target), inWords(f.Status()), f.Attempts, ago(f.At, now))
 	} else {
-		l.add("latest", "%s, failed at attempt %d, %s; next attempt at %s%s", f.ETag, f.Attempts, ago(f.At, now),
+		l.add("latest", "%s, failed at attempt %d, %s; next attempt at %s%s", called(f.Target), f.Attempts, ago(f.At, now),
 			f.Next().UTC().Format(time.RFC3339), at(", ", f.Next(), now))
 	}
 	l.add("error", "%s", f.Error)
 	for _, line := range f.Tail[max(0, len(f.Tail)-shownLines):] {
 		fmt.Fprintf(l, "%15s%s\n", "| ", line)
 	}
+}
+
+// called names a version, with what its publisher says of it.
+func called(t agent.Target) string {
+	said := strings.Join(slices.DeleteFunc([]string{fleet.Clean(t.Rev), fleet.Clean(t.Message)}, func(s string) bool { return s == "" }), ": ")
+	if said == "" {
+		return t.ETag
+	}
+	return t.ETag + " (" + said + ")"
 }
 
 // inWords is a status as a sentence has it.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -272,17 +273,23 @@ func (h *Host) Record(etag string) Record {
 	return r
 }
 
-// Final returns the record of a version once nothing more becomes of it by itself.
+// Final returns the record of a version once nothing more becomes of it by itself, unless the machine reboots.
 func (h *Host) Final(etag string) Record {
 	h.t.Helper()
-	var r Record
+	return h.await(etag, "applied", "rolled_back", "rejected", "reboot_pending", "drifted")
+}
+
+// afterReboots returns the record of a version once the machine's reboots are over. There is none while it is off.
+func (h *Host) afterReboots(etag string) Record {
+	h.t.Helper()
+	return h.await(etag, "applied", "rolled_back", "rejected", "drifted")
+}
+
+func (h *Host) await(etag string, statuses ...string) (r Record) {
+	h.t.Helper()
 	h.Await("the end of a version", func() bool {
 		r = h.Record(etag)
-		switch r.Status {
-		case "applied", "rolled_back", "rejected", "reboot_pending", "drifted":
-			return true
-		}
-		return false
+		return slices.Contains(statuses, r.Status)
 	})
 	return r
 }

@@ -82,7 +82,7 @@ func (h *Host) meets(s scenario, column string, ends *table) {
 		}
 		r := h.Final(etag)
 		if s.want != "reboot_pending" && r.Status == "reboot_pending" { // it was restarted, and its agent is yet to say so
-			h.Await("the end of "+version, func() bool { r = h.Record(etag); return r.Status != "reboot_pending" })
+			r = h.afterReboots(etag)
 		}
 		ended = r.Status
 		if r.Status != s.want && (s.or == "" || r.Status != s.or) {
@@ -133,7 +133,7 @@ func (h *Host) stand(module string) {
 	if r.Status == "reboot_pending" { // as after a scenario that was about that
 		h.Kill()
 		h.Boot()
-		h.Await("the end of "+version, func() bool { r = h.Record(etag); return r.Status != "reboot_pending" })
+		r = h.afterReboots(etag)
 	}
 	if r.Status != "applied" {
 		h.t.Fatalf("what runs before is %s: %s\n%s", r.Status, r.Text(), h.Journal())

@@ -94,6 +94,8 @@ var scenarios = []scenario{
 		before: template("/bin/sleep inf"), change: template("/bin/false"),
 		prepare: func(h *Host) { h.Must("systemctl", "start", "worker@a") },
 		after:   func(h *Host) { h.wants("worker@a", "active") }},
+	{name: "a network unit cuts the agent off for 20 seconds", want: "applied", before: network("20"), change: network("20.1"),
+		after: func(h *Host) { h.wants("network", "active") }},
 	{name: "a service behind a socket", want: "applied", before: behindSocket("1"), change: behindSocket("2"),
 		prepare: func(h *Host) { h.Must("systemctl", "start", "echo.service") },
 		after:   func(h *Host) { h.wants("echo.socket", "active") }},
@@ -185,6 +187,19 @@ const nightly = `{
 
 func template(command string) string {
 	return `{ test.units."worker@.service".text = "[Service]\nExecStart=` + command + `\n"; }`
+}
+
+// network is a unit whose restart takes the store away from the agent for a while, as that of a network does.
+func network(seconds string) string {
+	return `{
+		systemd.services.network = {
+			wantedBy = [ "multi-user.target" ];
+			serviceConfig = {
+				ExecStart = "/bin/sh -c 'mv /var/lib/remote /var/lib/away; sleep ` + seconds + `; mv /var/lib/away /var/lib/remote; exec sleep inf'";
+				ExecStopPost = "/bin/sh -c 'test ! -e /var/lib/away || mv /var/lib/away /var/lib/remote'";
+			};
+		};
+	}`
 }
 
 func behindSocket(n string) string {

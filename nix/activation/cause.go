@@ -25,6 +25,9 @@ const (
 	CauseMachine Cause = "machine"
 )
 
+// RollbackCauses are those with which something is rolled back.
+var RollbackCauses = []Cause{CauseVersion, CauseInterrupted, CauseSuperseded, CauseOperator, CauseMachine}
+
 // causeOf tells whose fault an error of the host is.
 func causeOf(err error) Cause {
 	for _, machine := range []error{nix.ErrMachine, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.ENOMEM, syscall.EAGAIN} {

@@ -18,6 +18,9 @@ const (
 	ReasonNotPrebuilt Reason = "not_prebuilt"
 )
 
+// Reasons are all of them.
+var Reasons = []Reason{ReasonUnsigned, ReasonFrame, ReasonSignature, ReasonMalformed, ReasonRemote, ReasonSerial, ReasonExpired, ReasonArchive, ReasonNotPrebuilt}
+
 // Refused is the error of a release that must not be used. Nothing of it was acted on.
 type Refused struct {
 	Reason Reason

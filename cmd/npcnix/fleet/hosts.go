@@ -17,8 +17,11 @@ import (
 type Row struct {
 	Host          string    `json:"host"`
 	Configuration string    `json:"configuration,omitempty"`
-	Running       string    `json:"running,omitempty"` // the ETag of the version that runs; "" if that is unknown
-	Wanted        string    `json:"wanted,omitempty"`  // the ETag of the version that its record is about
+	Running       string    `json:"running,omitempty"`     // the ETag of the version that runs; "" if that is unknown
+	Wanted        string    `json:"wanted,omitempty"`      // the ETag of the version that its record is about
+	RunningRev    string    `json:"running_rev,omitempty"` // the revisions of their source, if they are releases that name one
+	WantedRev     string    `json:"wanted_rev,omitempty"`
+	Message       string    `json:"wanted_message,omitempty"` // what the publisher says of the wanted version
 	Status        string    `json:"status"`
 	Why           string    `json:"why,omitempty"`
 	Error         string    `json:"error,omitempty"`
@@ -77,6 +80,7 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 			}
 			row.Configuration, row.Wanted, row.System = clean(r.Configuration), clean(r.Version.ETag), clean(r.System)
 			row.Running = clean(r.Runs().ETag)
+			row.RunningRev, row.WantedRev, row.Message = clean(r.Runs().Rev), clean(r.Version.Rev), clean(r.Version.Message)
 			row.Error, row.RebootDue, row.Agent = r.Error, r.RebootDue, clean(r.Agent)
 			row.Warning, row.Trouble = clean(r.Warning), troubleOf(r)
 			if h.State == Behind {

@@ -57,7 +57,7 @@ func (t *layout) cells(r Row) [len(columnTitles)]string {
 	if r.Silent {
 		heard += ", silent"
 	}
-	return [...]string{r.Host, orDash(Short(r.Running)), orDash(Short(r.Wanted)), t.status(r), heard}
+	return [...]string{r.Host, orDash(Short(cmp.Or(r.RunningRev, r.Running))), orDash(Short(cmp.Or(r.WantedRev, r.Wanted))), t.status(r), heard}
 }
 
 // status is what became of the version that the host wants, and whether the remote holds a newer one.

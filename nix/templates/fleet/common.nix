@@ -7,6 +7,10 @@
   system.stateVersion = "26.05";
   services.openssh.enable = true;
 
+  # The host evaluates its configuration itself, which small instances have too little memory for. With
+  # prebuilt systems it evaluates nothing, and this can go.
+  zramSwap.enable = true;
+
   services.npcnix = {
     # Without the agent, a configuration is rolled back, because nothing verifies it.
     enable = true;

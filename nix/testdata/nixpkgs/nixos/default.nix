@@ -21,6 +21,7 @@ let
       systemd.services = option (types.attrsOf (types.submodule ./service.nix)) { };
       environment.systemPackages = option (types.listOf types.package) [ ];
       environment.etc = option (types.attrsOf (types.submodule { options.text = mkOption { type = types.str; }; })) { };
+      zramSwap.enable = option types.bool false;
       system.autoUpgrade.enable = option types.bool false;
       system.stateVersion = anything;
       system.build = option (types.attrsOf types.anything) { };
