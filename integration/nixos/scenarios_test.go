@@ -111,7 +111,12 @@ var scenarios = []scenario{
 		before: `{ test.units."srv-data.mount" = { text = "[Mount]\nWhat=tmpfs\nWhere=/srv/data\nType=tmpfs\n"; wantedBy = [ "multi-user.target" ]; }; }`,
 		change: "{ }",
 		prepare: func(h *Host) {
-			h.Must("systemd-run", "--quiet", "--unit=holder", "--working-directory=/srv/data", "sleep", "inf")
+			h.Must("systemd-run", "--quiet", "--unit=holder", "sh", "-c", "cd /srv/data && exec sleep inf")
+			h.Await("the mount to be busy", func() bool {
+				pid := strings.TrimSpace(h.Unit("holder", "MainPID"))
+				cwd, _ := h.Run("readlink", "/proc/"+pid+"/cwd")
+				return strings.TrimSpace(cwd) == "/srv/data"
+			})
 		},
 		after: func(h *Host) { h.Must("sh", "-c", "systemctl stop holder; umount /srv/data; systemctl reset-failed") }},
 
