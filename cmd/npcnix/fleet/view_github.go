@@ -25,7 +25,7 @@ func (s *StepSummary) End(r Result) {
 		if info, err := file.Stat(); err == nil {
 			written = info.Size()
 		}
-		_, err = file.WriteString(cutPage(markdown(r), maxSummary-int(written)))
+		_, err = file.WriteString(cutPage(Text(markdown(r)), maxSummary-int(written)))
 		if closed := file.Close(); err == nil {
 			err = closed
 		}
