@@ -76,8 +76,13 @@ func (g *guarded) bootedAfterCut(version, before string) string {
 		return g.m.Must("journalctl", "--boot", "--unit=npcnix", "--output=cat")
 	}
 	g.m.Await("the check of the store", func() bool { return strings.Contains(journal(), "the store was checked") })
-	damage := "whole"
-	if log := journal(); strings.Contains(log, "deleting damaged paths") || strings.Contains(log, "repairing a damaged path") {
+	damage, log := "whole", journal()
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, "the store was checked") || strings.Contains(line, "is on disk") {
+			g.t.Log(strings.TrimSpace(line)) // what it costs
+		}
+	}
+	if strings.Contains(log, "deleting damaged paths") || strings.Contains(log, "repairing a damaged path") {
 		damage = "damaged"
 	}
 	return fmt.Sprintf("%-4s %-8s ", booted, damage)
