@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build help deps lock lint check test matrix rounds power nixos newest fleet demo bench clean
+.PHONY: build help deps lock lint check test matrix rounds power slow nixos newest fleet demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
@@ -35,7 +35,7 @@ test: deps lint build ## everything that must hold, on real parts: at most 20 mi
 	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 70m -json ./integration ./... | go run ./integration/testreport
 	@cat .cache/kill-rounds .cache/power-cuts 2>/dev/null || true # there is none where no machine can be booted
 
-matrix: deps build rounds power nixos newest fleet ## what takes too long for each change: more of the same on more versions and seeds
+matrix: deps build rounds power slow nixos newest fleet ## what takes too long for each change: more of the same on more versions and seeds
 
 rounds:
 	for seed in 1 2 3; do \
@@ -46,6 +46,9 @@ power: # hours: the table of docs/safety.md
 	for seed in 1 2 3; do \
 	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 12h -run TestPowerCuts ./integration || exit; cat .cache/power-cuts; \
 	done
+
+slow: # a machine with a twentieth of a core
+	NPCNIX_TEST_SLOW=1 go test -count 1 -v -timeout 60m -run TestSlowMachine ./integration
 
 nixos: # all scenarios on NixOS's own parts; the table is that of docs/design
 	./integration/deps.sh nixos

@@ -81,6 +81,7 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) result {
 	subject := r.subject(r.state.Intent.Activation, r.state.Intent.System, r.running.Path)
 	var back *activation.Error
 	if errors.As(err, &back) {
+		a.rollbackRetry(back)
 		r.move(r.state.rollBack(at, back, r.running, r.config, time.Now()))
 		subject.System, subject.Previous = back.System, back.Previous
 	} else {

@@ -189,6 +189,11 @@ func (h *fakeHost) Resume(ctx context.Context, r activation.Request) (activation
 		j, err := h.end(&activation.Error{Journal: activation.Journal{Phase: activation.RolledBack, Cause: left.Cause, Reason: left.Reason, Tail: left.Tail}})
 		return j, true, err
 	case activation.RolledBack, activation.RollbackFailed:
+		if left.RetryDue(time.Now()) {
+			h.add("retry the rollback")
+			h.set(func(h *fakeHost) { h.running, left.Phase = left.Previous, activation.RolledBack })
+			left.RollbackRetries++
+		}
 		return *left, true, &activation.Error{Journal: *left}
 	}
 	return *left, true, nil

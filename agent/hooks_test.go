@@ -29,3 +29,25 @@ func TestHooks(t *testing.T) {
 		}
 	})
 }
+
+func TestHooksHaveNoCredentials(t *testing.T) {
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/hunter2")
+	t.Setenv("CREDENTIALS_DIRECTORY", "/hunter2")
+	t.Setenv("AWS_REGION", "eu-west-1")
+	for pass, want := range map[bool]int{false: 0, true: 3} {
+		r := newRig(t)
+		out := r.dir.Path("told")
+		r.configure(func(c *config.Config) {
+			c.Hooks.PostActivate, c.Hooks.PassCredentials = []string{"/bin/sh", "-c", `env >"$0"`, out}, pass
+		})
+		r.opts.Once, r.opts.Queue = OnceAny, nil
+		r.start()
+		<-r.done
+		r.stop()
+		told, err := os.ReadFile(out)
+		if n := strings.Count(string(told), "hunter2"); err != nil || n != want || !strings.Contains(string(told), "AWS_REGION=eu-west-1") {
+			t.Errorf("with pass_credentials %v, the hook has %d credentials, want %d: %v", pass, n, want, err)
+		}
+	}
+}

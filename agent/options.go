@@ -180,5 +180,6 @@ type Agent struct {
 	swept      bool                        // what a killed agent left is gone
 	transients int                         // rounds in a row that ended with a transient error
 	since      time.Time                   // of the last reconfiguration, which the polling schedule depends on
+	retryAt    time.Time                   // when a rollback that failed is tried again; zero if none is
 	pause      *backoff.ExponentialBackOff // between attempts that a transient error ends
 }

@@ -28,7 +28,13 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 	if found && j.Phase == activation.RebootPending {
 		r.pending, r.pendingFrom = j.System, j.Previous
 	}
+	a.rollbackRetry(back)
 
+	if in == nil && back != nil && back.RollbackRetries > 0 && !back.RollbackFailed() && r.state.NeedsRepair {
+		a.Log.Info("the rollback that had failed is complete", "system", j.Previous)
+		r.move(r.state.repaired(back, r.running, r.config, time.Now()))
+		return a.save(r)
+	}
 	if in != nil {
 		a.resumed(r, j, found && in.Activation != "" && j.ID == in.Activation, back)
 		if err := a.save(r); err != nil {
@@ -36,6 +42,14 @@ func (a *Agent) resume(ctx context.Context, r *round) error {
 		}
 	}
 	return nil
+}
+
+// rollbackRetry takes note of when a rollback that failed is tried again, if the activation ended so.
+func (a *Agent) rollbackRetry(back *activation.Error) {
+	a.retryAt = time.Time{}
+	if back != nil && back.RollbackFailed() {
+		a.retryAt = back.RollbackRetryAt
+	}
 }
 
 // resumed takes note of what has become of the intent that an earlier agent left. Ours says that j is the

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -224,6 +225,29 @@ func TestNeedsRepair(t *testing.T) {
 		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-3", "activate /nix/store/sys-1"})
 		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Warning != "" {
 			t.Errorf("record: %+v", rec)
+		}
+	})
+
+	t.Run("a rollback that failed is tried again, and then its version is judged by the cause", func(t *testing.T) {
+		for cause, status := range map[activation.Cause]record.Status{
+			activation.CauseVersion: record.RolledBack, activation.CauseMachine: record.Applied,
+		} {
+			inBubble(t, string(cause), func(t *testing.T) {
+				r := newRig(t)
+				r.left(record.Activating, activation.Journal{Phase: activation.RollbackFailed, Cause: cause, RollbackError: "no reply", RollbackRetryAt: time.Now().Add(time.Minute)})
+				r.store.etag, r.host.system = "v2", "/nix/store/sys-2"
+				r.start()
+				time.Sleep(30 * time.Second)
+				if rec := r.store.lastRecord(); rec.Status != record.Rejected || rec.Warning == "" || !strings.Contains(rec.Error, "no reply; it is tried again") {
+					t.Errorf("record before: %+v", rec)
+				}
+				time.Sleep(time.Hour)
+				r.end()
+				equal(t, "rollbacks", r.of("retry"), []string{"retry the rollback"})
+				if rec := r.store.lastRecord(); rec.Status != status || rec.Warning != "" {
+					t.Errorf("record: %+v", rec)
+				}
+			})
 		}
 	})
 }

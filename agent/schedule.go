@@ -37,6 +37,9 @@ func pollInterval(c config.Config, healthyQueue bool, since time.Duration) time.
 // delay says how long to wait after a round for the next poll or attempt.
 func (a *Agent) delay(res result, healthyQueue bool) time.Duration {
 	poll := pollInterval(a.config, healthyQueue, time.Since(a.since))
+	if !a.retryAt.IsZero() {
+		poll = min(poll, max(time.Second, time.Until(a.retryAt)))
+	}
 
 	switch endings[res.ending].wake {
 	case atNext:

@@ -155,6 +155,17 @@ func (s State) rollBack(at attempt, e *activation.Error, running nix.System, c c
 	return s
 }
 
+// repaired takes note that a rollback is complete that had failed. What became of its version is judged
+// again, as the rollback's cause has it.
+func (s State) repaired(e *activation.Error, running nix.System, c config.Config, now time.Time) State {
+	if f := s.Failure; f != nil && f.Rejected && !f.RolledBack {
+		s = s.rollBack(attempt{f.Target, f.Attempts}, e, running, c, now)
+	}
+	s.NeedsRepair = false
+
+	return s
+}
+
 // blamelessDelay is the time until the next attempt at a version that was not to blame. It is never
 // rejected: after the last of the retry delays it goes on with that.
 func blamelessDelay(attempts int, cause activation.Cause, c config.Config) time.Duration {

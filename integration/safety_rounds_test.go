@@ -77,7 +77,7 @@ func TestKillRounds(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, uint64(i+1)))
 				g := newGuarded(t, nspawn.Options{}, map[string]any{"retry_delays_secs": []int{0, 0, 0}})
 				for n := i; n < len(victims) && !t.Failed(); n += roundMachines {
-					g.round(n, victims[n], random, &counts)
+					g.round(n, victims[n], moments[random.IntN(len(moments))], random, &counts)
 				}
 			})
 		}
@@ -130,9 +130,8 @@ func (c *tally) String() string {
 }
 
 // round publishes a version, kills something, and looks at what comes of it.
-func (g *guarded) round(n int, victim string, random *rand.Rand, counts *tally) {
+func (g *guarded) round(n int, victim, moment string, random *rand.Rand, counts *tally) {
 	g.t.Helper()
-	moment := moments[random.IntN(len(moments))]
 	kind := goodVersion
 	switch back := moment == string(activation.RollingBack) || moment == string(activation.RolledBack); {
 	case back && random.IntN(2) == 0 || random.IntN(10) == 0:
@@ -148,10 +147,18 @@ func (g *guarded) round(n int, victim string, random *rand.Rand, counts *tally) 
 	case badCheck:
 		g.set(map[string]any{"verify_timeout_secs": 3, "checks": []config.Check{{Command: []string{"/bin/false"}}}})
 	}
+	before := g.before
+	if victim == cutPower && kind != goodVersion {
+		g.m.Must("sync") // the settings, which are not what is tested
+	}
 	p := g.publish(s)
 	stage := g.killAt(p, victim, moment, random)
+	booted := ""
+	if victim == cutPower {
+		booted = g.bootedAfterCut(p.version, before)
+	}
 	r := p.want(p.final().Status)
-	what := fmt.Sprintf("%-8s %-13s %-11s %s", victim, stage, kind, r.Status)
+	what := fmt.Sprintf("%-8s %-13s %-11s %s%s", victim, stage, kind, booted, r.Status)
 	counts.add(what)
 	g.t.Logf("round %3d: %s", n, what)
 
@@ -161,7 +168,11 @@ func (g *guarded) round(n int, victim string, random *rand.Rand, counts *tally) 
 	if kind == goodVersion && r.Status != record.Applied {
 		g.t.Errorf("round %d: the version %s is %s, which the kill of the %s in the stage %q was no reason for: %s", n, p.version, r.Status, victim, stage, r.Error)
 	}
-	p.ranOnce(victim)
+	if victim == cutPower {
+		g.wholeAfterCut()
+	} else {
+		p.ranOnce(victim)
+	}
 	if g.t.Failed() {
 		g.t.Errorf("round %d: %s, the %s was killed in the stage %q; the switches: %v", n, p.version, victim, stage, g.m.Switches()[p.switched:])
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // bootDirs are where boot loaders keep what they boot.
@@ -14,12 +15,14 @@ var bootDirs = []string{"/boot", "/boot/efi", "/efi"}
 // Flush makes durable what nix has built, fetched and registered, the profile, and what boots. nix registers
 // paths as valid before their contents are on disk: after a loss of power they would be valid and empty.
 func (h *Host) Flush() error {
+	begun := time.Now()
 	dirs := append([]string{storeDir, "/nix/var/nix/db", filepath.Dir(h.opts.Profile)}, bootDirs...)
 	for _, dir := range dirs {
 		if err := flush(dir); err != nil {
 			return fmt.Errorf("%w: write %s to disk: %w", ErrMachine, dir, err)
 		}
 	}
+	h.opts.Log.Debug("what nix has built and what boots is on disk", "after", time.Since(begun).Round(time.Millisecond))
 	return nil
 }
 

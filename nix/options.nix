@@ -81,7 +81,7 @@ in
     configuration = example "web1" (setting "configuration" (types.strMatching ''[^"]+''));
     queueUrl = example "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1"
       (setting "queueUrl" (types.strMatching "https?://[^[:space:]]+"));
-    host = example "web1" (setting "host" (types.strMatching "[^/\\[:cntrl:]]{1,200}"));
+    host = example "web1" (setting "host" (types.strMatching "[A-Za-z0-9._-]{1,200}"));
 
     pollIntervalSecs = number "pollIntervalSecs";
     leaseSecs = number "leaseSecs";
@@ -107,6 +107,7 @@ in
       preActivate = hook "before a system is activated; an exit code other than 0 vetoes the activation";
       postActivate = hook "after a system was committed";
       onFailure = hook "after an attempt has failed: in its build, by a veto, or by a rollback";
+      passCredentials = unset types.bool "Whether hooks get the agent's AWS credentials in their environment.";
     };
     hookTimeoutSecs = number "hookTimeoutSecs";
 

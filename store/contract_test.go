@@ -226,15 +226,15 @@ var contract = []struct {
 			return
 		}
 		wantRecords(t, remote)
-		for _, host := range []string{"web1", "db 1", "web1.json", "übung+x"} {
+		for _, host := range []string{"web1", "db_1", "web1.json", "Uebung-x"} {
 			putRecord(t, remote, host, "one")
 		}
-		before := wantRecords(t, remote, "web1", "db 1", "web1.json", "übung+x")
-		putRecord(t, remote, "db 1", "two")
-		after := wantRecords(t, remote, "web1", "db 1", "web1.json", "übung+x")
+		before := wantRecords(t, remote, "web1", "db_1", "web1.json", "Uebung-x")
+		putRecord(t, remote, "db_1", "two")
+		after := wantRecords(t, remote, "web1", "db_1", "web1.json", "Uebung-x")
 		for host := range after {
 			changed := before[host].ETag != after[host].ETag
-			if changed != (host == "db 1") {
+			if changed != (host == "db_1") {
 				t.Errorf("%s: ETag %s, then %s", host, before[host].ETag, after[host].ETag)
 			}
 		}
@@ -265,7 +265,7 @@ var contract = []struct {
 		wantError(t, err, store.ErrForbidden, "s3:ListBucket")
 	}},
 	{"host names that are no path element name no record", func(t *testing.T, r rig, remote *store.Remote) {
-		for _, host := range []string{"", ".", "..", "a/b", "../dev.npcnix", `a\b`, "a\x00b", "a\nb"} {
+		for _, host := range []string{"", ".", "..", "a/b", "../dev.npcnix", `a\b`, "a\x00b", "a\nb", "web 1", "ünï", "a\u009bb", "a\u202eb", "a|b"} {
 			if err := remote.PutRecord(t.Context(), host, nil); err == nil {
 				t.Errorf("%q was taken", host)
 			}
@@ -278,7 +278,7 @@ var contract = []struct {
 		}
 	}},
 	{"host names of the usual kinds name records", func(t *testing.T, r rig, remote *store.Remote) {
-		for _, host := range []string{"web1", "web-1.example.org", "i-0abc", "web 1", "..hidden", "ünï"} {
+		for _, host := range []string{"web1", "web-1.example.org", "i-0abc", "web_1", "..hidden"} {
 			if err := store.CheckHost(host); err != nil {
 				t.Error(err)
 			}

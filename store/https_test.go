@@ -99,7 +99,7 @@ func TestPathIsSentAsItIsWritten(t *testing.T) {
 	g := newGate(t, &webStore{})
 	remote := open(t, g.url+"/a%2Fb")
 	publish(t, remote, packed(t, "one"))
-	if err := remote.PutRecord(t.Context(), "web 1", nil); err != nil {
+	if err := remote.PutRecord(t.Context(), "web_1", nil); err != nil {
 		t.Fatal(err)
 	}
 	trace := g.take()
@@ -117,10 +117,10 @@ func TestPasswordGoesToTheServerAndNowhereElse(t *testing.T) {
 	if got := g.take()[0].URL.RawQuery; got != "token=t0ken" {
 		t.Errorf("the query arrived as %q", got)
 	}
-	if err := remote.PutRecord(t.Context(), "web 1", []byte("{}")); err != nil {
+	if err := remote.PutRecord(t.Context(), "web_1", []byte("{}")); err != nil {
 		t.Error(err)
 	}
-	if got := g.take()[0].URL; got.Path != "/dev.npcnix.acks/web 1.json" || got.RawQuery != "token=t0ken" {
+	if got := g.take()[0].URL; got.Path != "/dev.npcnix.acks/web_1.json" || got.RawQuery != "token=t0ken" {
 		t.Errorf("the record went to %s", got)
 	}
 

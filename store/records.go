@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -114,6 +115,9 @@ func (r *Remote) StatRecord(ctx context.Context, host string) (RecordInfo, error
 	return RecordInfo{Host: host, ETag: v.ETag, Modified: v.Modified}, nil
 }
 
+// hostName is what a host can be called. Its name is in a key, and printed on terminals and in Markdown.
+var hostName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,200}$`)
+
 // CheckHost returns an error if the name cannot name a record.
 func CheckHost(name string) error {
 	_, err := recordSuffix(name)
@@ -121,9 +125,8 @@ func CheckHost(name string) error {
 }
 
 func recordSuffix(host string) (string, error) {
-	bad := func(r rune) bool { return r == '/' || r == '\\' || r < ' ' || r == 0x7f }
-	if host == "" || host == "." || host == ".." || len(host) > 200 || strings.ContainsFunc(host, bad) {
-		return "", fmt.Errorf("host name %q cannot name a record: want 1 to 200 characters without slashes", host)
+	if host == "." || host == ".." || !hostName.MatchString(host) {
+		return "", fmt.Errorf("host name %q cannot name a record: want 1 to 200 letters, digits, dots, underscores and dashes", host)
 	}
 	return recordsSuffix + host + recordExt, nil
 }

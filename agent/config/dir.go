@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/npcnix/npcnix/nix/jsonfile"
@@ -77,6 +78,30 @@ func (d Dir) UpdateConfig(ctx context.Context, change func(*Config) error) error
 func (d Dir) Create() error {
 	if err := os.MkdirAll(string(d), 0o755); err != nil {
 		return fmt.Errorf("create data directory: %w; run as root, or choose another with --data-dir", err)
+	}
+	return d.safe()
+}
+
+// ErrOthers says that users other than the one who runs npcnix can write the data directory.
+var ErrOthers = errors.New("others can write the data directory")
+
+// safe returns an error wrapping ErrOthers if another user could put files and links into the directory: root
+// would take them for its own, and write through them.
+func (d Dir) safe() error {
+	info, err := os.Stat(string(d))
+	if err != nil {
+		return fmt.Errorf("look at data directory: %w", err)
+	}
+	stat, is := info.Sys().(*syscall.Stat_t)
+	writable := info.Mode().Perm() & 0o002
+	if os.Geteuid() == 0 {
+		writable = info.Mode().Perm() & 0o022
+	}
+	if is && os.Geteuid() == 0 && stat.Uid != 0 {
+		return fmt.Errorf("%w: %s belongs to user %d: `chown root %s`, and see what is in it, or choose another with --data-dir", ErrOthers, d, stat.Uid, d)
+	}
+	if writable != 0 {
+		return fmt.Errorf("%w: %s has mode %o: `chmod go-w %s`, and see what is in it, or choose another with --data-dir", ErrOthers, d, info.Mode().Perm(), d)
 	}
 	return nil
 }

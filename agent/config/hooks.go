@@ -15,6 +15,9 @@ type Hooks struct {
 	// OnFailure runs when an attempt failed: in building, by a veto, or rolled back.
 	OnFailure []string `json:"on_failure,omitempty"`
 
+	// PassCredentials lets hooks have the agent's AWS credentials in their environment.
+	PassCredentials bool `json:"pass_credentials,omitempty"`
+
 	rest jsonfile.Unknown
 }
 
@@ -36,5 +39,5 @@ func (h Hooks) MarshalJSON() ([]byte, error) {
 
 // IsZero reports whether there is nothing to write.
 func (h Hooks) IsZero() bool {
-	return len(h.PreActivate)+len(h.PostActivate)+len(h.OnFailure)+len(h.rest) == 0
+	return len(h.PreActivate)+len(h.PostActivate)+len(h.OnFailure)+len(h.rest) == 0 && !h.PassCredentials
 }

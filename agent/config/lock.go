@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -23,7 +24,7 @@ func (d Dir) lock(ctx context.Context, name string, waiting func()) (unlock func
 	if err := d.Create(); err != nil {
 		return nil, err
 	}
-	l := flock.New(d.Path(name))
+	l := flock.New(d.Path(name), lockfile.NoFollow)
 	ok, err := l.TryLock()
 	if err == nil && !ok {
 		if waiting != nil {
@@ -56,7 +57,7 @@ func (d Dir) LockFollow() (unlock func(), err error) {
 		return nil, err
 	}
 	path := d.Path(followLock)
-	l := flock.New(path)
+	l := flock.New(path, lockfile.NoFollow)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	ok, err := l.TryLockContext(ctx, 10*time.Millisecond)
@@ -68,11 +69,22 @@ func (d Dir) LockFollow() (unlock func(), err error) {
 		return nil, fmt.Errorf("%w (pid %s): stop it, or give this one its own --data-dir; `npcnix follow --once` works beside it",
 			ErrRunning, strings.TrimSpace(string(holder)))
 	}
-	if err := os.WriteFile(path, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644); err != nil {
+	if err := overwrite(path, fmt.Appendf(nil, "%d\n", os.Getpid())); err != nil {
 		_ = l.Unlock()
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	return func() { _ = l.Unlock() }, nil
+}
+
+// overwrite replaces the content of a file that is there, and never that of one which a link leads to.
+func overwrite(path string, data []byte) error {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+
+	return errors.Join(err, file.Close())
 }
 
 // Following reports whether an agent follows on the data directory, without getting in its way: the

@@ -108,6 +108,7 @@ var Settings = []Setting{
 	{
 		Name: "hooks", Kind: Object, Example: `{"pre_activate": ["/bin/sh", "-c", "..."]}`,
 		Text: "Commands that run around an activation: `pre_activate`, `post_activate` and `on_failure`.",
+		More: "With `pass_credentials`, they get the agent's AWS credentials in their environment.",
 	},
 	{
 		Name: "hook_timeout_secs", Kind: Integer, Default: int64(300), Min: 1, Max: aYear,

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
@@ -223,7 +224,12 @@ func (m *Monitor) write() {
 // replace writes a file and renames it, so that no reader sees a part of it.
 func replace(path string, data []byte) error {
 	next := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	if err := os.WriteFile(next, append(data, '\n'), 0o600); err != nil {
+	file, err := os.OpenFile(next, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(append(data, '\n'))
+	if err := errors.Join(err, file.Close()); err != nil {
 		return err
 	}
 

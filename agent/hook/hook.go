@@ -74,7 +74,7 @@ func (r *Run) Do(ctx context.Context, c config.Config, log *slog.Logger) ([]stri
 	ctx, cancel := context.WithTimeout(ctx, c.HookTimeout())
 	defer cancel()
 
-	var env []string
+	env := command.Environment(c.Hooks.PassCredentials)
 	for _, name := range slices.Sorted(maps.Keys(r.Env)) {
 		env = append(env, name+"="+r.Env[name])
 	}

@@ -75,6 +75,18 @@ func Reset(d config.Dir) error {
 	return Save(d, Memory{Schema: schema, Remotes: map[string]release.Accepted{}})
 }
 
+// Require has the host accept no release of the remote with a serial below the given one: a host that is new knows
+// of no release yet, and would accept any old one.
+func Require(d config.Dir, remote string, serial int64) error {
+	m, err := Load(d)
+	if err != nil || m.Remotes[remote].Serial >= serial {
+		return err
+	}
+	m.Remotes[remote] = release.Accepted{Serial: serial - 1} // whatever has this one is refused
+
+	return Save(d, m)
+}
+
 // MarshalJSON indents the file for people.
 func (m Memory) MarshalJSON() ([]byte, error) {
 	type plain Memory

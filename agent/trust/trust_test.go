@@ -46,3 +46,21 @@ func TestMemory(t *testing.T) {
 		t.Errorf("after a reset: %+v, %v", m, err)
 	}
 }
+
+func TestRequireOnlyRaises(t *testing.T) {
+	dir := config.Dir(t.TempDir())
+	for _, step := range []struct{ required, last int64 }{{7, 6}, {5, 6}, {9, 8}} {
+		if err := Require(dir, "bucket/key", step.required); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := Load(dir); err != nil || m.Remotes["bucket/key"].Serial != step.last {
+			t.Errorf("after %d: %+v, %v", step.required, m, err)
+		}
+	}
+	if err := os.WriteFile(dir.Path("trust.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Require(dir, "bucket/key", 10); !errors.Is(err, ErrDamaged) {
+		t.Errorf("of a damaged file: %v", err)
+	}
+}

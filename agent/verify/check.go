@@ -29,7 +29,7 @@ func try(ctx context.Context, c config.Check) error {
 		}
 		return conn.Close()
 	}
-	_, err := command.Run(ctx, c.Command, nil)
+	_, err := command.Run(ctx, c.Command, command.Environment(true))
 
 	return err
 }

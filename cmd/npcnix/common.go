@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -44,9 +45,9 @@ func (c *common) openLog() error {
 	o := &slog.HandlerOptions{Level: level}
 	switch c.logFormat {
 	case "text":
-		c.log = slog.New(slog.NewTextHandler(c.stderr, o))
+		c.log = slog.New(slog.NewTextHandler(fleet.Escaping(c.stderr), o))
 	case "json":
-		c.log = slog.New(slog.NewJSONHandler(c.stderr, o))
+		c.log = slog.New(slog.NewJSONHandler(fleet.Escaping(c.stderr), o))
 	default:
 		return usageError{fmt.Errorf("--log-format is %q: it must be text or json", c.logFormat)}
 	}
@@ -60,7 +61,7 @@ func (c *common) warn(message string) { c.log.Warn(message) }
 
 // printJSON prints a result for programs.
 func (c *common) printJSON(v any) error {
-	encoder := json.NewEncoder(c.stdout)
+	encoder := json.NewEncoder(fleet.Escaping(c.stdout))
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(v)

@@ -89,7 +89,7 @@ func runDoctor(ctx context.Context, c *common, o doctorOptions) error {
 	err := doctor.Run(ctx, o.Options, func(f doctor.Finding) {
 		report.Findings = append(report.Findings, f)
 		if !o.json {
-			fmt.Fprint(c.stdout, findingText(f))
+			fmt.Fprint(c.stdout, fleet.Text(findingText(f)))
 		}
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -40,7 +41,7 @@ func report(err error, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintf(stderr, "npcnix: %v\n", err)
+	fmt.Fprint(stderr, fleet.Text(fmt.Sprintf("npcnix: %v\n", err)))
 	if own, is := errors.AsType[exitError](err); is {
 		return own.code
 	}

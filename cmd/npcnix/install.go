@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/trust"
+	"github.com/npcnix/npcnix/store"
 )
 
 const installHelp = `Write this host's settings to config.json, then follow the remote once, as npcnix follow --once does.
@@ -20,11 +23,13 @@ type installOptions struct {
 	settings settingFlags
 	host     hostFlags
 	initial  string
+	serial   int64
 }
 
 func (o *installOptions) addFlags(flags *pflag.FlagSet) {
 	o.settings.addFlags(flags, "remote", "remote_region", "remote_credentials_file", "configuration", "queue_url", "host")
 	flags.StringVar(&o.initial, "initial-configuration", "", "configuration to apply first, as an intermediate step")
+	flags.Int64Var(&o.serial, "min-serial", 0, "the remote's serial, or an older one: no release before it is accepted (npcnix release show prints it)")
 	o.host.addFlags(flags)
 }
 
@@ -62,6 +67,11 @@ func runInstall(ctx context.Context, c *common, o installOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.serial > 0 {
+		if err := o.require(c); err != nil {
+			return err
+		}
+	}
 	f := &follower{common: c, host: o.host, once: agent.OnceAny, over: over}
 	if o.initial != "" {
 		first, err := json.Marshal(map[string]string{"configuration": o.initial})
@@ -72,4 +82,20 @@ func runInstall(ctx context.Context, c *common, o installOptions) error {
 		f.over = append(f.over, config.Layer{Origin: config.FromFlag, Members: first})
 	}
 	return f.run(ctx)
+}
+
+// require remembers the serial as that of a release which was accepted before.
+func (o *installOptions) require(c *common) error {
+	conf, err := c.conf()
+	if err != nil {
+		return err
+	}
+	if len(conf.Signers) == 0 {
+		return usageError{errors.New("--min-serial means nothing on a host that has no signers: first run `npcnix config set signers '[\"KEY\"]'`")}
+	}
+	name, err := store.NameOf(conf.Remote)
+	if err != nil {
+		return err
+	}
+	return trust.Require(c.dir(), name, o.serial)
 }

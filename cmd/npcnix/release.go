@@ -126,7 +126,7 @@ func runReleaseShow(ctx context.Context, c *common, o releaseOptions) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprint(c.stdout, describeRelease(m, f))
+	_, err = fmt.Fprint(c.stdout, fleet.Text(describeRelease(m, f)))
 	return err
 }
 

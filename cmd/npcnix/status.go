@@ -13,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
@@ -85,7 +86,7 @@ func runStatus(ctx context.Context, c *common, o statusOptions) error {
 		s.Summary = s.verdict(now)
 		return c.printJSON(s)
 	}
-	_, err = fmt.Fprint(c.stdout, s.text(now))
+	_, err = fmt.Fprint(c.stdout, fleet.Text(s.text(now)))
 	return err
 }
 

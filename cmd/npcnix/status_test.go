@@ -70,6 +70,10 @@ func TestStatusText(t *testing.T) {
 			[]string{"activation:    rolling back to /nix/store/one: check failed"}, nil},
 		{"the rollback failed", func(s *hostStatus) { s.Activation = journal(activation.RollbackFailed) },
 			[]string{"activation:    the rollback to /nix/store/one failed: no space"}, nil},
+		{"the rollback failed, and is tried again", func(s *hostStatus) {
+			s.Activation = journal(activation.RollbackFailed)
+			s.Activation.RollbackRetryAt = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+		}, []string{"activation:    the rollback to /nix/store/one failed: no space; it is tried again at 2026-11-28T12:00:00Z"}, nil},
 		{"reboot pending", func(s *hostStatus) {
 			s.Activation, s.RebootDue, s.Agent.RebootAt = journal(activation.RebootPending), "the new system becomes active with the next boot", statusNow.Add(time.Hour)
 		}, []string{"activation:    /nix/store/two becomes active with the next boot: another init", "reboot:        due: the new system becomes active with the next boot, planned in 1h"}, nil},

@@ -130,7 +130,11 @@ func phase(a *activation.Journal, now time.Time) string {
 	case activation.RollingBack:
 		return "rolling back to " + a.Previous + ": " + a.Reason
 	case activation.RollbackFailed:
-		return fmt.Sprintf("the rollback to %s failed: %s", a.Previous, a.RollbackError)
+		text := fmt.Sprintf("the rollback to %s failed: %s", a.Previous, a.RollbackError)
+		if at := a.RollbackRetryAt; !at.IsZero() {
+			text += "; it is tried again at " + at.UTC().Format(time.RFC3339)
+		}
+		return text
 	}
 	return string(a.Phase)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/agent/trust"
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 )
 
 func newTrustCommand(c *common) *cobra.Command {
@@ -64,6 +65,6 @@ func runTrustShow(c *common) error {
 		a := memory.Remotes[remote]
 		l.add("accepted", "%s: serial %d, created %s", remote, a.Serial, a.Created.UTC().Format(time.RFC3339))
 	}
-	_, err = fmt.Fprint(c.stdout, l.String())
+	_, err = fmt.Fprint(c.stdout, fleet.Text(l.String()))
 	return err
 }

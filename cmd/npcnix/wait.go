@@ -29,6 +29,7 @@ type waitFlags struct {
 	byQueue   bool
 	emptyFor  time.Duration
 	json      bool
+	junit     string
 }
 
 func (w *waitFlags) addFlags(flags *pflag.FlagSet) {
@@ -43,6 +44,7 @@ func (w *waitFlags) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&w.byQueue, "by-queue", false, "judge by the queues alone, for hosts that cannot write records (with --topic-arn)")
 	flags.DurationVar(&w.emptyFor, "empty-for", fleet.DefaultEmptyFor, "with --by-queue: how long a queue must stay empty")
 	flags.BoolVar(&w.json, "json", false, "print an object for each change and a summary, one per line")
+	flags.StringVar(&w.junit, "junit", "", "write a JUnit file with a case for each host, for GitLab and Jenkins")
 }
 
 func (w *waitFlags) validate() error {
@@ -253,6 +255,15 @@ func (w *waitFlags) views(c *common) []fleet.View {
 	if path := os.Getenv("GITHUB_STEP_SUMMARY"); path != "" {
 		views = append(views, &fleet.StepSummary{Path: path, Warn: c.warn})
 	}
+	if path := os.Getenv("GITHUB_OUTPUT"); path != "" {
+		views = append(views, &fleet.StepOutput{Path: path, Warn: c.warn})
+	}
+	if os.Getenv("GITHUB_ACTIONS") == "true" {
+		views = append(views, &fleet.Annotations{W: c.stderr})
+	}
+	if w.junit != "" {
+		views = append(views, &fleet.JUnit{Path: w.junit, Warn: c.warn})
+	}
 	return views
 }
 
@@ -291,7 +302,7 @@ func resume(flags *pflag.FlagSet, remote *store.Remote, etag string) string {
 			for _, host := range hosts {
 				words = append(words, "--host "+quote(host))
 			}
-		case "remote-region", "remote-credentials-file", "hosts-file", "topic-arn", "min-ok", "timeout", "interval", "empty-for":
+		case "remote-region", "remote-credentials-file", "hosts-file", "topic-arn", "min-ok", "timeout", "interval", "empty-for", "junit":
 			words = append(words, "--"+f.Name+" "+quote(f.Value.String()))
 		case "keep-going", "allow-unknown", "by-queue", "json":
 			if f.Value.String() == "true" {

@@ -80,6 +80,7 @@ type Machine struct {
 	options Options
 	root    string // shared with others
 	disk    string // the machine's own
+	name    string // of its cgroups in this boot
 	env     []string
 	boots   int
 	power   io.Closer     // closed, it kills the machine
@@ -210,9 +211,9 @@ func (m *Machine) Start() {
 		m.t.Fatal("the machine is on already")
 	}
 	m.boots++
-	name := fmt.Sprintf("npcnix-%d-%s-%d", os.Getpid(), strings.ToLower(rand.Text()[:8]), m.boots)
-	args := []string{"-c", runScript, "run.sh", name, m.root, m.disk,
-		"--machine=" + name, "--hostname=machine", "--kill-signal=SIGRTMIN+3",
+	m.name = fmt.Sprintf("npcnix-%d-%s-%d", os.Getpid(), strings.ToLower(rand.Text()[:8]), m.boots)
+	args := []string{"-c", runScript, "run.sh", m.name, m.root, m.disk,
+		"--machine=" + m.name, "--hostname=machine", "--kill-signal=SIGRTMIN+3",
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe"}
 	for _, inside := range slices.Sorted(maps.Keys(m.options.Binds)) {
 		args = append(args, "--bind-ro="+m.options.Binds[inside]+":"+inside)

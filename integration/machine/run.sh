@@ -14,7 +14,7 @@ rm -f "$disk/pid"
 # A machine needs cgroups of its own, else the systemds of several share one. Which hierarchies
 # there are differs: /sys/fs/cgroup is one, or holds several.
 groups=
-for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+for hierarchy in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd /sys/fs/cgroup/cpu; do
   [ -e "$hierarchy/cgroup.procs" ] || continue
   mkdir "$hierarchy/$name"
   groups="$groups $hierarchy/$name"

@@ -107,7 +107,8 @@ func (c *Coordinator) Abandon(ctx context.Context) error {
 }
 
 // Resume takes up the activation that an earlier process left, if there is one, and brings it to its end
-// as Activate does. found tells whether there is one.
+// as Activate does. A rollback that failed is tried again when its time has come. found tells whether there
+// is an activation.
 func (c *Coordinator) Resume(ctx context.Context, r Request) (j Journal, found bool, err error) {
 	c.own.note(ctx)
 	left, err := Read(c.dir)
@@ -125,11 +126,33 @@ func (c *Coordinator) Resume(ctx context.Context, r Request) (j Journal, found b
 		return Journal{}, false, err
 	case left.Phase == Committed:
 		return *left, true, nil
+	case left.RetryDue(time.Now()):
+		if err := c.retryRollback(ctx, left); err != nil {
+			return *left, true, err
+		}
 	case left.Phase.Ended():
 		return *left, true, &Error{*left}
 	}
 	j, err = c.drive(ctx, left, r)
 	return j, true, err
+}
+
+// retryRollback has a rollback that failed tried again.
+func (c *Coordinator) retryRollback(ctx context.Context, j *Journal) error {
+	unlock, free, err := lock(ctx, c.dir)
+	if err != nil || !free {
+		return err
+	}
+	defer unlock()
+	now, err := Read(c.dir)
+	if err != nil || now == nil || now.ID != j.ID || !now.RetryDue(time.Now()) {
+		return err
+	}
+	*j = *now
+	c.log.Warn("trying the rollback again", "to", j.Previous, "error", j.RollbackError)
+	j.RollbackTries, j.BootID = 0, nix.BootID() // what runs now is what is rolled back from
+	j.RollbackRetries++
+	return j.advance(c.dir, RollingBack)
 }
 
 // Check finds and repairs what an unclean end of the machine has damaged in the store, as [nix.Host.CheckStore]

@@ -10,6 +10,8 @@ func (e *Error) Error() string {
 	switch {
 	case e.Cause == CauseBusy:
 		return e.Reason + "; nothing was changed"
+	case e.RollbackFailed() && !e.RollbackRetryAt.IsZero():
+		return fmt.Sprintf("%s; the rollback to the previous system failed: %s; it is tried again", e.Reason, e.RollbackError)
 	case e.RollbackFailed():
 		return fmt.Sprintf("%s; the rollback to the previous system failed: %s", e.Reason, e.RollbackError)
 	case e.OperatorSystem != "":

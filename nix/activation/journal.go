@@ -28,7 +28,9 @@ const (
 //	   │        │   │       ↑   │           │
 //	   │        │   └→ reboot_pending       │
 //	   │        │           │   │           │
-//	   └────────┴───────────┴───┴───────────┴──→ rolling_back → rolled_back, or rollback_failed
+//	   └────────┴───────────┴───┴───────────┴──→ rolling_back → rolled_back, or rollback_failed,
+//	                                                 ↑                             │
+//	                                                 └─────────────────────────────┘
 //
 // The action "test" switches to the new system: it changes everything except the boot default. Only when the
 // system is verified is it put into the profile and made what boots. Until then a loss of power brings
@@ -65,9 +67,12 @@ type Journal struct {
 	Cause    Cause    `json:"cause"`     // of the rollback
 	Reason   string   `json:"reason"`    // for it, in words
 	// RollbackError is what went wrong in the rollback, which may have succeeded all the same.
-	RollbackError  string `json:"rollback_error"`
-	RollbackTries  int    `json:"rollback_tries"`  // that have failed, or had the machine restarted
-	OperatorSystem string `json:"operator_system"` // that an operator has switched to meanwhile
+	RollbackError string `json:"rollback_error"`
+	RollbackTries int    `json:"rollback_tries"` // that have failed, or had the machine restarted
+	// RollbackRetryAt is when a rollback that failed is tried again, in vain so far for RollbackRetries times.
+	RollbackRetryAt time.Time `json:"rollback_retry_at,omitzero"`
+	RollbackRetries int       `json:"rollback_retries,omitempty"`
+	OperatorSystem  string    `json:"operator_system"` // that an operator has switched to meanwhile
 	// Warning is what is worth telling of the verified system, such as units that fail and did not before.
 	Warning string `json:"warning,omitempty"`
 	// Installed: the profile and the boot loader were, or are about to be, changed.

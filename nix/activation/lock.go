@@ -24,7 +24,7 @@ const (
 func lock(ctx context.Context, dir string) (unlock func(), free bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockGrace)
 	defer cancel()
-	l := flock.New(filepath.Join(dir, lockFile))
+	l := flock.New(filepath.Join(dir, lockFile), lockfile.NoFollow)
 	free, err = l.TryLock()
 	if err == nil && !free {
 		free, err = l.TryLockContext(ctx, look)

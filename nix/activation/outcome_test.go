@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestASystemIsActivatedUnlessItsActivationFailed(t *testing.T) {
@@ -41,5 +42,29 @@ func TestUnitsThatASwitchCouldNotStartAreRead(t *testing.T) {
 	})
 	if want := []string{"web.service", "db.service", "worker@a.service", "api.service"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestAnAnswerThatDoesNotComeIsToldFromAUnitsOwnTrouble(t *testing.T) {
+	for line, want := range map[string]bool{
+		"    Did not receive a reply. Possible causes include: the reply timeout expired":               true,
+		"Failed to reload daemon: Connection timed out":                                                 true,
+		"Error: Failed to list units: Message recipient disconnected from message bus without replying": true,
+		"Failed to start web.service: Transport endpoint is not connected":                              true,
+		"Nov 28 12:00:00 web1 curl[7]: Failed to connect: Connection timed out":                         false,
+		"Job for web.service failed because a timeout was exceeded.":                                    false,
+		"curl: (28) Connection timed out":                                                               false,
+	} {
+		if got := (outcome{err: errors.New("exit status"), exit: 1, tail: []string{"restarting the following units", line}}).unanswered(); got != want {
+			t.Errorf("%q: %v, want %v", line, got, want)
+		}
+	}
+}
+
+func TestPausesBeforeARollbackIsTriedAgainGrow(t *testing.T) {
+	for retries, want := range map[int]time.Duration{0: time.Minute, 1: 2 * time.Minute, 5: 32 * time.Minute, 6: time.Hour, 100: time.Hour} {
+		if got := retryPause(retries); got != want {
+			t.Errorf("after %d: %s, want %s", retries, got, want)
+		}
 	}
 }

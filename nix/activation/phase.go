@@ -17,7 +17,7 @@ const (
 	RebootPending  Phase = "reboot_pending"  // the new system is the boot default, and is verified after a reboot
 	RollingBack    Phase = "rolling_back"    // to the previous system
 	RolledBack     Phase = "rolled_back"     // the other end: the previous system runs, and is the boot default
-	RollbackFailed Phase = "rollback_failed" // it does not, after all attempts: see Journal.RollbackError
+	RollbackFailed Phase = "rollback_failed" // it does not, after all attempts: see Journal.RollbackError and RollbackRetryAt
 )
 
 // transitions are all the changes of phase that there are.
@@ -31,10 +31,10 @@ var transitions = map[Phase][]Phase{
 	RollingBack:    {RolledBack, RollbackFailed},
 	Committed:      nil,
 	RolledBack:     nil,
-	RollbackFailed: nil,
+	RollbackFailed: {RollingBack}, // for another round of attempts
 }
 
-// Ended reports whether nothing more is to be done.
+// Ended reports whether nothing more is to be done, or another activation may begin.
 func (p Phase) Ended() bool { return p == Committed || p == RolledBack || p == RollbackFailed }
 
 // advance makes the next phase durable in dir. Nothing else changes the phase of a journal. A transition

@@ -12,11 +12,26 @@ import (
 )
 
 const (
-	maxTries   = 3 // at a rollback
+	maxTries   = 3 // at a rollback, in a round
 	triesPause = time.Second
 	// rebootGrace is how long an orderly restart of the machine may take to end the worker.
 	rebootGrace = 10 * time.Minute
+	// After a round of tries that failed there is another. The pause before it grows from the first to the last.
+	firstRetry = time.Minute
+	lastRetry  = time.Hour
 )
+
+// retryPause is the time before the next round of tries, after so many.
+func retryPause(retries int) time.Duration {
+	return min(firstRetry<<min(retries, 10), lastRetry)
+}
+
+// RetryDue reports whether a rollback that failed is to be tried again now. A time too far ahead means that the
+// clock was set back.
+func (j *Journal) RetryDue(now time.Time) bool {
+	at := j.RollbackRetryAt
+	return j.Phase == RollbackFailed && !at.IsZero() && (now.After(at) || at.Sub(now) > lastRetry)
+}
 
 // Step is one of a rollback. Steps are taken in their order, each whatever became of the others, unless its
 // action says otherwise.
@@ -181,7 +196,11 @@ func (w *worker) rollBack(ctx context.Context) error {
 	}
 	w.RollbackTries++
 	if to == RollbackFailed {
-		w.log.Error("the rollback failed", "error", w.RollbackError)
+		w.RollbackRetryAt = time.Time{}
+		if !after.nothingBefore() && !w.BootOnly { // which would restart the machine, again and again
+			w.RollbackRetryAt = time.Now().Add(retryPause(w.RollbackRetries)).UTC()
+		}
+		w.log.Error("the rollback failed", "error", w.RollbackError, "next", w.RollbackRetryAt)
 		return w.advance(w.dir, to)
 	}
 	if err := w.save(w.dir); err != nil {

@@ -54,6 +54,12 @@ func (o outcome) lockTaken() bool {
 	return o.exit == exitBusy && slices.ContainsFunc(o.tail, func(line string) bool { return strings.Contains(line, "acquire lock") })
 }
 
+// unanswered reports whether the switch failed because the service manager gave no answer in time, as on a
+// machine that is slow or busy. What the switch had asked for may still come about.
+func (o outcome) unanswered() bool {
+	return o.err != nil && o.exit > 0 && slices.ContainsFunc(o.tail, noAnswer().MatchString)
+}
+
 // activated reports whether the new system runs, whatever its units do. Status 4 hides a status of 2 that came
 // before it; the output does not.
 func (o outcome) activated() bool {
@@ -70,8 +76,11 @@ func activationFailed(line string) bool {
 // sent it, for want of memory, or a person.
 func (o outcome) cause() Cause {
 	var exit *exec.ExitError
-	if errors.As(o.err, &exit) && !exit.Exited() {
+	switch {
+	case errors.As(o.err, &exit) && !exit.Exited():
 		return CauseInterrupted
+	case o.unanswered():
+		return CauseMachine
 	}
 	return causeOf(o.err)
 }
@@ -125,6 +134,12 @@ var (
 			regexp.MustCompile(`the following units failed: `),
 		}
 	})
+	// noAnswer matches what D-Bus (sd-bus, libdbus) and those who use it say when no reply comes. The log of a
+	// unit, which a switch prints too, has each line begin with a date.
+	noAnswer = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(\s*(\d+: )?|(Error|Warning|Failed|Call failed)\b.*[: ])(Did not receive a reply|Connection timed out|Method call timed out|` +
+			`Message recipient disconnected from message bus without replying|Transport endpoint is not connected|org\.freedesktop\.DBus\.Error\.(NoReply|Timeout|TimedOut))`)
+	})
 	// progress tells what it does.
 	progress = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^((stopping|starting|restarting|reloading|NOT restarting|would (stop|start|restart|reload)) |` +
@@ -144,7 +159,7 @@ type switchRun struct {
 // output goes to a file in dir, as a pipe would break when its reader is restarted.
 func (r switchRun) do(ctx context.Context, dir string, log *slog.Logger) outcome {
 	file := filepath.Join(dir, switchLog)
-	output, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	output, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return outcome{err: fmt.Errorf("%w: %w", nix.ErrMachine, err), exit: -1}
 	}

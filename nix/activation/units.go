@@ -64,7 +64,7 @@ func shortSum(s string) string {
 
 // detach starts a process that outlives this one. What it logs goes to activation.log in dir.
 func detach(dir string, args []string, mode int) error {
-	log, err := os.OpenFile(filepath.Join(dir, "activation.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND|mode, 0o600)
+	log, err := os.OpenFile(filepath.Join(dir, "activation.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW|mode, 0o600)
 	if err != nil {
 		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
 	}

@@ -10,8 +10,12 @@ import (
 	"github.com/npcnix/npcnix/nix"
 )
 
-// busyPause is the time between two tries while another process switches.
-const busyPause = 2 * time.Second
+const (
+	// busyPause is the time between two tries while another process switches, and the first while the service
+	// manager gives no answer. The latter grows up to maxPause.
+	busyPause = 2 * time.Second
+	maxPause  = time.Minute
+)
 
 // Work does what the activation in dir asks for, to its end: the switch, the commit or the rollback. If
 // another process does so already it returns. When ctx ends, as it does when the machine is shut down, the
@@ -186,22 +190,31 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 	return "", nil
 }
 
-// run runs a system's switch-to-configuration to its end, or to the end of its time. While another process
-// switches it waits. ExitCode and Tail are set.
+// run runs a system's switch-to-configuration to its end, or to the end of its time. It waits and tries again
+// while another process switches, and while the service manager gives no answer: a switch goes on where an
+// interrupted one ended. ExitCode and Tail are set.
 func (w *worker) run(ctx context.Context, system, action string) outcome {
 	bounded, cancel := context.WithTimeout(ctx, seconds(w.SwitchSecs))
 	defer cancel()
+	pause := busyPause
 	for {
 		ran := w.machine.Switch(bounded, switchRun{
 			system: system, action: action, id: w.ID, timeout: seconds(w.SwitchSecs), noCheck: w.Phase == RollingBack,
 		})
 		w.ExitCode, w.Tail = ran.exit, ran.tail
-		if !ran.lockTaken() {
+		switch {
+		case ran.lockTaken():
+			w.log.Warn("another process is switching; waiting for it", "for", pause)
+		case ran.unanswered():
+			w.log.Warn("the service manager gave no answer in time; waiting for it", "for", pause, "error", ran.failure(system))
+		default:
 			return ran
 		}
-		w.log.Warn("another process is switching; waiting for it", "for", busyPause)
-		if sleep(bounded, busyPause); bounded.Err() != nil {
+		if sleep(bounded, pause); bounded.Err() != nil {
 			return ran
+		}
+		if ran.unanswered() {
+			pause = min(2*pause, maxPause)
 		}
 		if w.Phase == Switching && w.outdated(ctx) || w.Phase == Committing && w.overtaken(ctx) != "" {
 			return ran // what an operator has switched to stays

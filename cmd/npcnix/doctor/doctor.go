@@ -103,6 +103,9 @@ func Run(ctx context.Context, o Options, tell func(Finding)) error {
 		links = append(links, func(ctx context.Context) Finding { return webClock(ctx, u) })
 	}
 	links = append(links, c.remote)
+	if o.Host != nil && len(o.Host.Config.Signers) > 0 {
+		links = append(links, c.release)
+	}
 	links = append(links, c.events()...)
 	if o.Host != nil {
 		links = append(links, o.Host.links(ctx, o)...)

@@ -14,7 +14,7 @@ import (
 
 // JSONLines writes an object for each host, one per line.
 func JSONLines(w io.Writer, rows []Row) error {
-	encoder := json.NewEncoder(w)
+	encoder := json.NewEncoder(Escaping(w))
 	for _, row := range rows {
 		if err := encoder.Encode(row); err != nil {
 			return err

@@ -23,7 +23,7 @@ func Table(rows, all []Row, now store.Version, width int) string {
 		lines = append(lines, t.host(r)...)
 	}
 	lines = append(lines, sums(all, now))
-	return strings.Join(lines, "\n") + "\n"
+	return Text(strings.Join(lines, "\n") + "\n")
 }
 
 var columnTitles = [...]string{"HOST", "RUNS", "WANTED", "STATUS", "HEARD"}

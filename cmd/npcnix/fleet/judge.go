@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/store"
@@ -144,24 +143,6 @@ func troubleOf(r *record.Record) string {
 // unreadable is a host whose record tells nothing.
 func unreadable(host string, err error) Host {
 	return Host{Name: host, Verdict: Missing, State: Unreadable, Why: clean(err.Error())}
-}
-
-// Clean is what may be printed of a foreign text: one line without control characters.
-func Clean(s string) string { return clean(s) }
-
-// clean makes one line without control characters of what a host wrote, so that it cannot
-// speak to the terminal or to a CI system.
-func clean(s string) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n' || r == '\t' || r == '\r':
-			return ' '
-		case !unicode.IsPrint(r):
-			return -1
-		}
-		return r
-	}, s)
-	return strings.TrimSpace(s)
 }
 
 func firstLine(s string) string {

@@ -38,11 +38,11 @@ func (p *painter) paint(above string, lines []string) {
 		fmt.Fprintf(&b, "\x1b[%dA", up)
 	}
 	for line := range strings.Lines(above) {
-		fmt.Fprintf(&b, "%s\x1b[K\n", strings.TrimSuffix(line, "\n"))
+		fmt.Fprintf(&b, "%s\x1b[K\n", Text(strings.TrimSuffix(line, "\n")))
 	}
 	p.drawn = nil
 	for _, line := range lines {
-		line = cut(line, width-1)
+		line = cut(Text(line), width-1)
 		fmt.Fprintf(&b, "%s\x1b[K\n", line)
 		p.drawn = append(p.drawn, columns(line))
 	}

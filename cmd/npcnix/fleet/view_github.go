@@ -25,7 +25,7 @@ func (s *StepSummary) End(r Result) {
 		if info, err := file.Stat(); err == nil {
 			written = info.Size()
 		}
-		_, err = file.WriteString(cutPage(markdown(r), maxSummary-int(written)))
+		_, err = file.WriteString(cutPage(Text(markdown(r)), maxSummary-int(written)))
 		if closed := file.Close(); err == nil {
 			err = closed
 		}
@@ -54,6 +54,23 @@ func cutPage(page string, n int) string {
 // literal keeps Markdown and HTML from reading anything into a text.
 var literal = strings.NewReplacer("\\", "\\\\", "&", "&amp;", "<", "&lt;", ">", "&gt;", "|", "\\|", "`", "\\`", "*", "\\*", "_", "\\_", "[", "\\[", "]", "\\]", "@", "&#64;")
 
+// doneTable is what a page says of hosts that all run the version.
+func doneTable(all []Host) string {
+	var b strings.Builder
+	b.WriteString("| host | state | publish to applied |\n|---|---|---|\n")
+	for _, h := range all[:min(len(all), shownHosts)] {
+		took := ""
+		if h.Timed {
+			took = Duration(h.Took)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", literal.Replace(h.Name), literal.Replace(inWords(h.State)), took)
+	}
+	if n := len(all) - shownHosts; n > 0 {
+		fmt.Fprintf(&b, "\nand %d more\n", n)
+	}
+	return b.String()
+}
+
 func markdown(r Result) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### npcnix: %s\n\n`%s` of %s: %s, in %s.\n\n",
@@ -67,7 +84,7 @@ func markdown(r Result) string {
 	}
 	open := slices.DeleteFunc(byRank(r.Hosts), func(h Host) bool { return h.Verdict == Done })
 	if len(open) == 0 {
-		return b.String()
+		return b.String() + doneTable(r.Hosts)
 	}
 	b.WriteString("| host | state | |\n|---|---|---|\n")
 	for _, h := range open[:min(len(open), shownHosts)] {

@@ -111,7 +111,7 @@ func (j *JSON) End(r Result) {
 }
 
 func (j *JSON) put(v any) {
-	encoder := json.NewEncoder(j.W)
+	encoder := json.NewEncoder(Escaping(j.W))
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(v) // a reader that went away ends the program by SIGPIPE
 }

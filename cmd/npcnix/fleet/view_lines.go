@@ -51,13 +51,13 @@ func (l *Lines) Note(msg string) { l.say("%s", clean(msg)) }
 
 func (l *Lines) End(r Result) {
 	l.last = r.Progress
-	io.WriteString(l.W, closing(r))
+	io.WriteString(l.W, Text(closing(r)))
 }
 
 func (l *Lines) host(h Host) { l.say("%s", strings.Join(describe(h), " ")) }
 
 func (l *Lines) say(format string, args ...any) {
-	fmt.Fprintf(l.W, "%s %s\n", stopwatch(l.last.Elapsed), fmt.Sprintf(format, args...))
+	fmt.Fprintf(l.W, "%s %s\n", stopwatch(l.last.Elapsed), clean(fmt.Sprintf(format, args...)))
 }
 
 // describe tells of a host in words: name, state, and what there is to add.

@@ -3,6 +3,7 @@ package fleet
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"os"
@@ -227,5 +228,51 @@ func summaryLength(t *testing.T) {
 	page, err := os.ReadFile(path)
 	if err != nil || len(page) > 1<<20 || !strings.Contains(string(page), "web0") || !strings.Contains(string(page), "too long for this page") || !strings.HasSuffix(string(page), "\n") {
 		t.Errorf("%d bytes, %v", len(page), err)
+	}
+}
+
+func TestAnnotations(t *testing.T) {
+	var out strings.Builder
+	r := failedResult(20)
+	r.Hosts[0].Why, r.Hosts[0].Name = "100%\n::warning::x", "a:b,c"
+	(&Annotations{W: &out}).End(r)
+	if n := strings.Count(out.String(), "::error title="); n != maxAnnotations || n != strings.Count(out.String(), "\n") {
+		t.Errorf("%d annotations in\n%s", n, out.String())
+	}
+	if want := "::error title=a%3Ab%2Cc::failed: 100%25%0A::warning::x\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("no %q in\n%s", want, out.String())
+	}
+}
+
+func TestJUnit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "junit.xml")
+	r := failedResult(2)
+	r.Hosts[1].Verdict, r.Hosts[1].State, r.Hosts[1].Record = Missing, Silent, nil
+	end := func() (s junitSuite) {
+		t.Helper()
+		(&JUnit{Path: path, Warn: func(msg string) { t.Error(msg) }}).End(r)
+		data, err := os.ReadFile(path)
+		all := junitSuites{}
+		if err == nil {
+			err = xml.Unmarshal(data, &all)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all.Suites[0]
+	}
+	if s := end(); s.Tests != 2 || s.Failures != 2 || s.Skipped != 0 || !strings.Contains(s.Cases[0].Failure.Text, "</details><script>") || s.Cases[1].Failure.Type != Silent {
+		t.Errorf("after a wait that failed: %+v", s)
+	}
+	r.Outcome = Passed
+	if s := end(); s.Failures != 1 || s.Skipped != 1 || s.Cases[1].Skipped == nil {
+		t.Errorf("after a wait that enough hosts have passed: %+v", s)
+	}
+}
+
+func TestASummaryOfSuccessNamesTheHosts(t *testing.T) {
+	r := Result{Outcome: Passed, Progress: Progress{Remote: remote, Version: store.Version{ETag: "v1"}, Need: 1, Hosts: []Host{{Name: "web1", Verdict: Done, State: "applied", Timed: true, Took: time.Second}}}}
+	if text := markdown(r); !strings.Contains(text, "| web1 | applied | 1s |\n") {
+		t.Error(text)
 	}
 }
