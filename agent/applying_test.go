@@ -141,6 +141,27 @@ func TestOvertaken(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "a newer version that only a poll finds cancels a build", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.host.set(func(h *fakeHost) {
+			h.system = "/nix/store/sys-2"
+			h.build = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		})
+		r.queue.in <- []events.Delivery{message("m1")}
+		time.Sleep(time.Minute)
+		r.store.set(func(s *fakeStore) { s.etag = "v3" }) // its event is lost
+		r.host.set(func(h *fakeHost) { h.build = nil })
+		time.Sleep(15 * time.Minute)
+		r.end()
+		if got := r.state().Applied.ETag; got != "v3" {
+			t.Errorf("applied is %s", got)
+		}
+		equal(t, "acks", r.of("ack"), []string{"ack m1"})
+	})
+
 	inBubble(t, "an overtaken intent is forgotten", func(t *testing.T) {
 		r := newRig(t)
 		r.start()

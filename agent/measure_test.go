@@ -45,22 +45,28 @@ func TestMetrics(t *testing.T) {
 			npcnix_healthy 1
 			npcnix_needs_repair 0
 			npcnix_closure_bytes 4096`},
-		record.Failed: {func(_ *testing.T, r *rig) { r.host.build = func(context.Context) error { return errBuild } }, `
+		record.Failed: {func(_ *testing.T, r *rig) {
+			r.host.set(func(h *fakeHost) { h.build = func(context.Context) error { return errBuild } })
+		}, `
 			npcnix_attempts_total{result="failed"} 1
 			npcnix_last_attempt_success 0
 			npcnix_messages_total{result="extended"} 1
 			npcnix_messages_total{result="left"} 0
 			npcnix_release_info{remote="s3://bucket/npcnix/remotes/dev.npcnix",configuration="web1",release="v1",rev=""} 1`},
-		record.RolledBack: {func(_ *testing.T, r *rig) { r.host.activate = back(activation.CauseVersion, "") }, `
+		record.RolledBack: {func(_ *testing.T, r *rig) {
+			r.host.set(func(h *fakeHost) { h.activate = back(activation.CauseVersion, "") })
+		}, `
 			npcnix_attempts_total{result="rolled_back"} 1
 			npcnix_rollbacks_total{cause="version"} 1
 			npcnix_messages_total{result="left"} 1
 			npcnix_needs_repair 0`},
-		record.Rejected: {func(_ *testing.T, r *rig) { r.host.activate = back(activation.CauseVersion, "the disk is gone") }, `
+		record.Rejected: {func(_ *testing.T, r *rig) {
+			r.host.set(func(h *fakeHost) { h.activate = back(activation.CauseVersion, "the disk is gone") })
+		}, `
 			npcnix_attempts_total{result="rejected"} 1
 			npcnix_rollbacks_total{cause="version"} 1
 			npcnix_needs_repair 1`},
-		record.RebootPending: {func(_ *testing.T, r *rig) { r.host.bootOnly = "another init" }, `
+		record.RebootPending: {func(_ *testing.T, r *rig) { r.host.set(func(h *fakeHost) { h.bootOnly = "another init" }) }, `
 			npcnix_attempts_total{result="reboot_pending"} 1
 			npcnix_last_attempt_success 1
 			npcnix_release_info{remote="s3://bucket/npcnix/remotes/dev.npcnix",configuration="web1",release="v1",rev=""} 1`},
@@ -70,12 +76,13 @@ func TestMetrics(t *testing.T) {
 		}, `
 			npcnix_attempts_total{result="applied"} 1`},
 		record.Drifted: {func(_ *testing.T, r *rig) {
-			r.store.etag, r.host.running = "v1", "/nix/store/of-an-operator"
+			r.store.set(func(s *fakeStore) { s.etag = "v1" })
+			r.host.set(func(h *fakeHost) { h.running = "/nix/store/of-an-operator" })
 			r.poke <- struct{}{}
 		}, `
 			npcnix_attempts_total{result="applied"} 1`},
 		record.Building: {func(_ *testing.T, r *rig) {
-			r.host.build = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+			r.host.set(func(h *fakeHost) { h.build = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() } })
 		}, `
 			npcnix_attempts_total{result="applied"} 1`},
 	} {
@@ -85,8 +92,9 @@ func TestMetrics(t *testing.T) {
 				r, path := measuring(t)
 				r.start()
 				time.Sleep(2 * time.Second)
-				r.store.etag, r.host.system = "v2", "/nix/store/sys-2"
-				if c.then(t, r); r.store.etag == "v2" && status != record.Applied && status != record.Paused {
+				r.store.set(func(s *fakeStore) { s.etag = "v2" })
+				r.host.set(func(h *fakeHost) { h.system = "/nix/store/sys-2" })
+				if c.then(t, r); !slices.Contains([]record.Status{record.Applied, record.Paused, record.Drifted}, status) {
 					r.queue.in <- []events.Delivery{message("m1")}
 				}
 				time.Sleep(2 * time.Second)

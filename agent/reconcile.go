@@ -203,10 +203,12 @@ func (a *Agent) build(ctx context.Context, r *round, flake string) (nix.System, 
 func (a *Agent) unlessOvertaken(ctx context.Context, r *round, work func(context.Context) (nix.System, error)) (nix.System, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
+	settings, since := r.config, a.since
+	poll := func(healthyQueue bool) time.Duration { return pollInterval(settings, healthyQueue, time.Since(since)) }
 	go func() {
 		defer close(watched)
 		if !r.last {
-			a.watchForNewer(ctx, r.target, cancel)
+			a.watchForNewer(ctx, r.target, poll, cancel)
 		}
 	}()
 	defer func() { cancel(nil); <-watched }()
@@ -219,12 +221,14 @@ func (a *Agent) unlessOvertaken(ctx context.Context, r *round, work func(context
 	return system, err
 }
 
-// watchForNewer looks at the store whenever a message about the remote arrives, and cancels when it holds
-// another version than the target's.
-func (a *Agent) watchForNewer(ctx context.Context, t Target, cancel context.CancelCauseFunc) {
-	for {
-		v := a.inbox.View()
-		if v.Fresh {
+// watchForNewer looks at the store whenever a message about the remote arrives, and as often as an agent polls
+// that has nothing else to do. It cancels when the store holds another version than the target's.
+func (a *Agent) watchForNewer(ctx context.Context, t Target, poll func(healthyQueue bool) time.Duration, cancel context.CancelCauseFunc) {
+	v := a.inbox.View()
+	timer := time.NewTimer(poll(v.Healthy))
+	defer timer.Stop()
+	for due := false; ; v = a.inbox.View() {
+		if v.Fresh || due {
 			latest, err := a.Store.Latest(ctx, t.version())
 			if err == nil && latest.ETag != t.ETag {
 				cancel(errNewer)
@@ -232,8 +236,12 @@ func (a *Agent) watchForNewer(ctx context.Context, t Target, cancel context.Canc
 			}
 		}
 
+		due = false
 		select {
 		case <-v.Changed:
+		case <-timer.C:
+			due = true
+			timer.Reset(poll(v.Healthy))
 		case <-ctx.Done():
 			return
 		}

@@ -111,6 +111,7 @@ func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	if cfg.Region == "" {
 		cfg.Region = "us-east-1" // any will do: an endpoint that names none checks none
 	}
+	cfg.APIOptions = append(cfg.APIOptions, boundAnswers)
 	client := sqs.NewFromConfig(cfg, func(s *sqs.Options) {
 		if s.BaseEndpoint == nil && where.base != "" {
 			s.BaseEndpoint = &where.base

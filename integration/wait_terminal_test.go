@@ -131,7 +131,12 @@ type fileFleet struct {
 
 func newFileFleet(t testing.TB, size int) *fileFleet {
 	t.Helper()
-	f := &fileFleet{t: t, path: filepath.Join(t.TempDir(), "dev.npcnix")}
+	return newFileFleetIn(t, t.TempDir(), size)
+}
+
+func newFileFleetIn(t testing.TB, dir string, size int) *fileFleet {
+	t.Helper()
+	f := &fileFleet{t: t, path: filepath.Join(dir, "dev.npcnix")}
 	f.remote = "file://" + f.path
 	flake := t.TempDir()
 	f.must(os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ outputs = _: { }; }"), 0o644))
@@ -141,7 +146,7 @@ func newFileFleet(t testing.TB, size int) *fileFleet {
 	for i := range size {
 		f.hosts = append(f.hosts, fmt.Sprintf("h%04d", i))
 	}
-	f.file = filepath.Join(t.TempDir(), "hosts")
+	f.file = filepath.Join(dir, "hosts")
 	f.must(os.WriteFile(f.file, []byte(strings.Join(f.hosts, "\n")), 0o644))
 	f.must(os.MkdirAll(f.path+".acks", 0o755))
 	return f
@@ -154,12 +159,12 @@ func (f *fileFleet) must(err error) {
 	}
 }
 
-func (f *fileFleet) say(hosts []string, status, failure string) {
+func (f *fileFleet) say(hosts []string, status record.Status, failure string) {
 	f.t.Helper()
 	for _, host := range hosts {
 		name := filepath.Join(f.path+".acks", host+".json")
 		body := fmt.Sprintf(`{"schema":2,"host":%q,"remote":%q,"version":{"etag":%q},"status":%q,"error":%q}`,
-			host, f.remote, f.etag, record.Status(status), failure)
+			host, f.remote, f.etag, status, failure)
 		f.must(os.WriteFile(name+".new", []byte(body), 0o644))
 		f.must(os.Rename(name+".new", name))
 	}

@@ -55,6 +55,25 @@ func (h *Host) CheckStore(ctx context.Context, keep, wanted []System) error {
 	return h.noteBoot(now)
 }
 
+// Repair checks all paths that a system needs, and repairs those that are damaged. It reports whether there were
+// any. Errors: ctx's own, and those with [ErrMachine] in their chain, which say what to do.
+func (h *Host) Repair(ctx context.Context, s System) (repaired bool, err error) {
+	paths, err := h.closure(ctx, []System{s})
+	if err != nil {
+		return false, Blame(ctx, err)
+	}
+	damaged, err := h.damaged(ctx, paths)
+	if err != nil {
+		return false, Blame(ctx, err)
+	}
+	for _, path := range damaged {
+		if err := h.repairPath(ctx, path); err != nil {
+			return false, Blame(ctx, err)
+		}
+	}
+	return len(damaged) > 0, nil
+}
+
 // NoteShutdown takes note that the machine is being shut down in an orderly way, if it is, so that the next
 // boot need not check the store.
 func (h *Host) NoteShutdown(ctx context.Context) error {

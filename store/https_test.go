@@ -104,7 +104,7 @@ func TestPathIsSentAsItIsWritten(t *testing.T) {
 	}
 	trace := g.take()
 	object, record := trace[0].URL.EscapedPath(), trace[len(trace)-1].URL.EscapedPath()
-	if object != "/a%2Fb" || record != "/a%2Fb.acks/web%201.json" {
+	if object != "/a%2Fb" || record != "/a%2Fb.acks/web_1.json" {
 		t.Errorf("went to %s and %s", object, record)
 	}
 }

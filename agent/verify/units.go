@@ -48,18 +48,25 @@ func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
 	}
 }
 
-// Warning says which units fail that did not run before the switch, and whether NixOS found any; "" where
-// there are none.
+// Warning says which units fail that did not run before the switch, and whether NixOS found any, and which mounts
+// stay; "" where there are none.
 func Warning(ctx context.Context, units Units, c config.Config, j activation.Journal) string {
 	now, err := units.NewlyFailing(ctx, j, c.ExemptUnits)
+	if err != nil {
+		now = activation.Failing{}
+	}
+	var said []string
 	switch {
-	case err == nil && len(now.New) > 0:
-		return "units fail that did not run before: " + strings.Join(now.New, " ")
+	case len(now.New) > 0:
+		said = append(said, "units fail that did not run before: "+strings.Join(now.New, " "))
 	case j.UnitsFailed():
-		return "switch-to-configuration reported failed units"
+		said = append(said, "switch-to-configuration reported failed units")
+	}
+	if len(now.Left) > 0 {
+		said = append(said, "mounts that the new system does not have are busy and stay: "+strings.Join(now.Left, " "))
 	}
 
-	return ""
+	return strings.Join(said, "; ")
 }
 
 // verdict is what the units say at the end of the settle_secs.

@@ -30,7 +30,7 @@ func TestAVersionIsVerifiedByANewProcess(t *testing.T) {
 	tcp := fmt.Sprintf("store.test:%d", listener.Addr().(*net.TCPAddr).Port)
 	h := New(t, Options{Suite: "trixie", Flavour: RustNow, Agent: agentBinary, Module: Module(t), Base: `{
 		services.npcnix.checks = [ { name = "store"; tcp = "` + tcp + `"; timeoutSecs = 2; } ];
-		services.npcnix.verifyTimeoutSecs = 8;
+		services.npcnix.verifyTimeoutSecs = 25;
 		environment.etc.hosts.text = lib.mkDefault "127.0.0.1 store.test\n";
 	}`})
 

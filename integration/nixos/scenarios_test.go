@@ -107,6 +107,19 @@ var scenarios = []scenario{
 			h.Await("the user's manager", func() bool { return strings.HasPrefix(h.State("user@1000"), "active") })
 		}},
 
+	{name: "a mount is removed while it is busy", want: "applied", says: []string{"busy and stay: srv-data.mount"}, fails: true,
+		before: `{ test.units."srv-data.mount" = { text = "[Mount]\nWhat=tmpfs\nWhere=/srv/data\nType=tmpfs\n"; wantedBy = [ "multi-user.target" ]; }; }`,
+		change: "{ }",
+		prepare: func(h *Host) {
+			h.Must("systemd-run", "--quiet", "--unit=holder", "sh", "-c", "cd /srv/data && exec sleep inf")
+			h.Await("the mount to be busy", func() bool {
+				pid := strings.TrimSpace(h.Unit("holder", "MainPID"))
+				cwd, _ := h.Run("readlink", "/proc/"+pid+"/cwd")
+				return strings.TrimSpace(cwd) == "/srv/data"
+			})
+		},
+		after: func(h *Host) { h.Must("sh", "-c", "systemctl stop holder; umount /srv/data; systemctl reset-failed") }},
+
 	// The switch itself.
 	{name: "a part of the activation fails", slice: true, want: "rolled_back", says: []string{"snippet 'test' failed"},
 		change: `{ test.activation = "(exit 7)"; }`},

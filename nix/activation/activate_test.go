@@ -254,6 +254,9 @@ func TestActivationFails(t *testing.T) {
 		{"and is rolled back", failsAndIsRolledBack},
 		{"unless it is only units that fail, which the verification judges", unitsFail},
 		{"as the switch hangs, which is ended", switchHangs},
+		{"as its program is damaged, which is repaired", damagedIsRepaired},
+		{"as its program is damaged beyond repair, which is no fault of the version", damagedBeyondRepair},
+		{"as its program cannot be executed, though it is as it was built", wholeAndUnexecutable},
 		{"as the switch ends early, with the status of failing units", switchEndsEarly},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -261,6 +264,64 @@ func TestActivationFails(t *testing.T) {
 			c.test(t)
 		})
 	}
+}
+
+// damagedSwitch leaves nothing that can be executed of a system's switch.
+func damagedSwitch(t *testing.T, s nix.System) {
+	t.Helper()
+	if err := os.Chmod(s.Switcher(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.Switcher(), []byte("\x00\x01damaged"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func damagedIsRepaired(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "damaged": {Version: "damaged " + t.Name()}}
+	h.activated(t, h.built(t, all, "one"))
+	s := h.built(t, all, "damaged")
+	damagedSwitch(t, s)
+	h.activated(t, s)
+	h.wantRuns(t, s, true)
+}
+
+func damagedBeyondRepair(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "damaged": {Version: "damaged " + t.Name()}}
+	one := h.built(t, all, "one")
+	h.activated(t, one)
+	s := h.built(t, all, "damaged")
+	deriver, err := exec.Command("nix-store", "--query", "--deriver", s.Path).Output()
+	if err == nil {
+		err = exec.Command("nix-store", "--delete", "--ignore-liveness", strings.TrimSpace(string(deriver))).Run()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	damagedSwitch(t, s)
+	_, err = h.Activate(t.Context(), s, activation.Request{})
+	failed := wantRolledBack(t, err, s.Path+" is damaged")
+	if failed.Cause != activation.CauseMachine || !strings.Contains(failed.Reason, "nix-store --repair-path") {
+		t.Errorf("%+v", failed)
+	}
+	h.wantRuns(t, one, true)
+	if err := exec.Command("nix-store", "--delete", "--ignore-liveness", s.Path).Run(); err != nil { // so that no other test finds it
+		t.Error(err)
+	}
+}
+
+func wholeAndUnexecutable(t *testing.T) {
+	h := newHost(t)
+	all := systems{"one": {Version: "v1"}, "odd": {Version: "odd", SwitchRuns: "printf '\\001odd' >odd; chmod +x odd; exec ./odd"}}
+	one := h.built(t, all, "one")
+	h.activated(t, one)
+	_, err := h.Activate(t.Context(), h.built(t, all, "odd"), activation.Request{})
+	if failed := wantRolledBack(t, err, "exit status 12"); failed.Cause != activation.CauseVersion {
+		t.Errorf("%+v", failed)
+	}
+	h.wantRuns(t, one, true)
 }
 
 func failsAndIsRolledBack(t *testing.T) {

@@ -2,6 +2,7 @@ package activation
 
 import (
 	"errors"
+	"syscall"
 
 	"github.com/npcnix/npcnix/nix"
 )
@@ -29,8 +30,10 @@ var RollbackCauses = []Cause{CauseVersion, CauseInterrupted, CauseSuperseded, Ca
 
 // causeOf tells whose fault an error of the host is.
 func causeOf(err error) Cause {
-	if errors.Is(err, nix.ErrMachine) {
-		return CauseMachine
+	for _, machine := range []error{nix.ErrMachine, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.ENOMEM, syscall.EAGAIN} {
+		if errors.Is(err, machine) {
+			return CauseMachine
+		}
 	}
 	return CauseVersion
 }

@@ -35,6 +35,8 @@ type machine interface {
 	StartStopped(context.Context, *Journal) []string
 	// Switch runs a switch-to-configuration, or an activate script.
 	Switch(context.Context, switchRun) outcome
+	// Repair repairs what is damaged of a system, and reports whether anything was.
+	Repair(context.Context, nix.System) (bool, error)
 	// KillSwitch kills what an interrupted worker has left of its switch.
 	KillSwitch(id string)
 	// Flush makes durable what nix and the boot loader have written.

@@ -2,9 +2,15 @@ package activation
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/npcnix/npcnix/nix"
 )
 
 func TestASystemIsActivatedUnlessItsActivationFailed(t *testing.T) {
@@ -42,6 +48,25 @@ func TestUnitsThatASwitchCouldNotStartAreRead(t *testing.T) {
 	})
 	if want := []string{"web.service", "db.service", "worker@a.service", "api.service"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestWhoIsToBlame(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want Cause
+	}{
+		{errors.New("exit status 1"), CauseVersion},
+		{&fs.PathError{Op: "fork/exec", Err: syscall.ENOEXEC}, CauseVersion}, // its file is whole
+		{&fs.PathError{Op: "fork/exec", Err: syscall.ENOMEM}, CauseMachine},
+		{&fs.PathError{Op: "write", Err: syscall.ENOSPC}, CauseMachine},
+		{&fs.PathError{Op: "read", Err: syscall.EIO}, CauseMachine},
+		{fmt.Errorf("%w: set profile", nix.ErrDiskFull), CauseMachine},
+		{exec.Command("/bin/sh", "-c", "kill -9 $$").Run(), CauseInterrupted},
+	} {
+		if got := (outcome{err: c.err, exit: -1}).cause(); got != c.want {
+			t.Errorf("%v: %s, want %s", c.err, got, c.want)
+		}
 	}
 }
 

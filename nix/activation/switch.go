@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -24,13 +25,16 @@ import (
 // activationVariable names the environment variable by which the processes of a switch are known.
 const activationVariable = "NPCNIX_ACTIVATION"
 
-// Exit codes of switch-to-configuration (nixpkgs, switch-to-configuration-ng/src/main.rs).
+// Exit codes of switch-to-configuration (nixpkgs, switch-to-configuration-ng/src/main.rs),
+// and of a shell that cannot execute a program.
 const (
-	exitCheck      = 1   // a pre-switch check failed, or something else
-	exitActivation = 2   // a part of the activation script failed, and all of it ran
-	exitUnits      = 4   // some unit is failing: which, is for Verify to see; or EINTR, before anything was done
-	exitBusy       = 11  // EAGAIN: another process holds its lock, and nothing was done
-	exitInit       = 100 // the init systems do not fit: it can only be booted
+	exitCheck         = 1   // a pre-switch check failed, or something else
+	exitActivation    = 2   // a part of the activation script failed, and all of it ran
+	exitUnits         = 4   // some unit is failing: which, is for Verify to see; or EINTR, before anything was done
+	exitBusy          = 11  // EAGAIN: another process holds its lock, and nothing was done
+	exitInit          = 100 // the init systems do not fit: it can only be booted
+	exitNotExecutable = 126
+	exitNotFound      = 127
 )
 
 // What a system's programs are asked for: of switch-to-configuration, or, with actionActivate, its activate script
@@ -46,6 +50,12 @@ type outcome struct {
 	err  error    // nil: with status 0
 	exit int      // its status; -1 where it has none
 	tail []string // of its output
+}
+
+// unexecuted reports whether a program of the system could not be executed: the switch itself, or one that it
+// runs. Its file may be damaged.
+func (o outcome) unexecuted() bool {
+	return o.exit == exitNotExecutable || o.exit == exitNotFound || errors.As(o.err, new(*fs.PathError))
 }
 
 // lockTaken reports whether the switch did nothing because another process was switching. The exit code

@@ -122,6 +122,7 @@ type Failing struct {
 	Failed     []string // that ran before
 	Restarting []string // that ran before: they are not up yet, or end and are started again
 	New        []string // that did not run before
+	Left       []string // mounts that the new system does not have, and that are busy
 	// Restarts tells of all that ran before how often they were started again since they were last
 	// started on purpose: between two looks they may have ended and run again.
 	Restarts map[string]string
@@ -152,13 +153,17 @@ func (c *Coordinator) NewlyFailing(ctx context.Context, j Journal, exempt []stri
 			f.Restarting = append(f.Restarting, said)
 		case systemd.Failing:
 			f.New = append(f.New, said)
+		case systemd.Left:
+			f.Left = append(f.Left, now.Name)
 		}
 		if before.Steady() {
 			f.Restarts[now.Name] = strconv.Itoa(now.Restarts)
 		}
 	}
 	// A unit of several names was judged by each.
-	f.Failed, f.Restarting, f.New = slices.Compact(f.Failed), slices.Compact(f.Restarting), slices.Compact(f.New)
+	for _, list := range []*[]string{&f.Failed, &f.Restarting, &f.New, &f.Left} {
+		*list = slices.Compact(*list)
+	}
 	return f, nil
 }
 

@@ -68,6 +68,8 @@ func (m *fakeMachine) RestoresTo(link string, ran nix.System) nix.System {
 	return ran
 }
 
+func (m *fakeMachine) Repair(context.Context, nix.System) (bool, error) { return false, nil }
+
 func (m *fakeMachine) Switchable(nix.System) error { return nil }
 func (m *fakeMachine) Reboots() bool               { return true }
 

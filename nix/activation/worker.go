@@ -96,7 +96,7 @@ func (w *worker) begin(ctx context.Context) error {
 		return w.makeBoot(ctx)
 	}
 	w.log.Info("switching", "system", w.System, "activation", w.ID)
-	ran := w.run(ctx, w.System, actionTest)
+	ran := w.runRepaired(ctx, w.System, actionTest)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -177,7 +177,7 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 		w.machine.Prune(w.Keep, w.ProfileLink, s, nix.System{Path: w.Previous})
 	}
 	w.machine.ReleaseBuilt(s)
-	if ran := w.run(ctx, w.System, actionBoot); ran.err != nil {
+	if ran := w.runRepaired(ctx, w.System, actionBoot); ran.err != nil {
 		cause := ran.cause()
 		if ran.lockTaken() {
 			cause = CauseInterrupted
@@ -188,6 +188,25 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 		return causeOf(err), err
 	}
 	return "", nil
+}
+
+// runRepaired is run. If a program cannot be executed, it has the store repaired, and runs again. A system that is
+// whole is to blame itself, and one that cannot be repaired is not.
+func (w *worker) runRepaired(ctx context.Context, system, action string) outcome {
+	ran := w.run(ctx, system, action)
+	if !ran.unexecuted() || ctx.Err() != nil {
+		return ran
+	}
+	w.log.Warn("a program cannot be executed; checking the system's paths in the store", "system", system, "error", ran.err)
+	bounded, cancel := context.WithTimeout(ctx, seconds(w.SwitchSecs))
+	defer cancel()
+	switch repaired, err := w.machine.Repair(bounded, nix.System{Path: system}); {
+	case err != nil:
+		ran.err = fmt.Errorf("%w: %w: %w", nix.ErrMachine, ran.err, err)
+	case repaired:
+		return w.run(ctx, system, action)
+	}
+	return ran
 }
 
 // run runs a system's switch-to-configuration to its end, or to the end of its time. It waits and tries again

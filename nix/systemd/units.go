@@ -29,6 +29,7 @@ type Unit struct {
 	RemainAfterExit bool    `json:"remain_after_exit,omitempty"`
 	Restarts        int     `json:"restarts,omitempty"` // by systemd itself, since it was last started on purpose
 	UpSecs          float64 `json:"up_secs,omitempty"`  // since it has become active
+	Defined         bool    `json:"defined,omitempty"`  // it has a file; systemd finds mounts without one in the kernel
 
 	Wanted     bool `json:"-"` // by a unit that is active
 	Triggered  bool `json:"-"` // by a socket, timer or path that is active
@@ -44,7 +45,7 @@ func (u Unit) Up() time.Duration { return time.Duration(u.UpSecs * float64(time.
 var properties = []string{
 	"Id", "Names", "LoadState", "ActiveState", "SubState", "Result", "Type", "RemainAfterExit", "NRestarts",
 	"ActiveEnterTimestampMonotonic", "WantedBy", "RequiredBy", "UpheldBy", "BoundBy", "TriggeredBy",
-	"Conflicts", "ConflictedBy", "ConditionResult", "ConditionTimestampMonotonic", "Job",
+	"FragmentPath", "Conflicts", "ConflictedBy", "ConditionResult", "ConditionTimestampMonotonic", "Job",
 }
 
 // kinds of units that are looked at: not slices, scopes and devices.
@@ -102,6 +103,7 @@ func unit(p map[string]string, now time.Duration) Unit {
 		Name: p["Id"], Load: p["LoadState"], Active: p["ActiveState"], Sub: p["SubState"], Result: p["Result"], Type: p["Type"],
 		RemainAfterExit: p["RemainAfterExit"] == "yes",
 		Unmet:           p["ConditionResult"] == "no" && p["ConditionTimestampMonotonic"] != "0", // which a unit that was never started has
+		Defined:         p["FragmentPath"] != "",
 		Queued:          p["Job"] != "" && p["Job"] != "0",
 	}
 	u.Restarts, _ = strconv.Atoi(p["NRestarts"])

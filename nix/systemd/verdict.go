@@ -14,6 +14,7 @@ const (
 	Waiting Verdict = "waiting" // it is decided later; a unit for which it never is counts as Broken
 	Broken  Verdict = "broken"  // it ran before, and the new system has it and does not run it
 	Failing Verdict = "failing" // it fails, and did not run before: worth a warning
+	Left    Verdict = "left"    // a mount that is busy stays, though the new system does not have it: worth a warning
 )
 
 // steadyAfter is how long a service that systemd has restarted must run to count as one that stays up.
@@ -59,6 +60,8 @@ func Judge(before, now Unit, named bool) (verdict Verdict, reason string) {
 			return Failing, now.state()
 		}
 		return Fine, ""
+	case strings.HasSuffix(now.Name, ".mount") && before.Defined && !now.Defined && now.Active == "active":
+		return Left, "still mounted"
 	case now.Load == "not-found" || now.Load == "masked":
 		return Fine, "" // the new system does not have it
 	case (now.Load == "bad-setting" || now.Load == "error") && now.Load != before.Load:

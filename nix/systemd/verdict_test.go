@@ -21,6 +21,7 @@ func TestAUnitIsJudgedByWhatItDidAndDoes(t *testing.T) {
 	startingUp := with(up, func(u *Unit) { u.Active, u.Sub, u.Type, u.UpSecs = "activating", "start", "notify", 0 })
 	job := with(startingUp, func(u *Unit) { u.Type = "oneshot" })
 	jobDone := with(gone, func(u *Unit) { u.Type = "oneshot" })
+	mount := Unit{Name: "srv.mount", Load: "loaded", Active: "active", Sub: "mounted", Defined: true, UpSecs: 3600}
 	setup := with(up, func(u *Unit) { u.Type, u.Sub, u.RemainAfterExit = "oneshot", "exited", true })
 
 	for _, c := range []struct {
@@ -41,6 +42,9 @@ func TestAUnitIsJudgedByWhatItDidAndDoes(t *testing.T) {
 		{"has a file with an error", up, with(gone, func(u *Unit) { u.Load = "bad-setting" }), false, Broken},
 		{"has a file with an error, and runs on", up, with(up, func(u *Unit) { u.Load = "bad-setting" }), false, Broken},
 		{"has a file with an error that it had before", with(up, func(u *Unit) { u.Load = "bad-setting" }), with(up, func(u *Unit) { u.Load = "bad-setting" }), false, Fine},
+		{"a mount that is removed, and is busy", mount, with(mount, func(u *Unit) { u.Defined = false }), false, Left},
+		{"a mount that is not the system's", with(mount, func(u *Unit) { u.Defined = false }), with(mount, func(u *Unit) { u.Defined = false }), false, Fine},
+		{"a mount that stays", mount, mount, false, Fine},
 		{"is removed", up, with(gone, func(u *Unit) { u.Load = "not-found" }), false, Fine},
 		{"is masked", up, with(gone, func(u *Unit) { u.Load = "masked" }), false, Fine},
 		{"waits for its socket or timer", up, with(gone, func(u *Unit) { u.Triggered = true }), false, Fine},

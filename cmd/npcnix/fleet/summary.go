@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -38,6 +39,7 @@ func latencyOf(hosts []Host) Latency {
 var ranks = []string{
 	string(record.RolledBack), string(record.Rejected), string(record.Failed), "dead-letter",
 	Unreadable, string(record.Drifted), string(record.Paused), Elsewhere, Renamed, "gone", "unseen",
+	string(record.RebootPending), string(record.Held),
 	string(record.Activating), string(record.Building), "working", "draining", "waiting",
 	Behind, Silent, Unheard, string(record.Applied), "drained",
 }
@@ -48,6 +50,11 @@ func rank(h Host) int {
 	}
 	return len(ranks)
 }
+
+var storePath = regexp.MustCompile(`/nix/store/[0-9a-z]{32}-`)
+
+// withoutHashes leaves the names of store paths: of a line that is cut, the hash would be most.
+func withoutHashes(s string) string { return storePath.ReplaceAllString(s, "") }
 
 // byRank sorts hosts that matter to the front.
 func byRank(hosts []Host) []Host {
