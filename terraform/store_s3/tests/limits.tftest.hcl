@@ -7,11 +7,6 @@ provider "aws" {
   skip_requesting_account_id  = true
 }
 
-override_data {
-  target = data.aws_caller_identity.current
-  values = { account_id = "123456789012" }
-}
-
 variables {
   bucket  = { id = "my.fleet", arn = "arn:aws:s3:::my.fleet", region = "eu-central-1" }
   prefix  = "npcnix/remotes"
@@ -29,6 +24,10 @@ run "an_empty_prefix_and_more_remotes_than_s3_notifies_of_are_refused" {
   variables {
     prefix  = ""
     remotes = run.more_remotes_than_s3_notifies_of.names
+  }
+  override_data {
+    target = data.aws_caller_identity.current
+    values = { account_id = "123456789012" }
   }
   expect_failures = [var.prefix, var.remotes]
 }
