@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -176,7 +175,7 @@ func TestAKilledWriterLeavesAWholeFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got Samples
-		for len(got) == 0 || got[Healthy][""] == written { // until this writer has written
+		for got[Healthy][""] < 2 || got[Healthy][""] == written { // until this writer writes again
 			if data, err := os.ReadFile(path); err == nil {
 				got = parse(data)
 				if !reflect.DeepEqual(got, full(got[Healthy][""])) {
@@ -193,9 +192,6 @@ func TestAKilledWriterLeavesAWholeFile(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) > 2 {
 		t.Errorf("kills have left %v", entries)
-	}
-	if n := strconv.FormatFloat(written, 'f', -1, 64); n == "1" {
-		t.Error("it was never killed while it wrote again")
 	}
 }
 
