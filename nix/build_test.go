@@ -368,3 +368,9 @@ func TestBuildWithoutNixOrFlakeSaysSo(t *testing.T) {
 	nixtest.WantError(t, err, nix.ErrNoNix, "install nix")
 	nixtest.WantError(t, err, nix.ErrMachine, "")
 }
+
+func TestConfigurationsOfAFlakeThatDoesNotEvaluateToNames(t *testing.T) {
+	fakeOnPath(t, "evaluates to no JSON")
+	_, err := newHost(t).Configurations(t.Context(), nixtest.TestFlake(t, nil))
+	nixtest.WantError(t, err, nil, `nix printed "«lambda»\n" in place of the names`)
+}

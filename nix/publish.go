@@ -33,8 +33,12 @@ func (h *Host) Configurations(ctx context.Context, dir string) ([]string, error)
 // whyNoConfigurations evaluates the flake's outputs again, for nix's own words.
 func (h *Host) whyNoConfigurations(ctx context.Context, source string) error {
 	var log Output
-	err := h.nix(ctx, &bytes.Buffer{}, &log, "eval", "--no-write-lock-file", "--json",
+	var stdout bytes.Buffer
+	err := h.nix(ctx, &stdout, &log, "eval", "--no-write-lock-file", "--json",
 		"--apply", "builtins.attrNames", "path:"+source+"#nixosConfigurations")
+	if err == nil {
+		return fmt.Errorf("evaluate the flake: nix printed %q in place of the names of its configurations", stdout.String()[:min(stdout.Len(), 200)])
+	}
 
 	return fmt.Errorf("evaluate the flake: %w", because(log.Lines(), err))
 }
