@@ -2,6 +2,7 @@ package integration
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,6 +43,9 @@ module "upload" {
 }
 `
 
+// aFlake is one that push does not refuse to publish.
+const aFlake = "{ outputs = { self }: { nixosConfigurations.web = { }; }; }\n"
+
 // uploader is a root that publishes to an AWS.
 type uploader struct {
 	*root
@@ -74,21 +78,26 @@ func TestUploadPublishesWhenAndOnlyWhenTheFlakeChanged(t *testing.T) {
 	t.Parallel()
 	const flake = `the "flake's" $HOME/`
 	u := newUploader(t, strings.TrimSuffix(flake, "/"))
-	u.write(flake+"flake.nix", "{ }\n")
+	u.write(flake+"flake.nix", aFlake)
 	u.write(flake+"hosts/web 1.nix", "1\n")
 	u.write(flake+".github/workflow", "1\n")
-	u.write(flake+".git/HEAD", "1\n")
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
+	must(exec.Command("git", "init", "--quiet", filepath.Join(u.dir, flake)).Run())
+	track := func() {
+		t.Helper()
+		must(exec.Command("git", "-C", filepath.Join(u.dir, flake), "add", "--all").Run())
+	}
+	track()
 	must(os.Symlink("/nonexistent", filepath.Join(u.dir, flake, "result")))
 
 	u.apply("the first time", true)
 	u.apply("without a change", false)
-	u.write(flake+".git/HEAD", "2\n")
+	u.write(flake+".git/description", "2\n")
 	must(os.Remove(filepath.Join(u.dir, flake, "result")))
 	must(os.Symlink(t.TempDir(), filepath.Join(u.dir, flake, "result-1")))
 	u.apply("with changes of git and nix build alone", false)
@@ -97,10 +106,13 @@ func TestUploadPublishesWhenAndOnlyWhenTheFlakeChanged(t *testing.T) {
 	u.write(flake+".github/workflow", "2\n")
 	u.apply("with a file changed whose folder begins like .git", true)
 	u.write(flake+"results.nix", "1\n")
+	track()
 	u.apply("with a file more", true)
 	must(os.Rename(filepath.Join(u.dir, flake, "results.nix"), filepath.Join(u.dir, flake, "renamed.nix")))
+	track()
 	u.apply("with a file renamed", true)
 	must(os.Remove(filepath.Join(u.dir, flake, "renamed.nix")))
+	track()
 	u.apply("with a file less", true)
 
 	u.root.env = append(u.root.env, `TF_VAR_include=["hosts"]`)
@@ -116,12 +128,12 @@ func TestUploadPublishesWhenAndOnlyWhenTheFlakeChanged(t *testing.T) {
 func TestUploadOfTheFolderThatHoldsTheStatePublishesNoState(t *testing.T) {
 	t.Parallel()
 	u := newUploader(t, ".")
-	u.write("flake.nix", "{ }\n")
+	u.write("flake.nix", aFlake)
 	u.write("infra/.terraform/modules/modules.json", "{}\n")
 	u.apply("the first time", true)
 	u.apply("a second time, when there is a state", false)
 	u.apply("a third time, when there is a backup", false)
-	u.write("flake.nix", "{ } # changed\n")
+	u.write("flake.nix", aFlake+"# changed\n")
 	u.apply("with a file changed", true)
 	u.root.must("plan", "-detailed-exitcode")
 
@@ -144,7 +156,7 @@ func TestUploadOfTheFolderThatHoldsTheStatePublishesNoState(t *testing.T) {
 func TestUploadNoticesThatTheRemoteWasDeleted(t *testing.T) {
 	t.Parallel()
 	u := newUploader(t, "flake")
-	u.write("flake/flake.nix", "{ }\n")
+	u.write("flake/flake.nix", aFlake)
 	u.apply("the first time", true)
 	if out := u.root.must("plan"); strings.Contains(out, "does not exist") {
 		t.Fatalf("a remote that is there is missed: %s", out)
@@ -162,7 +174,7 @@ func TestUploadNoticesThatTheRemoteWasDeleted(t *testing.T) {
 func TestUploadThatFailsFailsTheApplyAndIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	u := newUploader(t, "flake")
-	u.write("flake/flake.nix", "{ }\n")
+	u.write("flake/flake.nix", aFlake)
 	u.cloud.Fault(awsfake.Call{Service: "s3", Action: "PutObject"}, awsfake.Effect{Status: 403, Code: "AccessDenied", Next: 1})
 	if out, err := u.root.run("apply", "-auto-approve"); err == nil || !strings.Contains(out, "403") {
 		t.Fatalf("%v, said %s", err, out)
@@ -173,7 +185,7 @@ func TestUploadThatFailsFailsTheApplyAndIsTriedAgain(t *testing.T) {
 func TestUploadWithoutNpcnixSaysWhatIsMissing(t *testing.T) {
 	t.Parallel()
 	u := newUploader(t, "flake")
-	u.write("flake/flake.nix", "{ }\n")
+	u.write("flake/flake.nix", aFlake)
 	u.root.env = append(u.root.env, "TF_VAR_npcnix=npcnix-of-nobody")
 	if out, err := u.root.run("apply", "-auto-approve"); err == nil ||
 		!strings.Contains(out, `there is no program "npcnix-of-nobody" on the machine that runs Terraform`) {
@@ -184,8 +196,8 @@ func TestUploadWithoutNpcnixSaysWhatIsMissing(t *testing.T) {
 func TestUploadRefusesWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	u := newUploader(t, "flake")
-	u.write("{flake}/flake.nix", "{ }\n")
-	u.write("flake/flake.nix", "{ }\n")
+	u.write("{flake}/flake.nix", aFlake)
+	u.write("flake/flake.nix", aFlake)
 	for setting, says := range map[string]string{
 		"TF_VAR_flake_dir={flake}": "which Terraform takes for a pattern",
 		"TF_VAR_flake_dir=nowhere": `flake_dir "nowhere" has no flake.nix`,
