@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// terraformTree copies the project's terraform folder to a directory of the test, so that what terraform
-// writes beside a module (.terraform, the lock file, state) stays out of the project, and returns the copy.
+// terraformTree copies the project's terraform folder to a directory of the test, and returns the copy. So what
+// terraform writes beside a module (.terraform, the lock file, state) stays out of the project.
 // Examples refer to the modules by URL; in the copy an override points them at the modules beside them.
 func terraformTree(t *testing.T) string {
 	t.Helper()

@@ -120,7 +120,7 @@ func git(ctx context.Context, dir string, args ...string) (string, error) {
 	case errors.Is(err, exec.ErrNotFound):
 		return "", errors.New("the flake is in a git tree, of which only what git tracks is packed, and there is no git: install it, or pack a copy without .git")
 	case err != nil:
-		return "", fmt.Errorf("git, which is asked because there is a .git: %s: fix that, or pack a copy without .git", cmp.Or(strings.TrimSpace(said.String()), err.Error()))
+		return "", fmt.Errorf("there is a .git, but git cannot say what it tracks: %s; repair the repository, or pack a copy without .git", cmp.Or(strings.TrimSpace(said.String()), err.Error()))
 	}
 
 	return out.String(), nil

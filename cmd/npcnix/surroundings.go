@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// rememberedFiles are what a process reads once, such as certificates and the time zone, or again only if their
-// size or time has changed, which files of the Nix store have in common.
+// rememberedFiles are what a process reads once, such as certificates and the time zone. Some it reads again if
+// their size or time has changed, but all files of the Nix store have the same time.
 var rememberedFiles = []string{
 	"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/localtime",
 	"/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs/ca-bundle.crt", "/etc/pki/tls/certs/ca-bundle.crt",
