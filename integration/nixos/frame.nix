@@ -137,9 +137,12 @@ let
           mv /boot/extlinux/extlinux.conf.new /boot/extlinux/extlinux.conf
         '';
       };
+      # That of 2022 deletes all kernels, and copies them again, which nobody survives who loses power meanwhile. Here it
+      # keeps those that it needs, as nixpkgs' does today.
       systemdBoot = run "systemd-boot" { file = parts + "/systemd-boot-builder.py"; } ''
         sed -e 's|@python3@|/usr|; s|@efiSysMountPoint@|/boot|g; s|@timeout@|5|g; s|@editor@|True|; s|@consoleMode@|keep|; s|@nix@|/usr|' \
           -e 's|@configurationLimit@|${toString cfg.configurationLimit}|; s|@canTouchEfiVariables@|0|; s|@graceful@|0|; s|@copyExtraFiles@|/bin/true|' \
+          -e 's|known_paths.append(copy|known_paths.append("/boot" + copy|' \
           -e 's|@systemd@/bin/bootctl|/opt/bootctl|; s|@systemd@|/usr|' $file >$out
         chmod +x $out
       '';
