@@ -35,6 +35,27 @@ func TestRecords(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "after a restart, the record of a version that failed has the times of its attempt", func(t *testing.T) {
+		r := newRig(t)
+		r.host.set(func(h *fakeHost) {
+			h.build = func(context.Context) error { time.Sleep(3 * time.Second); return errBuild }
+		})
+		r.start()
+		time.Sleep(time.Hour)
+		r.end()
+		before := r.store.lastRecord()
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		after := r.store.lastRecord()
+		if took := before.Times.Acknowledged.Sub(before.Times.Fetched); before.Status != record.Rejected || took != 3*time.Second || !before.Times.Built.IsZero() {
+			t.Errorf("before: %s after %s: %+v", before.Status, took, before.Times)
+		}
+		if !after.Times.Fetched.Equal(before.Times.Fetched) || !after.Times.Acknowledged.Equal(before.Times.Acknowledged) || !after.Times.Written.After(before.Times.Written) {
+			t.Errorf("before %+v\nafter  %+v", before, after)
+		}
+	})
+
 	inBubble(t, "a poll that finds nothing new leaves the record as it is", func(t *testing.T) {
 		r := newRig(t)
 		r.start()

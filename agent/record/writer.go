@@ -208,7 +208,7 @@ func Write(ctx context.Context, s Store, host string, r Record) error {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 
-	r.Schema, r.Host = Schema, host
+	r.Schema, r.Host, r.Times.Written = Schema, host, time.Now().UTC()
 	body, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
