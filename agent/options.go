@@ -173,6 +173,8 @@ type Agent struct {
 	config     config.Config               // as last read, overrides included
 	trouble    *record.Trouble             // that the record tells of; nil if there is none
 	said       string                      // the status that the service manager was told last
+	logged     map[string]work             // the lines about the present work
+	receives   bool                        // the queue worked when the last round began
 	idled      time.Time                   // when an event last brought nothing new
 	marked     bool                        // the record of an earlier name was tried to be marked
 	ran        string                      // the system that ran at the end of the last round

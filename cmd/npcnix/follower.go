@@ -179,7 +179,7 @@ func (f *follower) queue(ctx context.Context, conf config.Config, remote *store.
 	case f.once == agent.OnceAny:
 		return nil, nothing, nil
 	case conf.QueueURL != "":
-		queue, err := events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()})
+		queue, err := events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease(), Warn: f.warn})
 		if err != nil {
 			return nil, nil, err
 		}
