@@ -82,7 +82,8 @@ const (
 )
 
 // Run reconciles at start and then on every event, poll and poke, until ctx ends (nil, but for OnceAny an
-// error), until Once is fulfilled (nil, or why it cannot be), or until it returns ErrReconnect. Whatever
+// error), until Once is fulfilled (nil, or why it cannot be), or until it returns ErrReconnect or why it has lost its
+// data directory. Whatever
 // it started has ended when it returns, and messages that are not done are back in the queue.
 func (a *Agent) Run(ctx context.Context) error {
 	stop := a.start(ctx)
@@ -91,6 +92,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	force := a.Force
 	trigger := record.Start
 	for {
+		if err := a.Lost(); err != nil {
+			return err
+		}
 		res := a.round(ctx, trigger, force)
 		if res.ending == terminated {
 			if errors.Is(res.err, ErrReconnect) {

@@ -198,7 +198,7 @@ type work struct {
 // firstTime is the level of a line about the work on the round's target. It is info once: transient errors can end
 // the work, and have it begin, again and again.
 func (a *Agent) firstTime(line string, r *round) slog.Level {
-	w := work{attempt{r.target, r.attempt}, r.config.RetryToken}
+	w := work{attempt{target: r.target, number: r.attempt}, r.config.RetryToken}
 	if a.logged[line] == w {
 		return slog.LevelDebug
 	}

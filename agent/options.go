@@ -93,6 +93,8 @@ type Options struct {
 	// Stale reports whether this process remembers what is not so any more, so that another is to take
 	// its place. Nil: it never does.
 	Stale func() bool
+	// Lost returns an error if the data directory is not the agent's own any more: it then ends. Nil: it always is.
+	Lost func() error
 	// BootID tells one boot of the machine from another. Nil: [nix.BootID].
 	BootID func() string
 
@@ -144,6 +146,9 @@ func (o *Options) validate() error {
 	}
 	if o.Stale == nil {
 		o.Stale = func() bool { return false }
+	}
+	if o.Lost == nil {
+		o.Lost = func() error { return nil }
 	}
 	if o.BootID == nil {
 		o.BootID = nix.BootID
