@@ -109,7 +109,7 @@ func TestBuildTakesRelativeFolders(t *testing.T) {
 	})
 }
 
-func TestBuildOfUnchangedFilesIsTheSameSystemWhateverTheirTimes(t *testing.T) {
+func TestBuildIgnoresTheTimesOfFiles(t *testing.T) {
 	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
 		// A version text of the kind that flakes put into their systems.
@@ -174,7 +174,7 @@ func TestBuildNamesTheConfigurationsThatExist(t *testing.T) {
 	})
 }
 
-func TestBuildFailsInOneSentenceAndWithTheEndOfTheLog(t *testing.T) {
+func TestBuildFailsInOneSentence(t *testing.T) {
 	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
 		dir := nixtest.TestFlake(t, map[string]nixtest.System{
@@ -411,7 +411,7 @@ func TestBuildWithoutNixOrFlakeSaysSo(t *testing.T) {
 	nixtest.WantError(t, err, nix.ErrMachine, "")
 }
 
-func TestConfigurationsOfAFlakeThatDoesNotEvaluateToNames(t *testing.T) {
+func TestConfigurationsOfABrokenFlake(t *testing.T) {
 	fakeOnPath(t, "evaluates to no JSON")
 	_, err := newHost(t).Configurations(t.Context(), nixtest.TestFlake(t, nil))
 	nixtest.WantError(t, err, nil, `nix printed "«lambda»\n" in place of the names`)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestBuildLogReachesTheLoggerAtABoundedRateAndTheFileWhole(t *testing.T) {
+func TestBuildLogHasABoundedRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var journal bytes.Buffer
 		h, err := New(Options{Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(&journal, nil))})

@@ -405,7 +405,7 @@ func TestUnitsAreWhatSystemdUnderstands(t *testing.T) {
 	}
 }
 
-func TestTheAgentsUnitSurvivesASwitchAndFindsItsTools(t *testing.T) {
+func TestAgentUnitSurvivesASwitch(t *testing.T) {
 	nixtest.Installed(t)
 	var units map[string]string
 	mustEvaluate(t, &units, `
