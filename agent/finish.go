@@ -236,7 +236,10 @@ func (a *Agent) observe(r *round, res result) {
 
 	a.ran = r.running.Path
 	a.monitor.Update(func(now *health.Health) {
-		now.RebootDue, now.RebootAt, now.TransientError = r.rebootDue, a.reboot.At, ""
+		now.RebootDue, now.RebootAt, now.TransientError, now.Held = r.rebootDue, a.reboot.At, "", ""
+		if res.ending == held {
+			now.Held = res.err.Error()
+		}
 		if res.ending == transient {
 			now.TransientError = res.err.Error()
 		}
