@@ -77,7 +77,7 @@ func (a *Agent) failed(ctx context.Context, r *round, err error) result {
 		r.running = running
 	}
 
-	at := attempt{r.target, r.attempt}
+	at := attempt{r.target, r.attempt, r.times}
 	subject := r.subject(r.state.Intent.Activation, r.state.Intent.System, r.running.Path)
 	var back *activation.Error
 	if errors.As(err, &back) {

@@ -71,6 +71,34 @@ func TestFailures(t *testing.T) {
 		equal(t, "acks", r.of("ack"), []string{"ack m2"})
 	})
 
+	inBubble(t, "a build that hangs is ended after its time, which is an attempt", func(t *testing.T) {
+		r := newRig(t)
+		r.host.build = func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
+		r.start()
+		time.Sleep(time.Hour + time.Second)
+		f := r.state().Failure
+		if f == nil || f.Attempts != 1 || !strings.Contains(f.Error, "ended after 1h0m0s") || !strings.Contains(f.Error, "build_timeout_secs") {
+			t.Errorf("after an hour: %+v", f)
+		}
+		time.Sleep(4 * time.Hour)
+		if f := r.state().Failure; !f.Rejected || f.Attempts != 4 {
+			t.Errorf("after five hours: %+v", f)
+		}
+		r.end()
+	})
+
+	inBubble(t, "a build that may take for ever does", func(t *testing.T) {
+		r := newRig(t, func(c *config.Config) { c.BuildTimeoutSecs = new(int64) })
+		r.host.build = func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
+		r.start()
+		time.Sleep(1000 * time.Hour)
+		if f := r.state().Failure; f != nil {
+			t.Errorf("failure: %+v", f)
+		}
+		r.end()
+		equal(t, "builds", r.of("build"), []string{"build web1"})
+	})
+
 	inBubble(t, "an unsafe archive is rejected at once", func(t *testing.T) {
 		r := newRig(t)
 		r.store.fetchErr = fmt.Errorf("entry ../x: %w", store.ErrUnsafe)

@@ -115,6 +115,9 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		rec.Trigger, rec.Attempt, rec.Times = in.Trigger, in.Attempt, in.Times
 	case f != nil && s == f.Status():
 		rec.Attempt, rec.Error, rec.LogTail = f.Attempts, record.Bounded(f.Error, record.MaxError), record.BoundedTail(f.Tail, record.MaxTail)
+		if !f.Times.Acknowledged.IsZero() {
+			rec.Times = f.Times
+		}
 	}
 
 	return rec

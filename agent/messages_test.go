@@ -67,7 +67,7 @@ func TestMessages(t *testing.T) {
 	})
 
 	inBubble(t, "a message is given up after eleven hours", func(t *testing.T) {
-		r := newRig(t)
+		r := newRig(t, func(c *config.Config) { c.BuildTimeoutSecs = new(int64) })
 		r.start()
 		synctest.Wait()
 		r.store.set(func(s *fakeStore) { s.etag = "v2" })

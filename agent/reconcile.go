@@ -196,8 +196,14 @@ func (a *Agent) fetch(ctx context.Context, r *round) (flake string, remove func(
 	return flake, remove, nil
 }
 
-// build builds the target's configuration.
+// build builds the target's configuration, within the time that the settings give it.
 func (a *Agent) build(ctx context.Context, r *round, flake string) (nix.System, error) {
+	if limit := r.config.BuildTimeout(); limit > 0 {
+		tooLong := fmt.Errorf("the build was ended after %s: shorten it, or raise build_timeout_secs", limit)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, tooLong)
+		defer cancel()
+	}
 	system, err := a.Host.Build(ctx, flake, r.target.Configuration)
 	if err != nil {
 		return nix.System{}, err

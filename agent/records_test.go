@@ -1,10 +1,12 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,6 +31,27 @@ func TestRecords(t *testing.T) {
 		r.end()
 		after := r.store.lastRecord()
 		if !after.Times.Acknowledged.Equal(before.Times.Acknowledged) || after.Times.Built.IsZero() {
+			t.Errorf("before %+v\nafter  %+v", before, after)
+		}
+	})
+
+	inBubble(t, "after a restart, the record of a version that failed has the times of its attempt", func(t *testing.T) {
+		r := newRig(t)
+		r.host.set(func(h *fakeHost) {
+			h.build = func(context.Context) error { time.Sleep(3 * time.Second); return errBuild }
+		})
+		r.start()
+		time.Sleep(time.Hour)
+		r.end()
+		before := r.store.lastRecord()
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		after := r.store.lastRecord()
+		if took := before.Times.Acknowledged.Sub(before.Times.Fetched); before.Status != record.Rejected || took != 3*time.Second || !before.Times.Built.IsZero() {
+			t.Errorf("before: %s after %s: %+v", before.Status, took, before.Times)
+		}
+		if !after.Times.Fetched.Equal(before.Times.Fetched) || !after.Times.Acknowledged.Equal(before.Times.Acknowledged) || !after.Times.Written.After(before.Times.Written) {
 			t.Errorf("before %+v\nafter  %+v", before, after)
 		}
 	})
@@ -136,15 +159,42 @@ func TestRecords(t *testing.T) {
 		}
 	})
 
+	for _, c := range []struct {
+		name  string
+		build time.Duration
+		want  []string
+	}{
+		{"work that ends within a moment has one record", 2 * time.Second, []string{"record applied v2"}},
+		{"work that lasts is recorded too", 4 * time.Second, []string{"record building v2", "record applied v2"}},
+	} {
+		inBubble(t, c.name, func(t *testing.T) {
+			r := newRig(t)
+			r.start()
+			time.Sleep(time.Minute)
+			r.mark()
+			r.store.set(func(s *fakeStore) { s.etag = "v2" })
+			r.host.set(func(h *fakeHost) {
+				h.system, h.build = "/nix/store/sys-2", func(context.Context) error { time.Sleep(c.build); return nil }
+			})
+			r.queue.in <- []events.Delivery{message("m1")}
+			time.Sleep(time.Minute)
+			r.end()
+			got := slices.DeleteFunc(r.of("record"), func(s string) bool {
+				return s == "record activating v2" // the switch is quick: the next may overtake it
+			})
+			equal(t, "the records", got, c.want)
+		})
+	}
+
 	t.Run("a record that says nothing new is refreshed slowly", func(t *testing.T) {
 		for _, c := range []struct {
 			name      string
 			secs      *int64
-			low, high int // records in ten hours, the three of the activation included
+			low, high int // records in ten hours, the one of the activation included
 		}{
-			{"each hour", nil, 11, 15},
-			{"as set", new(int64(7200)), 7, 9},
-			{"never", new(int64(0)), 3, 3},
+			{"each hour", nil, 9, 13},
+			{"as set", new(int64(7200)), 5, 7},
+			{"never", new(int64(0)), 1, 1},
 		} {
 			inBubble(t, c.name, func(t *testing.T) {
 				r := newRig(t, func(config *config.Config) { config.RecordRefreshSecs = c.secs })

@@ -65,7 +65,7 @@ func (a *Agent) resumed(r *round, j activation.Journal, ours bool, back *activat
 		r.move(r.state.forget()) // interrupted before anything was changed
 	case back != nil:
 		a.Log.Warn("the activation that was in progress when the agent ended was rolled back", "system", j.System, "why", j.Reason)
-		r.move(r.state.rollBack(attempt{in.Target, in.Attempt}, back, r.running, r.config, time.Now()))
+		r.move(r.state.rollBack(attempt{in.Target, in.Attempt, in.Times}, back, r.running, r.config, time.Now()))
 		a.measureResumed(in, ending(r.state.Failure.Status()), in.Times, back)
 		subject := r.subject(j.ID, j.System, j.Previous)
 		subject.Error = back

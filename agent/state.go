@@ -127,6 +127,8 @@ type Failure struct {
 	Error      string    `json:"error"`
 	Tail       []string  `json:"log_tail,omitempty"`
 	RetryToken string    `json:"retry_token,omitempty"` // Config.RetryToken at the time
+	// Times are of the last attempt; its end is Times.Acknowledged. Zero if an older npcnix wrote this.
+	Times record.Times `json:"times,omitzero"`
 }
 
 // Next is when the next attempt is due, unless the target is rejected.

@@ -163,7 +163,7 @@ func TestAHookThatAnOlderNpcnixBeganIsRunAgain(t *testing.T) {
 	})
 }
 
-func TestTheMemoryOfAnOlderNpcnixIsWrittenInTheNewWords(t *testing.T) {
+func TestOlderStateIsWrittenInTheNewWords(t *testing.T) {
 	for _, c := range []struct {
 		stage, member, want string
 	}{

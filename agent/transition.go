@@ -136,16 +136,18 @@ func (s State) republish(t Target) State {
 type attempt struct {
 	target Target
 	number int // from 1
+	times  record.Times
 }
 
 // fail takes note of an attempt that failed before its activation, and plans the next or rejects the
 // target. Only a publisher's fault rejects at once.
 func (s State) fail(at attempt, err error, c config.Config, now time.Time) State {
 	delay, again := c.RetryDelay(at.number)
+	at.times.Acknowledged = now.UTC()
 	s.Intent = nil
 	s.Failure = &Failure{
 		Target: at.target, Attempts: at.number, At: now.UTC(), DelaySecs: wait.Jitter(delay, 0.1).Seconds(),
-		Error: err.Error(), Tail: tailOf(err), RetryToken: c.RetryToken,
+		Error: err.Error(), Tail: tailOf(err), RetryToken: c.RetryToken, Times: at.times,
 		Rejected: !again || errors.Is(err, store.ErrUnsafe) || errors.Is(err, nix.ErrUntrusted),
 	}
 
@@ -178,7 +180,7 @@ func (s State) rollBack(at attempt, e *activation.Error, running nix.System, c c
 // again, as the rollback's cause has it.
 func (s State) repaired(e *activation.Error, running nix.System, c config.Config, now time.Time) State {
 	if f := s.Failure; f != nil && f.Rejected && !f.RolledBack {
-		s = s.rollBack(attempt{f.Target, f.Attempts}, e, running, c, now)
+		s = s.rollBack(attempt{f.Target, f.Attempts, f.Times}, e, running, c, now)
 	}
 	s.NeedsRepair = false
 

@@ -26,7 +26,7 @@ var (
 func TestTransitions(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	short := config.Config{RetryDelaysSecs: []int64{60}}
-	first, last := attempt{v2, 1}, attempt{v2, 2}
+	first, last := attempt{target: v2, number: 1}, attempt{target: v2, number: 2}
 	repair := midway
 	repair.NeedsRepair = true
 	rolledBack := func(cause activation.Cause, installed bool) *activation.Error {
@@ -141,7 +141,7 @@ func TestTransitionsDoNotChangeWhatTheyCameFrom(t *testing.T) {
 		"waitForReboot": State.waitForReboot,
 		"forget":        State.forget,
 		"reach":         func(s State) State { return s.reach(Applied{Target: v2, System: "/two"}) },
-		"fail":          func(s State) State { return s.fail(attempt{v2, 1}, errBuild, c, time.Now()) },
+		"fail":          func(s State) State { return s.fail(attempt{target: v2, number: 1}, errBuild, c, time.Now()) },
 		"hookDue":       func(s State) State { return s.hookDue(hook.New(hook.PostActivate, hook.Subject{}), c) },
 		"hookDone":      State.hookDone,
 		"requestReboot": func(s State) State { return s.requestReboot("/one", "boot") },

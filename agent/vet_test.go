@@ -254,7 +254,7 @@ func TestPrebuiltSystems(t *testing.T) {
 }
 
 // A typo in the new system's signers, or a rotation that forgot the old key, would lock the host out.
-func TestAReleaseThatItsOwnSystemWouldRefuseIsRolledBack(t *testing.T) {
+func TestReleaseRefusedByItsOwnSystem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, key := trusting(t)
 		_, other := newSigner(t)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestScriptsOfTheUserRunAroundTheFirstInstallationOnly(t *testing.T) {
+func TestBootRunsUserScriptsOnce(t *testing.T) {
 	set := func(m *machine, pre, post string) {
 		m.set += fmt.Sprintf("pre_install_script=%s\npost_install_script=%s\n", word(pre), word(post))
 	}

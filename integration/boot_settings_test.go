@@ -23,7 +23,14 @@ if [ "$3" = "$(cat "$DIR/refuse" 2>/dev/null)" ]; then echo 'npcnix: refused' >&
 	return m
 }
 
-func TestBootTakesOverWhatUserDataHasChangedOnceAndOnlyThat(t *testing.T) {
+func TestBootSettings(t *testing.T) {
+	t.Run("what user data has changed is taken over once, and only that", takesOverChanges)
+	t.Run("the settings of a host whose user data it does not know are left alone", leavesUnknownHosts)
+	t.Run("what user data said before the first script changed it is known", knowsFirstUserData)
+	t.Run("settings are taken over also where a last script is still to run", takesOverBeforeLastScript)
+}
+
+func takesOverChanges(t *testing.T) {
 	m := newInstalledMachine(t)
 	m.says(m.boots(0), installedAlready)
 
@@ -51,7 +58,7 @@ func TestBootTriesAgainToTakeOverWhatItCouldNot(t *testing.T) {
 	m.says(m.boots(0), installedAlready)
 }
 
-func TestBootLeavesTheSettingsOfAHostWhoseUserDataItDoesNotKnow(t *testing.T) {
+func leavesUnknownHosts(t *testing.T) {
 	m := newInstalledMachine(t)
 	m.must(os.Remove(m.path("data", "user-data-settings")))
 	m.set += "host=web2\n"
@@ -62,7 +69,7 @@ func TestBootLeavesTheSettingsOfAHostWhoseUserDataItDoesNotKnow(t *testing.T) {
 	}
 }
 
-func TestBootKnowsWhatUserDataSaidBeforeTheFirstScriptChangedIt(t *testing.T) {
+func knowsFirstUserData(t *testing.T) {
 	m := newMachine(t)
 	m.set += "host=web1 pre_install_script='host=web2'\n"
 	m.boots(0, "nix")
@@ -72,7 +79,7 @@ func TestBootKnowsWhatUserDataSaidBeforeTheFirstScriptChangedIt(t *testing.T) {
 	}
 }
 
-func TestBootTakesOverSettingsAlsoWhereALastScriptIsStillToRun(t *testing.T) {
+func takesOverBeforeLastScript(t *testing.T) {
 	m := newInstalledMachine(t)
 	m.write("data/post-install-pending", "")
 	m.set += "host=web2 post_install_script='echo post >>$TRACE'\n"

@@ -222,7 +222,7 @@ func TestBootOutlivesAFailingNetwork(t *testing.T) {
 	}
 }
 
-func TestBootGivesUpOnANetworkThatStaysAwayUntilTheNextBoot(t *testing.T) {
+func TestBootGivesUpWithoutANetwork(t *testing.T) {
 	m := newMachine(t)
 	m.set += "npcnix_min_memory_mb=99999999\n"
 	m.write("fail", "1000")

@@ -31,13 +31,7 @@ var cuts = []string{
 // is lost. Each version ends as it would have ended without, and no damaged path is left in the nix store.
 func TestPowerCuts(t *testing.T) {
 	t.Parallel()
-	seed, rounds := roundSeed(t), powerRounds
-	if given := os.Getenv("NPCNIX_TEST_CUTS"); given != "" {
-		var err error
-		if rounds, err = strconv.Atoi(given); err != nil {
-			t.Fatal(err)
-		}
-	}
+	seed, rounds := roundSeed(t), testCount(t, "NPCNIX_TEST_CUTS", powerRounds)
 	machines := min(powerMachines, (rounds+powerMachine-1)/powerMachine)
 	var counts tally
 	t.Run("machines", func(t *testing.T) {

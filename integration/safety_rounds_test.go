@@ -22,12 +22,12 @@ import (
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
-// Rounds are shared by so many machines.
 const (
-	roundMachines = 6
-	agentRounds   = 120 // kills of the agent
-	workerRounds  = 40  // of npcnix-activate
-	machineRounds = 48  // of the whole machine
+	roundMachines = 4  // share the rounds
+	roundSets     = 4  // of rounds, unless NPCNIX_TEST_ROUNDS says otherwise
+	agentRounds   = 15 // of a set kill the agent
+	workerRounds  = 5  // npcnix-activate
+	machineRounds = 6  // the whole machine
 )
 
 // What a round kills.
@@ -57,13 +57,15 @@ const (
 // TestKillRounds publishes version after version, and kills something
 // amid each. Each time the host ends with exactly one of: the new system, which runs, boots, and is
 // acknowledged; or the old one, which runs and boots, and a record that says so. And no version is
-// activated twice unless it was cut short. NPCNIX_TEST_SEED repeats the rounds of another run.
+// activated twice unless it was cut short. NPCNIX_TEST_SEED repeats the rounds of another run, and
+// NPCNIX_TEST_ROUNDS is how many sets of them there are.
 func TestKillRounds(t *testing.T) {
 	t.Parallel()
 	seed := roundSeed(t)
+	sets := testCount(t, "NPCNIX_TEST_ROUNDS", roundSets)
 	var victims []string
 	for victim, n := range map[string]int{killAgent: agentRounds, killWorker: workerRounds, killMachine: machineRounds} {
-		victims = append(victims, slices.Repeat([]string{victim}, n)...)
+		victims = append(victims, slices.Repeat([]string{victim}, sets*n)...)
 	}
 	slices.Sort(victims)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -101,6 +103,20 @@ func roundSeed(t *testing.T) uint64 {
 	}
 	t.Logf("NPCNIX_TEST_SEED=%d", seed)
 	return seed
+}
+
+// testCount is how often a test does something: what a variable says, or else usual.
+func testCount(t *testing.T, variable string, usual int) int {
+	t.Helper()
+	given := os.Getenv(variable)
+	if given == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(given)
+	if err != nil || n < 1 {
+		t.Fatalf("%s=%q is not a number of rounds", variable, given)
+	}
+	return n
 }
 
 // tally counts rounds.
@@ -182,8 +198,8 @@ func (g *guarded) round(n int, victim, moment string, random *rand.Rand, counts 
 // that was current right before.
 func (g *guarded) killAt(p published, victim, moment string, random *rand.Rand) (stage string) {
 	g.t.Helper()
-	give := time.NewTimer(time.Minute)
-	defer give.Stop()
+	giveUp := time.NewTimer(nspawn.Patience)
+	defer giveUp.Stop()
 	look := time.NewTicker(2 * time.Millisecond)
 	defer look.Stop()
 	delay := time.NewTimer(time.Duration(random.Int64N(int64(longestDelay))))
@@ -201,7 +217,7 @@ func (g *guarded) killAt(p published, victim, moment string, random *rand.Rand) 
 			if moment != "" {
 				continue
 			}
-		case <-give.C:
+		case <-giveUp.C:
 			g.t.Fatalf("%s does not come to the stage %q", p.version, moment)
 		}
 		break

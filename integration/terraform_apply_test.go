@@ -72,7 +72,7 @@ module "upload" {
 // permissions alone, and destroyed.
 //
 // It is slow because the provider waits 25 s after each change of a queue until AWS shows it everywhere.
-func TestTheFleetExampleGoesFromAnEmptyAccountToAFollowedRemoteAndBack(t *testing.T) {
+func TestFleetExampleFromNothingAndBack(t *testing.T) {
 	t.Parallel()
 	with, tree := terraformTool(t), terraformTree(t)
 	f := &wiredFleet{account: newAccount(t, moto.Start(t)), hosts: map[string]*actor{}, ci: map[string]*actor{}}

@@ -129,7 +129,7 @@ type appliedFleet struct {
 }
 
 // A fleet is applied once, by OpenTofu, and then changed as fleets are.
-func TestAChangedTerraformRootChangesNoMoreThanItMust(t *testing.T) {
+func TestTerraformChangesNoMoreThanItMust(t *testing.T) {
 	t.Parallel()
 	a := newAccount(t, moto.Start(t))
 	r := newRoot(t, tofuTool(t), changingRoot)

@@ -11,7 +11,7 @@ import (
 
 // A module's README has a table of its inputs and one of its outputs, with the types, defaults and descriptions
 // that the module declares. NPCNIX_UPDATE=1 writes them.
-func TestTheReadmesOfTheTerraformModulesHaveTheirInputsAndOutputs(t *testing.T) {
+func TestTerraformReadmesListInputsAndOutputs(t *testing.T) {
 	t.Parallel()
 	modules := filepath.Join("..", "terraform")
 	for _, folder := range terraformFolders(t, modules) {
@@ -129,7 +129,7 @@ func attribute(body, name string) string {
 }
 
 // Whoever copies an example or a block of a README takes all modules of one version.
-func TestTheTerraformModulesAreReferredToByOneVersion(t *testing.T) {
+func TestTerraformModulesHaveOneVersion(t *testing.T) {
 	var files []string
 	for _, pattern := range []string{"../terraform/*/README.md", "../terraform/examples/*/*.tf", "../docs/*.md"} {
 		found, err := filepath.Glob(pattern)

@@ -126,7 +126,7 @@ var required = regexp.MustCompile(`(?ms)^variable "(\w+)" \{\n(.*?)^\}`)
 
 // A required input that is null, say of an output that is not set, is refused where it comes in, and not
 // where it is used.
-func TestTheRequiredInputsOfTheTerraformModulesPassNoNull(t *testing.T) {
+func TestRequiredTerraformInputsPassNoNull(t *testing.T) {
 	files, err := filepath.Glob("../terraform/*/*.tf")
 	if err != nil {
 		t.Fatal(err)

@@ -74,7 +74,7 @@ func (u *uploader) apply(what string, publishes bool) {
 	}
 }
 
-func TestUploadPublishesWhenAndOnlyWhenTheFlakeChanged(t *testing.T) {
+func TestUploadPublishesAChangedFlakeOnly(t *testing.T) {
 	t.Parallel()
 	const flake = `the "flake's" $HOME/`
 	u := newUploader(t, strings.TrimSuffix(flake, "/"))
@@ -125,7 +125,7 @@ func TestUploadPublishesWhenAndOnlyWhenTheFlakeChanged(t *testing.T) {
 }
 
 // A flake beside the Terraform that publishes it: state changes with each apply, and holds secrets.
-func TestUploadOfTheFolderThatHoldsTheStatePublishesNoState(t *testing.T) {
+func TestUploadPublishesNoTerraformState(t *testing.T) {
 	t.Parallel()
 	u := newUploader(t, ".")
 	u.write("flake.nix", aFlake)

@@ -31,27 +31,31 @@ func (e *BuildError) Error() string {
 func (e *BuildError) Unwrap() error { return e.Err }
 
 // Build builds the toplevel of a configuration of the flake in dir. The log streams to the
-// host's logger. No lock file is written, and dir is only read.
+// host's logger at a bounded rate, and whole to a file. No lock file is written, and dir is only read.
 //
 // The system stays in the store until it was activated or a later Build succeeded.
 //
-// Errors: ctx's own when it ended, [ErrNoFlake], [ErrNoConfiguration] which names those that
-// exist, [*BuildError], and those with [ErrMachine] in their chain.
+// Errors: ctx's own when it was cancelled, [ErrNoFlake], [ErrNoConfiguration] which names those that
+// exist, [*BuildError], and those with [ErrMachine] in their chain. If ctx ends by its deadline during the build, the
+// error is a [*BuildError] with ctx's cause in its chain; if it does so before, [ErrMachine] is in the chain too.
 func (h *Host) Build(ctx context.Context, dir, configuration string) (System, error) {
 	if configuration == "" || strings.ContainsAny(configuration, "\"\x00") {
 		return System{}, fmt.Errorf("%w: %q cannot be addressed on nix's command line", ErrNoConfiguration, configuration)
+	}
+	if err := os.MkdirAll(h.roots(), 0o755); err != nil {
+		return System{}, fmt.Errorf("%w: %w", ErrMachine, err)
 	}
 	source, err := h.addSource(ctx, dir)
 	if err != nil {
 		return System{}, err
 	}
-	if err := os.MkdirAll(h.roots(), 0o755); err != nil {
-		return System{}, fmt.Errorf("%w: %w", ErrMachine, err)
-	}
+	lines := h.openBuildLog("nix build")
+	defer lines.close()
+
 	// Each build has a link of its own, because one that outlives its agent must not remove the root of the
 	// next agent's build.
 	link := filepath.Join(h.roots(), "build-"+rand.Text())
-	log := &Output{Emit: h.logged("nix build")}
+	log := &Output{Emit: lines.emit}
 	err = h.nix(ctx, nil, log, "build", "--no-write-lock-file", "--print-build-logs",
 		"--out-link", link, toplevel(source, configuration))
 	if err != nil {
@@ -86,7 +90,11 @@ func (h *Host) addSource(ctx context.Context, dir string) (string, error) {
 	}
 	var stdout bytes.Buffer
 	log := &Output{Emit: h.logged("nix store add-path")}
-	if err := h.nix(ctx, &stdout, log, "store", "add-path", "--name", "source", dir); err != nil {
+	err = h.nix(ctx, &stdout, log, "store", "add-path", "--name", "source", dir)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return "", fmt.Errorf("%w: add flake to the store: %w", ErrMachine, context.Cause(ctx))
+	}
+	if err != nil {
 		return "", fmt.Errorf("add flake to the store: %w", Blame(ctx, because(log.Lines(), err)))
 	}
 	return strings.TrimSpace(stdout.String()), nil
@@ -114,6 +122,9 @@ func percent(s string) string {
 
 // explain makes an error that says why a build failed.
 func (h *Host) explain(ctx context.Context, source, configuration string, tail []string, err error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return &BuildError{Configuration: configuration, Tail: tail, Err: context.Cause(ctx)}
+	}
 	if ctx.Err() != nil || errors.Is(err, ErrNoNix) {
 		return fmt.Errorf("build configuration %q: %w", configuration, err)
 	}

@@ -109,7 +109,7 @@ func TestBuildTakesRelativeFolders(t *testing.T) {
 	})
 }
 
-func TestBuildOfUnchangedFilesIsTheSameSystemWhateverTheirTimes(t *testing.T) {
+func TestBuildIgnoresTheTimesOfFiles(t *testing.T) {
 	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
 		// A version text of the kind that flakes put into their systems.
@@ -174,7 +174,7 @@ func TestBuildNamesTheConfigurationsThatExist(t *testing.T) {
 	})
 }
 
-func TestBuildFailsInOneSentenceAndWithTheEndOfTheLog(t *testing.T) {
+func TestBuildFailsInOneSentence(t *testing.T) {
 	nixtest.Each(t, func(t *testing.T) {
 		h := newHost(t)
 		dir := nixtest.TestFlake(t, map[string]nixtest.System{
@@ -241,6 +241,48 @@ func TestCancelledBuildKillsWhatDoesNotListen(t *testing.T) {
 	wantCancelled(t, done)
 	if !self.ended(time.Second) || !child.ended(time.Second) {
 		t.Error("nix or its child runs on")
+	}
+}
+
+func TestBuildThatOutlastsItsTimeFailsWithItsLog(t *testing.T) {
+	nixtest.Each(t, func(t *testing.T) {
+		h := newHost(t)
+		dir := nixtest.TestFlake(t, map[string]nixtest.System{"web": {BuildWaits: filepath.Join(h.root, "never")}})
+		ctx := &timed{Context: t.Context(), up: make(chan struct{})}
+		done := make(chan error, 1)
+		go func() {
+			_, err := h.Build(ctx, dir, "web")
+			done <- err
+		}()
+		builder := open(t, h.log.Await(t, "waiting, pid "))
+		close(ctx.up)
+		var failed *nix.BuildError
+		if err := <-done; !errors.As(err, &failed) || !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nix.ErrMachine) {
+			t.Fatalf("error %v, want a failed build", err)
+		}
+		if !strings.Contains(strings.Join(failed.Tail, "\n"), "waiting, pid") {
+			t.Errorf("the end of the log is %q", failed.Tail)
+		}
+		if !builder.ended(time.Second) {
+			t.Error("the builder runs on")
+		}
+	})
+}
+
+// timed is a context whose deadline is when up is closed.
+type timed struct {
+	context.Context
+	up chan struct{}
+}
+
+func (c *timed) Value(any) any         { return nil } // it is none of its parent's kind
+func (c *timed) Done() <-chan struct{} { return c.up }
+func (c *timed) Err() error {
+	select {
+	case <-c.up:
+		return context.DeadlineExceeded
+	default:
+		return nil
 	}
 }
 
@@ -369,7 +411,7 @@ func TestBuildWithoutNixOrFlakeSaysSo(t *testing.T) {
 	nixtest.WantError(t, err, nix.ErrMachine, "")
 }
 
-func TestConfigurationsOfAFlakeThatDoesNotEvaluateToNames(t *testing.T) {
+func TestConfigurationsOfABrokenFlake(t *testing.T) {
 	fakeOnPath(t, "evaluates to no JSON")
 	_, err := newHost(t).Configurations(t.Context(), nixtest.TestFlake(t, nil))
 	nixtest.WantError(t, err, nil, `nix printed "«lambda»\n" in place of the names`)

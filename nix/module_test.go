@@ -37,6 +37,7 @@ const everything = `
 	maxSleepAfterHours = 23;
 	retryDelaysSecs = [ 0 31 ];
 	correctDrift = true;
+	buildTimeoutSecs = 0;
 	switchTimeoutSecs = 901;
 	verifyTimeoutSecs = 301;
 	settleSecs = 0;
@@ -73,6 +74,7 @@ const everythingJSON = `{
 	"max_sleep_after_hours": 23,
 	"retry_delays_secs": [0, 31],
 	"correct_drift": true,
+	"build_timeout_secs": 0,
 	"switch_timeout_secs": 901,
 	"verify_timeout_secs": 301,
 	"settle_secs": 0,
@@ -405,7 +407,7 @@ func TestUnitsAreWhatSystemdUnderstands(t *testing.T) {
 	}
 }
 
-func TestTheAgentsUnitSurvivesASwitchAndFindsItsTools(t *testing.T) {
+func TestAgentUnitSurvivesASwitch(t *testing.T) {
 	nixtest.Installed(t)
 	var units map[string]string
 	mustEvaluate(t, &units, `

@@ -91,6 +91,7 @@ in
     retryDelaysSecs = setting "retryDelaysSecs" (types.listOf (within "retryDelaysSecs"));
     correctDrift = setting "correctDrift" types.bool;
 
+    buildTimeoutSecs = number "buildTimeoutSecs";
     switchTimeoutSecs = number "switchTimeoutSecs";
     verifyTimeoutSecs = number "verifyTimeoutSecs";
     settleSecs = number "settleSecs";

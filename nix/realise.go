@@ -48,7 +48,9 @@ func (h *Host) Realise(ctx context.Context, s System, caches []Cache) error {
 		return fmt.Errorf("%w: %w", ErrMachine, err)
 	}
 	link := filepath.Join(h.roots(), "build-"+rand.Text())
-	log := &Output{Emit: h.logged("nix-store --realise")}
+	lines := h.openBuildLog("nix-store --realise")
+	defer lines.close()
+	log := &Output{Emit: lines.emit}
 
 	args := append([]string{"--realise", s.Path, "--add-root", link, "--indirect"}, realiseOptions(caches)...)
 	if err := run(ctx, nil, log, "nix-store", args...); err != nil {

@@ -222,7 +222,7 @@ func TestCredentialsComeFromAFileThatCanBeReplaced(t *testing.T) {
 	}
 }
 
-func TestPlainHTTPIsWarnedOfUnlessItStaysOnTheMachine(t *testing.T) {
+func TestPlainHTTPIsWarnedOf(t *testing.T) {
 	awsEnv(t)
 	for url, want := range map[string]bool{
 		"http://store.example/x":                      true,

@@ -11,7 +11,7 @@ import (
 )
 
 // A server that ignores ranges, or the condition of a GET, would send the whole object at each look.
-func TestServerThatIgnoresRangesOrConditionsIsAskedByHead(t *testing.T) {
+func TestServerWithoutRangesIsAskedByHead(t *testing.T) {
 	servers := map[string]http.Handler{
 		"ignores ranges":     without("Range", &webStore{}),
 		"has no ETags":       &webStore{noETags: true},

@@ -54,7 +54,7 @@ func TestPackedFlakeUnpacksToItself(t *testing.T) {
 	}
 }
 
-func TestAnyTreeThatIsPackedUnpacksToItselfAndPacksTheSameAgain(t *testing.T) {
+func TestPackedTreesUnpackToThemselves(t *testing.T) {
 	for seed := range uint64(30) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		src := t.TempDir()
@@ -277,7 +277,7 @@ func TestWhatHostsRefuseIsNotPacked(t *testing.T) {
 	})
 }
 
-func TestIncludeKeepsTheDirectoriesNamedAndAllFilesAtTheTop(t *testing.T) {
+func TestIncludeKeepsNamedDirectories(t *testing.T) {
 	src := sampleFlake(t)
 	for _, include := range []string{"modules", "modules/", "./modules"} {
 		dir, err := unpackBeside(t, packDir(t, src, include), store.Limits{})

@@ -107,7 +107,13 @@ func TestS3WithoutCredentialsSaysWhereTheyComeFrom(t *testing.T) {
 	}
 }
 
-func TestS3RegionComesFromTheURLThenTheOptionsThenTheChain(t *testing.T) {
+func TestS3Client(t *testing.T) {
+	t.Run("the region comes from the URL, then the options, then the chain", s3Region)
+	t.Run("a bucket without a host of its own hints at path style", s3PathStyle)
+	t.Run("checksums suit the store, unless something else is set", s3Checksums)
+}
+
+func s3Region(t *testing.T) {
 	for _, c := range []struct{ name, inURL, inOptions, inEnv, want string }{
 		{"URL over all", "eu-west-1", "eu-west-2", "eu-west-3", "eu-west-1"},
 		{"options over the chain", "", "eu-west-2", "eu-west-3", "eu-west-2"},
@@ -189,7 +195,7 @@ func TestS3RegionThatTheMessageNamesIsFilledIn(t *testing.T) {
 	}
 }
 
-func TestS3BucketWithoutAHostOfItsOwnHintsAtPathStyle(t *testing.T) {
+func s3PathStyle(t *testing.T) {
 	awsEnv(t)
 	_, err := open(t, s3URL("fleet", "k", "http://store.invalid")).Latest(t.Context(), store.Version{})
 	if err == nil || !strings.Contains(err.Error(), "add path-style=true") {
@@ -221,7 +227,7 @@ sso_start_url = https://corp.awsapps.com/start
 	wantError(t, err, store.ErrCredentials, "aws sso login --profile work")
 }
 
-func TestS3ChecksumsSuitTheStoreUnlessItIsSaidOtherwise(t *testing.T) {
+func s3Checksums(t *testing.T) {
 	awsEnv(t)
 	endpoint := moto.Start(t)
 	createBucket(t, endpoint, "bucket")

@@ -292,7 +292,7 @@ func TestArchiveThatIsTheSameTwiceIsThePublishers(t *testing.T) {
 	}
 }
 
-func TestArchiveWhoseETagIsOfTheCiphertextIsFetchedOnce(t *testing.T) {
+func TestETagOfTheCiphertextIsFetchedOnce(t *testing.T) {
 	s, remote := newStrange(t, quirk{
 		put: func(w http.ResponseWriter, o *object) {
 			o.etag = strings.Repeat("0", 32)

@@ -200,7 +200,7 @@ func TestArchivesThatCostTooMuchWorkAreRefused(t *testing.T) {
 
 // A file system takes 65,000 names of a file (ext4), or as many as there is room for
 // (tmpfs, overlay on xfs): where it refuses one, that is the archive's fault.
-func TestWhatTheFileSystemRefusesForGoodIsTheArchivesFault(t *testing.T) {
+func TestFileSystemRefusesTheArchive(t *testing.T) {
 	entries := []entry{{name: "flake.nix", body: "x"}}
 	for i := range 70_000 {
 		entries = append(entries, entry{name: fmt.Sprintf("h%d", i), kind: tar.TypeLink, link: "flake.nix"})
@@ -256,7 +256,7 @@ func TestArchiveCutShortAnywhereMayHeal(t *testing.T) {
 	}
 }
 
-func TestArchiveWithOneWrongByteIsNeverTakenForAnother(t *testing.T) {
+func TestArchiveWithOneWrongByte(t *testing.T) {
 	archive := packDir(t, sampleFlake(t))
 	dir := filepath.Join(t.TempDir(), "good")
 	if err := store.Unpack(t.Context(), bytes.NewReader(archive), dir, store.Limits{}); err != nil {

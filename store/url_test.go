@@ -71,7 +71,7 @@ func TestRemotesTellWhereTheyAre(t *testing.T) {
 	}
 }
 
-func TestPrintedFormOfARemoteHoldsNoSecretAndNamesTheObject(t *testing.T) {
+func TestPrintedRemoteHoldsNoSecret(t *testing.T) {
 	for _, c := range []struct{ url, shown string }{
 		{"http://user:s3cret@host/dev.npcnix?token=s3cret", "http://host/dev.npcnix?token=***"},
 		{"https://host/x?a=1&X-Amz-Signature=s3cret", "https://host/x?a=***&X-Amz-Signature=***"},

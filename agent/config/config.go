@@ -46,6 +46,7 @@ type Config struct {
 	LeaseSecs         int64    `json:"lease_secs,omitempty"`
 	RetryDelaysSecs   []int64  `json:"retry_delays_secs,omitzero"`
 	CorrectDrift      bool     `json:"correct_drift,omitempty"`
+	BuildTimeoutSecs  *int64   `json:"build_timeout_secs,omitempty"`
 	SwitchTimeoutSecs int64    `json:"switch_timeout_secs,omitempty"`
 	VerifyTimeoutSecs int64    `json:"verify_timeout_secs,omitempty"`
 	SettleSecs        *int64   `json:"settle_secs,omitempty"`

@@ -56,6 +56,9 @@ func (c Config) MaxSleepAfter() time.Duration {
 // Lease is how long a message stays hidden from others before it must be extended.
 func (c Config) Lease() time.Duration { return seconds(c.integer("lease_secs")) }
 
+// BuildTimeout is how long a build can take; 0: for ever.
+func (c Config) BuildTimeout() time.Duration { return seconds(c.integer("build_timeout_secs")) }
+
 // SwitchTimeout is how long a switch can take.
 func (c Config) SwitchTimeout() time.Duration { return seconds(c.integer("switch_timeout_secs")) }
 

@@ -70,6 +70,11 @@ var Settings = []Setting{
 		More: "Otherwise it is reported as drifted, and left alone until the next publish.",
 	},
 	{
+		Name: "build_timeout_secs", Kind: Integer, Default: int64(3600), Min: 0, Max: aYear,
+		Text: "Seconds that a build can take; 0 means no limit.",
+		More: "A longer build is ended and counts as a failed attempt.",
+	},
+	{
 		Name: "switch_timeout_secs", Kind: Integer, Default: int64(900), Min: 1, Max: aYear, Old: []string{"activation_timeout_secs"}, // old form
 		Text: "Seconds that a switch can take.",
 		More: "A longer switch is killed and rolled back.",

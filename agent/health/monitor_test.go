@@ -14,7 +14,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 )
 
-func TestTheFileIsWrittenOnChangeAndOnceASecondAtMost(t *testing.T) {
+func TestWritesOnChangeOnceASecondAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := config.Dir(t.TempDir())
 		p := New(dir, "test", slog.New(slog.DiscardHandler))
@@ -88,7 +88,7 @@ func TestWhetherAnAgentRunsIsToldByItsLockAlone(t *testing.T) {
 	}
 }
 
-func TestLookingWhetherAnAgentRunsKeepsNoneFromStarting(t *testing.T) {
+func TestLookingForAnAgentStopsNone(t *testing.T) {
 	dir := config.Dir(t.TempDir())
 	var looking sync.WaitGroup
 	stop := make(chan struct{})

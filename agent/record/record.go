@@ -110,7 +110,10 @@ type Times struct {
 	Fetched      time.Time `json:"fetched,omitzero"`
 	Built        time.Time `json:"built,omitzero"`
 	Activated    time.Time `json:"activated,omitzero"`
-	Acknowledged time.Time `json:"acknowledged,omitzero"`
+	Acknowledged time.Time `json:"acknowledged,omitzero"` // or when the attempt failed
+	// Written is when the record was written. Against the store's own time of it, it tells how far apart the
+	// two clocks are.
+	Written time.Time `json:"written,omitzero"`
 }
 
 // Parse reads a record of schema 1 or 2. Members that it does not know are ignored.

@@ -11,6 +11,7 @@ import (
 
 const (
 	putTimeout = 10 * time.Second // for one attempt
+	workGrace  = 3 * time.Second  // for work that is under way, before a record says so
 
 	firstPause = 5 * time.Second // after a failed attempt; later ones are longer
 	mostPause  = 10 * time.Minute
@@ -21,7 +22,8 @@ type Store interface {
 	PutRecord(ctx context.Context, host string, body []byte) error
 }
 
-// Writer writes a host's records, one at a time, the latest always last, and never holds up the work.
+// Writer writes a host's records, one at a time, the latest always last, and never holds up the work. Work
+// that ends within a moment has one record, of its end: when a publish wakes a fleet, the store is busy.
 type Writer struct {
 	store  Store
 	host   string
@@ -32,6 +34,7 @@ type Writer struct {
 	trouble *Trouble      // that it tells of besides
 	seq     int           // its number
 	tried   int           // number of the latest that was attempted
+	since   time.Time     // when the work began that the latest tells of; zero: it tells of an end
 	refresh time.Duration // after which an unchanged record is written again; 0: never
 	changed chan struct{} // closed, and replaced, when any of the above changes
 }
@@ -43,7 +46,7 @@ func NewWriter(s Store, host string, report func(error)) *Writer {
 }
 
 // Put asks for a record to be written, in place of any that waits. A record that would tell what the last
-// one tells is omitted.
+// one tells is omitted. One that tells of work under way is written once that has lasted 3 seconds.
 func (w *Writer) Put(r Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -52,6 +55,12 @@ func (w *Writer) Put(r Record) {
 		return
 	}
 	w.wanted = r
+	switch {
+	case r.Status != Building && r.Status != Activating:
+		w.since = time.Time{}
+	case w.since.IsZero():
+		w.since = time.Now()
+	}
 	w.seq++
 	w.signal()
 }
@@ -97,6 +106,11 @@ func (w *Writer) signal() {
 
 // Flush waits until the latest record was attempted, or ctx ends.
 func (w *Writer) Flush(ctx context.Context) {
+	w.mu.Lock()
+	w.since = time.Time{}
+	w.signal()
+	w.mu.Unlock()
+
 	for {
 		w.mu.Lock()
 		done, changed := w.tried >= w.seq, w.changed
@@ -120,11 +134,14 @@ func (w *Writer) Run(ctx context.Context) {
 
 	for ctx.Err() == nil {
 		w.mu.Lock()
-		next, seq, refresh := w.wanted, w.seq, w.refresh
+		next, seq, refresh, since := w.wanted, w.seq, w.refresh, w.since
 		next.Trouble = w.trouble
 		var changed <-chan struct{} = w.changed
 		w.mu.Unlock()
 		if seq == written && !stale(ctx, at, seq, refresh, changed) {
+			continue
+		}
+		if early := workGrace - time.Since(since); seq != written && early > 0 && !either(ctx, changed, early) {
 			continue
 		}
 
@@ -191,7 +208,7 @@ func Write(ctx context.Context, s Store, host string, r Record) error {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 
-	r.Schema, r.Host = Schema, host
+	r.Schema, r.Host, r.Times.Written = Schema, host, time.Now().UTC()
 	body, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +25,10 @@ A host that was not heard for longer than --stale is marked silent: agents write
 The exit code is 0 even if hosts are silent. A script reads --format json, as docs/ci.md shows. Prometheus reads
 --format openmetrics, by a pushgateway or a textfile, as docs/observability.md shows.
 
+With --timeline it draws instead how a version reached the hosts: RELEASE is how its ETag, release or revision
+begins, and the remote's present version if omitted. A clock that differs from the store's is shown. A record tells
+of the last version alone.
+
 It costs one HEAD, one LIST per 1,000 hosts, and one GET per record. With --watch, each interval reads only
 records that have changed. The ages compare the store's clock with this machine's.`
 
@@ -31,24 +37,36 @@ type hostsOptions struct {
 	format          string
 	json, watch     bool
 	stale, interval time.Duration
+	timeline        bool
+	release, svg    string // of a timeline
 }
 
 func newHostsCommand(c *common) *cobra.Command {
 	var o hostsOptions
 	cmd := &cobra.Command{
-		Use:     "hosts [--remote URL]",
+		Use:     "hosts [--remote URL] [--timeline [RELEASE]]",
 		Short:   "Print what the hosts of a remote run",
 		Long:    hostsHelp,
 		Example: "  npcnix hosts --remote s3://BUCKET/npcnix/remotes/dev.npcnix --watch",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return runHosts(cmd.Context(), c, o) },
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.release = args[0]
+			}
+			return runHosts(cmd.Context(), c, o)
+		},
 	}
 	flags := cmd.Flags()
 	o.remote.addFlags(flags, "remote whose hosts to print (default: this host's)")
 	flags.StringVar(&o.format, "format", "table", "table, json (an object for each host, one per line), csv, or openmetrics")
 	flags.BoolVar(&o.json, "json", false, "the same as --format json")
 	cmd.MarkFlagsMutuallyExclusive("json", "format")
+	flags.BoolVar(&o.timeline, "timeline", false, "draw how a version reached the hosts")
+	flags.StringVar(&o.svg, "svg", "", "with --timeline: write it to this file as a picture")
 	flags.BoolVar(&o.watch, "watch", false, "continue until interrupted: redraw a terminal, or else print the hosts that changed")
+	for _, other := range []string{"json", "format", "watch"} {
+		cmd.MarkFlagsMutuallyExclusive("timeline", other)
+	}
 	flags.DurationVar(&o.stale, "stale", fleet.StaleAfter, "mark a host as silent that was not heard for so long")
 	flags.DurationVar(&o.interval, "interval", 5*time.Second, "with --watch: time between two looks")
 	return cmd
@@ -57,6 +75,9 @@ func newHostsCommand(c *common) *cobra.Command {
 func runHosts(ctx context.Context, c *common, o hostsOptions) error {
 	if o.stale <= 0 || o.interval <= 0 {
 		return usageError{errors.New("--stale and --interval must be more than 0")}
+	}
+	if !o.timeline && (o.release != "" || o.svg != "") {
+		return usageError{errors.New("a release and --svg are for --timeline")}
 	}
 	if o.json {
 		o.format = "json"
@@ -74,6 +95,9 @@ func runHosts(ctx context.Context, c *common, o hostsOptions) error {
 		return err
 	}
 	roster := &fleet.Roster{Store: remote, Stale: o.stale}
+	if o.timeline {
+		return c.showTimeline(ctx, roster, o)
+	}
 	if screen := terminal(c.stdout); o.watch && screen != nil && o.format == "table" {
 		board := fleet.NewBoard(screen, func() (int, int) {
 			width, height, _ := term.GetSize(int(screen.Fd()))
@@ -113,10 +137,37 @@ func (c *common) hostsFormat(o hostsOptions) (func(rows, all []fleet.Row, now st
 }
 
 func (c *common) showTable(rows, all []fleet.Row, now store.Version) error {
-	width := 0
-	if screen := terminal(c.stdout); screen != nil {
-		width, _, _ = term.GetSize(int(screen.Fd()))
+	_, err := fmt.Fprint(c.stdout, fleet.Table(rows, all, now, c.width()))
+	return err
+}
+
+// width is that of the terminal; 0: there is none.
+func (c *common) width() int {
+	screen := terminal(c.stdout)
+	if screen == nil {
+		return 0
 	}
-	_, err := fmt.Fprint(c.stdout, fleet.Table(rows, all, now, width))
+	width, _, _ := term.GetSize(int(screen.Fd()))
+	return width
+}
+
+func (c *common) showTimeline(ctx context.Context, roster *fleet.Roster, o hostsOptions) error {
+	t, err := roster.Timeline(ctx, o.release)
+	if errors.Is(err, fleet.ErrVersion) {
+		return usageError{err}
+	}
+	if err != nil {
+		return err
+	}
+	if o.svg != "" {
+		var picture bytes.Buffer
+		if err := t.SVG(&picture); err != nil {
+			return err
+		}
+		if err := os.WriteFile(o.svg, picture.Bytes(), 0o644); err != nil {
+			return fmt.Errorf("write the picture: %w; name another file with --svg", err)
+		}
+	}
+	_, err = fmt.Fprint(c.stdout, t.Text(c.width()))
 	return err
 }

@@ -90,8 +90,8 @@ type Machine struct {
 	known process // the process 1 that was found last
 }
 
-// patience is how long anything of a machine can take while this machine is busy.
-const patience = 2 * time.Minute
+// Patience is how long anything of a machine can take while this machine is busy.
+const Patience = 5 * time.Minute
 
 // Boot makes a machine and boots it; it returns when systemd is up. The machine is killed at the
 // end of the test, which then logs the journal if it failed.
@@ -317,7 +317,7 @@ func (m *Machine) feed(input io.Reader, command ...string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("run %s: %w", command[0], err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
 	// The shell stays outside of the machine's process namespace, and its children are inside.
 	// nsenter could do this too, but stops for ever when systemd stops all processes at the end.
@@ -359,7 +359,7 @@ func (m *Machine) Write(path, content string) {
 	}
 }
 
-// Await waits until something holds. It fails the test if that takes longer than patience.
+// Await waits until something holds. It fails the test if that takes longer than [Patience].
 func (m *Machine) Await(what string, holds func() bool) {
 	m.t.Helper()
 	await(m.t, what, holds)
@@ -369,7 +369,7 @@ func await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
-	giveUp := time.NewTimer(patience)
+	giveUp := time.NewTimer(Patience)
 	defer giveUp.Stop()
 	for !holds() {
 		select {

@@ -60,3 +60,35 @@ func longFunctions(t *testing.T, path string, source any) map[string]int {
 	}
 	return long
 }
+
+// longestName is how many letters the name of a test may have. What is longer is a sentence, for t.Run.
+const longestName = 48
+
+func TestNamesOfTests(t *testing.T) {
+	seen := 0
+	root := filepath.Join("..", "..")
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), ".") {
+			return filepath.SkipDir // downloads
+		}
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && strings.HasPrefix(f.Name.Name, "Test") {
+				seen++
+				if n := len(f.Name.Name); n > longestName {
+					t.Errorf("%s: %s has %d letters, %d are the most", path, f.Name.Name, n, longestName)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || seen < 300 {
+		t.Errorf("saw %d tests: %v", seen, err)
+	}
+}

@@ -1,5 +1,6 @@
 // Command testreport reads what `go test -json` writes, and prints what a person wants of it: a line for
-// each package as it ends, the whole output of what failed, and at the end the tests that took longest.
+// each package as it ends, the whole output of what failed, and at the end the tests that took longest
+// and, again, the last words of those that failed: the end is all that some CI systems keep.
 // It exits with 1 when something failed, and when no test was run.
 //
 //	go test -json ./... | go run ./integration/testreport
@@ -11,14 +12,23 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 )
 
-// slowest is how many of the slowest tests are named.
-const slowest = 20
+const (
+	slowest   = 20  // tests are named as such
+	lastWords = 6   // messages of a failed test are repeated
+	lastLines = 4   // of each message
+	lastWidth = 400 // bytes of each line
+)
+
+// message is the first line of what a test says of itself, or of a panic.
+var message = regexp.MustCompile(`^ +\S+\.go:\d+: |^panic: `)
 
 func main() { os.Exit(run(os.Stdin, os.Stdout)) }
 
@@ -69,6 +79,7 @@ type report struct {
 	broken                  bool // a package failed
 	times                   []timed
 	reasons                 []string // of what was skipped
+	words                   []string // of what failed
 }
 
 func (r *report) line(line string) {
@@ -136,6 +147,11 @@ func (r *report) packageEnds(e event, p *pkg) {
 	if e.Action == "fail" {
 		r.broken = true
 	}
+	for _, test := range slices.Sorted(maps.Keys(p.state)) {
+		if state := p.state[test]; state == "fail" || state == "run" {
+			r.words = append(r.words, words(strings.TrimPrefix(e.Package, prefix)+" "+test, p.outputOf(test))...)
+		}
+	}
 	for _, o := range p.output {
 		switch state := p.state[o.Test]; {
 		case o.Test == "" && o.Output != "PASS\n", state == "fail", state == "run":
@@ -148,6 +164,35 @@ func (r *report) packageEnds(e event, p *pkg) {
 		fmt.Fprintf(r.out, "FAIL\t%s [build failed]\n", e.Package)
 	}
 	delete(r.packages, e.Package)
+}
+
+func (p *pkg) outputOf(test string) string {
+	var b strings.Builder
+	for _, o := range p.output {
+		if o.Test == test {
+			b.WriteString(o.Output)
+		}
+	}
+	return b.String()
+}
+
+// words returns the last messages of a test's output, each with its name and cut short.
+func words(test, output string) []string {
+	var all []string
+	lines := 0
+	for line := range strings.Lines(output) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case message.MatchString(line):
+			all, lines = append(all, test+": "), 0
+		case len(all) == 0 || lines >= lastLines || !strings.HasPrefix(line, "  "):
+			lines = lastLines
+			continue
+		}
+		all[len(all)-1] += strings.ToValidUTF8(line[:min(len(line), lastWidth)], "") + "\n"
+		lines++
+	}
+	return all[max(0, len(all)-lastWords):]
 }
 
 const prefix = "github.com/npcnix/npcnix/"
@@ -166,6 +211,9 @@ func (r *report) end() int {
 	fmt.Fprintf(r.out, "\nThe slowest tests, of %s in all:\n", time.Since(r.started).Round(time.Second))
 	for _, t := range r.times[:min(len(r.times), slowest)] {
 		fmt.Fprintf(r.out, "%8.1f s  %s\n", t.secs, t.name)
+	}
+	if len(r.words) > 0 {
+		fmt.Fprintf(r.out, "\nThe last words of what failed:\n%s", strings.Join(r.words, ""))
 	}
 	fmt.Fprintf(r.out, "\n%d passed, %d failed, %d skipped\n", r.passed, r.failed, r.skipped)
 	if r.broken || r.failed > 0 || r.passed == 0 {

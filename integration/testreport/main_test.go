@@ -47,6 +47,8 @@ func TestReport(t *testing.T) {
 			[]string{"ok  \texample/a", "ok  \texample/b", "The slowest tests", "example/a TestGood/part\n", "\n4 passed, 0 failed, 0 skipped\n"}, []string{"hush", "TestGood\n"}},
 		"one fails": {map[string]string{"a": good + "func TestBad(t *testing.T) { t.Run(\"part\", func(t *testing.T) { t.Error(\"alas\") }) }\n", "b": good}, 1,
 			[]string{"failed: example/a TestBad/part", "--- FAIL: TestBad/part", "alas", "FAIL\texample/a", "ok  \texample/b", "\n4 passed, 1 failed, 0 skipped\n"}, []string{"hush"}},
+		"one says much": {map[string]string{"a": "func TestBad(t *testing.T) { t.Log(\"early\"); for range 6 { t.Error(\"alas\\n1\\n2\\n3\\n4\\n5\") } }\n"}, 1,
+			[]string{"The last words of what failed:\nexample/a TestBad:     x_test.go:5: alas\n        1\n        2\n        3\nexample/a TestBad: "}, nil},
 		"one panics": {map[string]string{"a": "func TestBad(t *testing.T) { panic(\"alas\") }\n"}, 1,
 			[]string{"panic: alas", "x_test.go:", "FAIL\texample/a", "\n0 passed, 1 failed, 0 skipped\n"}, nil},
 		"one ends the process": {map[string]string{"a": "import \"os\"\n\nfunc TestBad(t *testing.T) { println(\"alas\"); os.Exit(0) }\n"}, 1,

@@ -70,7 +70,7 @@ func TestWhoIsToBlame(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatDoesNotComeIsToldFromAUnitsOwnTrouble(t *testing.T) {
+func TestSystemdWithoutAnAnswer(t *testing.T) {
 	for line, want := range map[string]bool{
 		"    Did not receive a reply. Possible causes include: the reply timeout expired":               true,
 		"Failed to reload daemon: Connection timed out":                                                 true,

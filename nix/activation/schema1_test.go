@@ -66,7 +66,7 @@ func readSchema1(t *testing.T, name string) *Journal {
 }
 
 // The worker or the timer of the older npcnix may still run: what it reads must be as true as what it wrote.
-func TestAnActivationOfTheFirstSchemaIsWrittenWithBothKindsOfMembers(t *testing.T) {
+func TestFirstSchemaKeepsBothKindsOfMembers(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(j *Journal, dir string) error
 		want   map[string]any

@@ -84,7 +84,7 @@ func keyOf(name string) string {
 	return fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = secret\n", name)
 }
 
-func TestAChangedCredentialsFileIsUsedByTheNextRequest(t *testing.T) {
+func TestChangedCredentialsFileIsUsed(t *testing.T) {
 	path := environment(t)
 	replace(t, path, keyOf("OLD"))
 	s := &strict{}

@@ -309,7 +309,7 @@ func TestSecurityKeysNeedAPersonsPresence(t *testing.T) {
 	}
 }
 
-func TestWithoutSignersEverythingWellFormedIsAccepted(t *testing.T) {
+func TestWithoutSignersAllIsAccepted(t *testing.T) {
 	policy := Policy{Remote: remote}
 	if v, err := read(policy, Accepted{}, archive); v != nil || err != nil {
 		t.Errorf("no frame: %v, %v", v, err)
