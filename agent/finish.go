@@ -27,7 +27,7 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 	if rule.record {
 		a.lookAtBoot(context.WithoutCancel(ctx), r)
 		rec = a.recordOf(r, res.ending.status())
-		if res.ending == refused {
+		if res.ending == refused || res.ending == held {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
 		}
 		a.markRenamed(ctx, r, rec)
