@@ -163,6 +163,13 @@ func (a *Agent) log(r *round, res result, rule rule) {
 	if res.left {
 		level = slog.LevelDebug // it was logged when it came about
 	}
+	switch res.ending {
+	case overtaken:
+		level = a.firstTime(rule.says, r)
+	case transient, terminated:
+	default:
+		a.logged = nil
+	}
 	if rule.says == "" {
 		return
 	}
@@ -180,6 +187,27 @@ func (a *Agent) log(r *round, res result, rule rule) {
 		args = append(args, "error", res.err)
 	}
 	a.Log.Log(context.Background(), level, rule.says, args...)
+}
+
+// work is an attempt at a target, as an operator asked for it.
+type work struct {
+	attempt
+	token string
+}
+
+// firstTime is the level of a line about the work on the round's target. It is info once: transient errors can end
+// the work, and have it begin, again and again.
+func (a *Agent) firstTime(line string, r *round) slog.Level {
+	w := work{attempt{target: r.target, number: r.attempt}, r.config.RetryToken}
+	if a.logged[line] == w {
+		return slog.LevelDebug
+	}
+	if a.logged == nil {
+		a.logged = map[string]work{}
+	}
+	a.logged[line] = w
+
+	return slog.LevelInfo
 }
 
 // runHook runs the hook that is due, if there is one. That it failed is logged and changes nothing. A hook

@@ -170,7 +170,7 @@ func (a *Agent) begin(ctx context.Context, r *round, why string) error {
 
 	a.put(a.recordOf(r, record.Building))
 	a.status("building " + r.target.ETag)
-	a.Log.Info("applying", "configuration", r.target.Configuration, "etag", r.target.ETag, "trigger", r.trigger, "attempt", r.attempt, "why", why)
+	a.Log.Log(ctx, a.firstTime("applying", r), "applying", "configuration", r.target.Configuration, "etag", r.target.ETag, "trigger", r.trigger, "attempt", r.attempt, "why", why)
 
 	return nil
 }

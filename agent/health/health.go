@@ -27,6 +27,7 @@ type Health struct {
 	PID       int            `json:"pid"`
 	Started   time.Time      `json:"started,omitzero"`
 	Version   string         `json:"agent_version,omitempty"`
+	QueueURL  string         `json:"queue_url,omitempty"` // that the agent receives from
 	LastEvent time.Time      `json:"last_event,omitzero"` // about this host's remote
 	LastPoll  time.Time      `json:"last_poll,omitzero"`  // look at the store that no event asked for
 	LastLook  time.Time      `json:"last_look,omitzero"`  // at the store, by whatever trigger
