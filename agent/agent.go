@@ -166,7 +166,7 @@ func (a *Agent) round(ctx context.Context, trigger record.Trigger, force bool) r
 		}
 	}
 
-	if trigger == record.Event && res.left && (res.ending == reached || res.ending == drifted) {
+	if trigger == record.Event && res.left && (res.ending == reached || res.ending == drifted || res.ending == held) {
 		a.idled = time.Now()
 	}
 

@@ -27,7 +27,7 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 	if rule.record {
 		a.lookAtBoot(context.WithoutCancel(ctx), r)
 		rec = a.recordOf(r, res.ending.status())
-		if res.ending == refused {
+		if res.ending == refused || res.ending == held {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
 		}
 		a.markRenamed(ctx, r, rec)
@@ -267,7 +267,10 @@ func (a *Agent) observe(r *round, res result) {
 
 	a.ran = r.running.Path
 	a.monitor.Update(func(now *health.Health) {
-		now.RebootDue, now.RebootAt, now.TransientError = r.rebootDue, a.reboot.At, ""
+		now.RebootDue, now.RebootAt, now.TransientError, now.Held = r.rebootDue, a.reboot.At, "", ""
+		if res.ending == held {
+			now.Held = res.err.Error()
+		}
 		if res.ending == transient {
 			now.TransientError = res.err.Error()
 		}

@@ -173,6 +173,8 @@ type Agent struct {
 	reboot  reboot.Plan
 	frame   frame // of the release that was read last
 
+	heldBack string // the ETag of the version that was last said to be held
+
 	uncached uncached
 
 	config     config.Config               // as last read, overrides included
