@@ -33,7 +33,7 @@ check: lint ## lint, unit and script tests: before each commit, in under two min
 # The end-to-end tests take the longest, and so go first. Most of the time they wait for others.
 test: deps lint build ## everything that must hold, on real parts: at most 20 minutes
 	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 70m -json ./integration ./... | go run ./integration/testreport
-	@cat .cache/kill-rounds .cache/power-cuts 2>/dev/null || true # there is none where no machine can be booted
+	@cat .cache/kill-rounds .cache/power-cuts .cache/power-cuts-nixos 2>/dev/null || true # there is none where no machine can be booted
 
 matrix: deps build rounds power slow nixos newest fleet ## what takes too long for each change: more of the same on more versions and seeds
 
@@ -45,6 +45,7 @@ rounds: # 208 for each seed, twice as many as make test has
 power: # hours: the table of docs/safety.md
 	for seed in 1 2 3; do \
 	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 12h -run TestPowerCuts ./integration || exit; cat .cache/power-cuts; \
+	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 24h -run TestPowerCuts ./integration/nixos || exit; cat .cache/power-cuts-nixos; \
 	done
 
 slow: # a machine with a twentieth of a core

@@ -54,6 +54,7 @@ func wire(o Options) *Agent {
 		file = "" // a long-running agent beside this run has its own
 	}
 	a.monitor = health.New(file, o.Version, o.Log)
+	a.monitor.Update(func(now *health.Health) { now.QueueURL = c.QueueURL })
 	a.metrics = measured(o, a.monitor)
 	a.pause = wait.NewBackOff(max(time.Second, c.MinSleep()), max(time.Second, c.MaxSleep()))
 	a.inbox = inbox.New(inbox.Options{
@@ -82,7 +83,8 @@ const (
 )
 
 // Run reconciles at start and then on every event, poll and poke, until ctx ends (nil, but for OnceAny an
-// error), until Once is fulfilled (nil, or why it cannot be), or until it returns ErrReconnect. Whatever
+// error), until Once is fulfilled (nil, or why it cannot be), or until it returns ErrReconnect or why it has lost its
+// data directory. Whatever
 // it started has ended when it returns, and messages that are not done are back in the queue.
 func (a *Agent) Run(ctx context.Context) error {
 	stop := a.start(ctx)
@@ -91,6 +93,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	force := a.Force
 	trigger := record.Start
 	for {
+		if err := a.Lost(); err != nil {
+			return err
+		}
 		res := a.round(ctx, trigger, force)
 		if res.ending == terminated {
 			if errors.Is(res.err, ErrReconnect) {
@@ -150,6 +155,7 @@ func (a *Agent) noteShutdown() {
 
 // round reconciles, and begins again when overtaken by a newer version.
 func (a *Agent) round(ctx context.Context, trigger record.Trigger, force bool) result {
+	a.receives = a.inbox.View().Healthy
 	var res result
 	for restarts := 0; restarts <= maxRestarts; restarts++ {
 		r := &round{
@@ -161,7 +167,7 @@ func (a *Agent) round(ctx context.Context, trigger record.Trigger, force bool) r
 		}
 	}
 
-	if trigger == record.Event && res.left && (res.ending == reached || res.ending == drifted) {
+	if trigger == record.Event && res.left && (res.ending == reached || res.ending == drifted || res.ending == held) {
 		a.idled = time.Now()
 	}
 
@@ -218,8 +224,7 @@ func (a *Agent) await(ctx context.Context, res result, started bool) record.Trig
 	if a.Stale() && ctx.Err() == nil {
 		return record.Poll // which begins with that
 	}
-	healthy := a.inbox.View().Healthy
-	delay := a.delay(res, healthy)
+	delay := a.delay(res, a.inbox.View().Healthy)
 	if started && res.ending != paused {
 		delay = min(delay, wait.Jitter(startedLook, 0.1))
 	}
@@ -238,13 +243,8 @@ func (a *Agent) await(ctx context.Context, res result, started bool) record.Trig
 			return record.Event
 		case v.Fresh && breathed == nil:
 			breathed = time.After(time.Until(a.idled.Add(breath)))
-		case v.Healthy && !healthy:
-			return record.Poll // events may have been lost meanwhile
-		case !v.Healthy && healthy:
-			healthy = false
-			delay = a.delay(res, false)
-			timer.Reset(delay)
-			a.nextLook(time.Now().Add(delay))
+		case v.Healthy != a.receives:
+			return record.Poll // events may have been lost meanwhile, or with the answer that did not come
 		}
 
 		select {

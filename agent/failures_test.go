@@ -71,6 +71,28 @@ func TestFailures(t *testing.T) {
 		equal(t, "acks", r.of("ack"), []string{"ack m2"})
 	})
 
+	inBubble(t, "a store that contradicts itself is spoken of once", func(t *testing.T) {
+		r := newRig(t)
+		r.store.fetchErr = fmt.Errorf("fetch: %w", store.ErrChanged) // whatever the look says
+		r.start()
+		time.Sleep(time.Hour)
+		lines := r.logs.count("\n")
+		if n := len(r.of("fetch")); lines > 5 || n < 30 || n > 300 {
+			t.Errorf("%d lines and %d fetches in an hour", lines, n)
+		}
+		r.store.set(func(s *fakeStore) { s.fetchErr = nil })
+		time.Sleep(4 * time.Minute)
+		if got := r.state().Applied; got == nil || got.ETag != "v1" {
+			t.Errorf("applied is %v", got)
+		}
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		time.Sleep(15 * time.Minute)
+		r.end()
+		if n := r.logs.count("msg=applying"); n != 2 {
+			t.Errorf("logged %d times that a version is being applied, want once for each", n)
+		}
+	})
+
 	inBubble(t, "a build that hangs is ended after its time, which is an attempt", func(t *testing.T) {
 		r := newRig(t)
 		r.host.build = func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }

@@ -27,7 +27,7 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 	if rule.record {
 		a.lookAtBoot(context.WithoutCancel(ctx), r)
 		rec = a.recordOf(r, res.ending.status())
-		if res.ending == refused {
+		if res.ending == refused || res.ending == held {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
 		}
 		a.markRenamed(ctx, r, rec)
@@ -163,6 +163,13 @@ func (a *Agent) log(r *round, res result, rule rule) {
 	if res.left {
 		level = slog.LevelDebug // it was logged when it came about
 	}
+	switch res.ending {
+	case overtaken:
+		level = a.firstTime(rule.says, r)
+	case transient, terminated:
+	default:
+		a.logged = nil
+	}
 	if rule.says == "" {
 		return
 	}
@@ -180,6 +187,27 @@ func (a *Agent) log(r *round, res result, rule rule) {
 		args = append(args, "error", res.err)
 	}
 	a.Log.Log(context.Background(), level, rule.says, args...)
+}
+
+// work is an attempt at a target, as an operator asked for it.
+type work struct {
+	attempt
+	token string
+}
+
+// firstTime is the level of a line about the work on the round's target. It is info once: transient errors can end
+// the work, and have it begin, again and again.
+func (a *Agent) firstTime(line string, r *round) slog.Level {
+	w := work{attempt{target: r.target, number: r.attempt}, r.config.RetryToken}
+	if a.logged[line] == w {
+		return slog.LevelDebug
+	}
+	if a.logged == nil {
+		a.logged = map[string]work{}
+	}
+	a.logged[line] = w
+
+	return slog.LevelInfo
 }
 
 // runHook runs the hook that is due, if there is one. That it failed is logged and changes nothing. A hook
@@ -239,7 +267,10 @@ func (a *Agent) observe(r *round, res result) {
 
 	a.ran = r.running.Path
 	a.monitor.Update(func(now *health.Health) {
-		now.RebootDue, now.RebootAt, now.TransientError = r.rebootDue, a.reboot.At, ""
+		now.RebootDue, now.RebootAt, now.TransientError, now.Held = r.rebootDue, a.reboot.At, "", ""
+		if res.ending == held {
+			now.Held = res.err.Error()
+		}
 		if res.ending == transient {
 			now.TransientError = res.err.Error()
 		}

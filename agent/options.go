@@ -93,6 +93,8 @@ type Options struct {
 	// Stale reports whether this process remembers what is not so any more, so that another is to take
 	// its place. Nil: it never does.
 	Stale func() bool
+	// Lost returns an error if the data directory is not the agent's own any more: it then ends. Nil: it always is.
+	Lost func() error
 	// BootID tells one boot of the machine from another. Nil: [nix.BootID].
 	BootID func() string
 
@@ -145,6 +147,9 @@ func (o *Options) validate() error {
 	if o.Stale == nil {
 		o.Stale = func() bool { return false }
 	}
+	if o.Lost == nil {
+		o.Lost = func() error { return nil }
+	}
 	if o.BootID == nil {
 		o.BootID = nix.BootID
 	}
@@ -168,12 +173,16 @@ type Agent struct {
 	reboot  reboot.Plan
 	frame   frame // of the release that was read last
 
+	heldBack string // the ETag of the version that was last said to be held
+
 	uncached uncached
 
 	config     config.Config // as last read, overrides included
 	settings   *config.Reader
 	trouble    *record.Trouble             // that the record tells of; nil if there is none
 	said       string                      // the status that the service manager was told last
+	logged     map[string]work             // the lines about the present work
+	receives   bool                        // the queue worked when the last round began
 	idled      time.Time                   // when an event last brought nothing new
 	marked     bool                        // the record of an earlier name was tried to be marked
 	ran        string                      // the system that ran at the end of the last round

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/npcnix/npcnix/agent/config"
 )
 
 func TestPolling(t *testing.T) {
@@ -50,6 +52,28 @@ func TestPolling(t *testing.T) {
 		}
 		if late < 20 || late > 45 { // 120 s apart, ± 50 %
 			t.Errorf("%d polls in the last hour", late)
+		}
+	})
+
+	inBubble(t, "a receive that breaks is followed by one look at once, since messages may be lost with it", func(t *testing.T) {
+		r := newRig(t, func(c *config.Config) { c.MinSleepSecs, c.MaxSleepSecs = 600, 600 })
+		r.start()
+		time.Sleep(time.Minute)
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.queue.setErr(errors.New("connection reset by peer"))
+		r.mark()
+		time.Sleep(20 * time.Second) // the next poll breaks, with the event of v2
+		synctest.Wait()
+		r.queue.setErr(nil)
+		equal(t, "the first receive and the first look", r.of("receive", "latest")[:2], []string{"receive", "latest v2"})
+		if got := r.state().Applied.ETag; got != "v2" {
+			t.Errorf("applied is %s", got)
+		}
+		before := len(r.of("latest"))
+		time.Sleep(7 * time.Minute)
+		r.end()
+		if n := len(r.of("latest")) - before; n != 1 {
+			t.Errorf("%d more looks, want one when the queue works again", n)
 		}
 	})
 

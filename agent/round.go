@@ -32,11 +32,12 @@ type round struct {
 	pendingFrom string // what ran when that was made so
 	bootsOther  bool   // the boot default is neither what runs nor what is pending
 
-	target  Target
-	release *release.Verified // of the target; nil if it is none
-	attempt int
-	times   record.Times
-	warning string // what is worth telling of the activated system
+	target    Target
+	release   *release.Verified // of the target; nil if it is none
+	admission admission
+	attempt   int
+	times     record.Times
+	warning   string // what is worth telling of the activated system
 }
 
 // move makes s the round's state.

@@ -41,7 +41,7 @@ func (s State) intend(in Intent) State {
 
 // attempt is the number of the next attempt at t.
 func (s State) attempt(t Target, retryToken string) int {
-	if f := s.Failure; f != nil && f.Same(t) && f.RetryToken == retryToken && !f.Rejected {
+	if f := s.Failure; f != nil && (f.Same(t) || f.samePublish(t)) && f.RetryToken == retryToken && !f.Rejected {
 		return f.Attempts + 1
 	}
 
@@ -97,8 +97,27 @@ func (s State) reach(a Applied) State {
 		a.Previous = before.System
 	}
 	s.Applied, s.Intent, s.Failure, s.NeedsRepair = &a, nil, nil, false
+	s.Ran = remembering(s.Ran, a)
 
 	return s
+}
+
+// keepRan is how many releases are remembered that a rollout may go back to.
+const keepRan = 3
+
+// remembering is ran with the release of a.
+func remembering(ran []Ran, a Applied) []Ran {
+	if a.Release == "" || a.System == "" {
+		return ran
+	}
+	next := []Ran{{a.Release, a.Configuration, a.System}}
+	for _, r := range ran {
+		if r.Release != a.Release && len(next) < keepRan {
+			next = append(next, r)
+		}
+	}
+
+	return next
 }
 
 // republish takes note that the applied release was published again, as another object.

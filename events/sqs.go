@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/npcnix/npcnix/store/credentials"
 )
@@ -43,6 +44,8 @@ type QueueOptions struct {
 	// Wait is how long the server holds a long poll; whole seconds, rounded up. Default and
 	// maximum 20 s.
 	Wait time.Duration
+	// Warn is told what the SDK warns of. Nil: nobody.
+	Warn func(message string)
 
 	attempt time.Duration // limit of one attempt at a request
 	pace    time.Duration // an empty answer sooner than this is waited out
@@ -90,6 +93,7 @@ type api interface {
 type Queue struct {
 	sqs     api
 	options QueueOptions
+	pacer   pacer
 }
 
 // OpenQueue returns the queue without asking for it: that it is missing or forbidden shows
@@ -100,7 +104,14 @@ func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	load := []func(*config.LoadOptions) error{config.WithHTTPClient(newHTTPClient(o.attempt))}
+	warn := func(_ logging.Classification, format string, args ...any) {
+		if o.Warn != nil {
+			o.Warn("aws sdk: " + fmt.Sprintf(format, args...))
+		}
+	}
+	load := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(newHTTPClient(o.attempt)), config.WithLogger(logging.LoggerFunc(warn)),
+	}
 	if o.Region != "" {
 		load = append(load, config.WithRegion(o.Region))
 	}
@@ -139,6 +150,9 @@ func newHTTPClient(limit time.Duration) *awshttp.BuildableClient {
 // no error, when none came within Wait. When they come by full tens it goes on until they do
 // not, up to 1,000 or a quarter of the lease, so that a burst arrives as one; an error on
 // the way is then left for the next call to meet.
+//
+// After an error of a single request, messages may be hidden until their lease ends: the server has handed them out,
+// and the answer was lost.
 //
 // Cancelling ctx ends a waiting Receive at once with ctx's error. SQS may have handed out
 // messages at that moment; they come back when the lease ends.
@@ -182,16 +196,21 @@ func (q *Queue) Reach(ctx context.Context) error {
 // queue's own default, which may be 20 s, would rule. A poll that waits also asks all of
 // SQS's servers, where one that does not can miss messages.
 func (q *Queue) poll(ctx context.Context, wait time.Duration) ([]Delivery, error) {
+	if err := q.pacer.wait(ctx); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, wait+q.options.attempt)
 	defer cancel()
 	start := time.Now()
+	// The SDK does not retry it: a poll that breaks may have taken messages along, which the caller must know.
+	once := func(o *sqs.Options) { o.Retryer = aws.NopRetryer{} }
 	out, err := q.sqs.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl:                    &q.options.URL,
 		MaxNumberOfMessages:         batchSize,
 		WaitTimeSeconds:             seconds(wait),
 		VisibilityTimeout:           seconds(q.options.Lease),
 		MessageSystemAttributeNames: []types.MessageSystemAttributeName{types.MessageSystemAttributeNameApproximateReceiveCount},
-	})
+	}, once)
 	if err != nil {
 		return nil, err
 	}

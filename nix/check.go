@@ -145,7 +145,11 @@ func (h *Host) repair(ctx context.Context, keep, wanted []System) error {
 			return err
 		}
 	}
-	h.opts.Log.Warn("the store was checked", "paths", len(paths), "deleted", len(doomed), "repaired", len(repaired), "after", time.Since(begun).Round(time.Millisecond))
+	bootFiles, err := h.repairBootFiles(ctx)
+	if err != nil {
+		return err
+	}
+	h.opts.Log.Warn("the store was checked", "paths", len(paths), "deleted", len(doomed), "repaired", len(repaired), "boot_files", bootFiles, "after", time.Since(begun).Round(time.Millisecond))
 	return h.Flush()
 }
 

@@ -59,6 +59,7 @@ func TestDamageAfterALossOfPower(t *testing.T) {
 		t.Run("what a build left is built again", rebuilt)
 		t.Run("what runs is repaired", repairedInPlace)
 		t.Run("what runs and cannot be repaired is the machine's error, until it is repaired", beyondRepair)
+		t.Run("what boots is repaired", bootFilesRepaired)
 		t.Run("nothing is checked in the same boot, or after an orderly shutdown", unchecked)
 	})
 }
@@ -156,5 +157,48 @@ func unchecked(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(h.opts.Dir, "boot")); errors.Is(err, os.ErrNotExist) {
 		t.Error("a shutdown was noted, and there is none")
+	}
+}
+
+// A kernel is in a folder of the store, and an initrd can be a file of its own, to which secrets were appended.
+func bootFilesRepaired(t *testing.T) {
+	h := newHost(t)
+	kernel := filepath.Join(t.TempDir(), "linux-6.1")
+	if err := os.Mkdir(kernel, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	initrd := filepath.Join(t.TempDir(), "initrd")
+	for path, text := range map[string]string{filepath.Join(kernel, "bzImage"): "the kernel", initrd: "the initrd"} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := filepath.Base(strings.TrimSpace(output(t, "nix-store", "--add", kernel)))
+	i := filepath.Base(strings.TrimSpace(output(t, "nix-store", "--add", initrd)))
+	files := map[string]struct{ before, after string }{
+		"nixos/" + k + "-bzImage":                {"", "the kernel"},                // as extlinux has it
+		"EFI/nixos/" + k + "-bzImage.efi":        {"the\x00\x00\x00", "the kernel"}, // as systemd-boot
+		"EFI/nixos/" + i + ".efi":                {"the initrd and secrets", "the initrd and secrets"},
+		"EFI/nixos/store-" + i + ".efi":          {"\x00\x00\x00 initrd and secrets", "the initrd"},
+		"nixos/" + k[:33] + "linux-0-bzImage":    {"", ""}, // of another package: none of the store
+		"loader/entries/nixos-generation-1.conf": {"", ""},
+	}
+	for name, file := range files {
+		path := filepath.Join(h.opts.BootDirs[0], name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(file.before), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.powerLost(t)
+	if err := h.CheckStore(t.Context(), nil, nil); err != nil {
+		t.Fatalf("%v\n%s", err, h.log)
+	}
+	for name, file := range files {
+		if got, err := os.ReadFile(filepath.Join(h.opts.BootDirs[0], name)); err != nil || string(got) != file.after {
+			t.Errorf("%s has %q, %v; want %q", name, got, err, file.after)
+		}
 	}
 }

@@ -9,14 +9,11 @@ import (
 	"time"
 )
 
-// bootDirs are where boot loaders keep what they boot.
-var bootDirs = []string{"/boot", "/boot/efi", "/efi"}
-
 // Flush makes durable what nix has built, fetched and registered, the profile, and what boots. nix registers
 // paths as valid before their contents are on disk: after a loss of power they would be valid and empty.
 func (h *Host) Flush() error {
 	begun := time.Now()
-	dirs := append([]string{storeDir, "/nix/var/nix/db", filepath.Dir(h.opts.Profile)}, bootDirs...)
+	dirs := append([]string{storeDir, "/nix/var/nix/db", filepath.Dir(h.opts.Profile)}, h.opts.BootDirs...)
 	for _, dir := range dirs {
 		if err := flush(dir); err != nil {
 			return fmt.Errorf("%w: write %s to disk: %w", ErrMachine, dir, err)

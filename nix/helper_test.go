@@ -60,6 +60,7 @@ func options(root string, log interface{ Write([]byte) (int, error) }) nix.Optio
 		Profile:       filepath.Join(root, "profiles", "system"),
 		CurrentSystem: filepath.Join(root, nixtest.CurrentSystem),
 		Dir:           filepath.Join(root, "data"),
+		BootDirs:      []string{filepath.Join(root, "boot")},
 		Log:           slog.New(slog.NewTextHandler(log, nil)),
 	}
 }

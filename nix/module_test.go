@@ -55,6 +55,7 @@ const everything = `
 	recordRefreshSecs = 3601;
 	signers = [ "release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f" ];
 	signersRequired = 1;
+	rolloutSigners = [ "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f" ];
 	evaluation = "never";
 	metricsTextfile = "/var/lib/npcnix-metrics/npcnix.prom";
 `
@@ -91,6 +92,7 @@ const everythingJSON = `{
 	"record_refresh_secs": 3601,
 	"signers": ["release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"],
 	"signers_required": 1,
+	"rollout_signers": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"],
 	"evaluation": "never",
 	"metrics_textfile": "/var/lib/npcnix-metrics/npcnix.prom"
 }`

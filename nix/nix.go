@@ -74,6 +74,9 @@ type Options struct {
 	// collector roots of systems that are not in the profile yet.
 	Dir string
 
+	// BootDirs are where boot loaders keep what they boot; they need not be there. Default: /boot, /boot/efi and /efi.
+	BootDirs []string
+
 	// Substituters and PublicKeys are added to those of nix.conf.
 	Substituters, PublicKeys []string
 	// Settings are names and values for --option.
@@ -117,6 +120,9 @@ func New(opts Options) (*Host, error) {
 	}
 	if opts.CurrentSystem == "" {
 		opts.CurrentSystem = "/run/current-system"
+	}
+	if opts.BootDirs == nil {
+		opts.BootDirs = []string{"/boot", "/boot/efi", "/efi"}
 	}
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)

@@ -116,6 +116,8 @@ in
 
     signers = example [ "release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..." ]
       (setting "signers" (types.listOf (types.strMatching ".+")));
+    rolloutSigners = example [ "rollout@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..." ]
+      (setting "rolloutSigners" (types.listOf (types.strMatching ".+")));
     signersRequired = number "signersRequired";
     evaluation = setting "evaluation" (types.enum table.evaluation.oneOf);
 

@@ -20,17 +20,28 @@ func (h *Host) booted() string {
 // initial RAM disk or kernel modules are not those that were booted (as NixOS's system.autoUpgrade
 // tells). "" if it needs none, or if that cannot be told.
 func (h *Host) RebootDue(context.Context) (string, error) {
-	for _, part := range []string{"kernel", "initrd", "kernel-modules"} {
-		booted, err := filepath.EvalSymlinks(filepath.Join(h.booted(), part))
+	if part := differs(h.booted(), h.opts.CurrentSystem, "kernel", "initrd", "kernel-modules"); part != "" {
+		return part + " is not the one that was booted", nil
+	}
+	return "", nil
+}
+
+// BootsOther reports whether a boot loader loads other files for one system than for another.
+func (h *Host) BootsOther(a, b System) bool { return differs(a.Path, b.Path, "kernel", "initrd") != "" }
+
+// differs returns the first of some parts that two systems have, and which is not the same.
+func differs(a, b string, parts ...string) string {
+	for _, part := range parts {
+		one, err := filepath.EvalSymlinks(filepath.Join(a, part))
 		if err != nil {
 			continue
 		}
-		current, err := filepath.EvalSymlinks(filepath.Join(h.opts.CurrentSystem, part))
-		if err == nil && booted != current {
-			return part + " is not the one that was booted", nil
+		other, err := filepath.EvalSymlinks(filepath.Join(b, part))
+		if err == nil && one != other {
+			return part
 		}
 	}
-	return "", nil
+	return ""
 }
 
 // Reboot restarts the machine, in an orderly way.

@@ -61,6 +61,7 @@ type Config struct {
 	RebootWindow      string   `json:"reboot_window,omitempty"`
 	Signers           []string `json:"signers,omitempty"`
 	SignersRequired   int64    `json:"signers_required,omitempty"`
+	RolloutSigners    []string `json:"rollout_signers,omitempty"`
 	Evaluation        string   `json:"evaluation,omitempty"`
 
 	// RetryToken changes with each `npcnix retry`: a failure or rejection noted under another token no

@@ -82,9 +82,26 @@ func dirTwoAgents(t *testing.T) {
 	if _, err := dir.LockFollow(); !errors.Is(err, ErrRunning) || !strings.Contains(err.Error(), "pid ") {
 		t.Errorf("the second: %v", err)
 	}
-	unlock()
+	lost := dir.Lost()
+	if err := lost(); err != nil {
+		t.Errorf("while it is there: %v", err)
+	}
+	if err := os.RemoveAll(string(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := lost(); !errors.Is(err, ErrLost) {
+		t.Errorf("deleted: %v", err)
+	}
 	again, err := dir.LockFollow()
 	if err != nil {
+		t.Fatalf("in a new directory: %v", err)
+	}
+	if err := lost(); !errors.Is(err, ErrLost) {
+		t.Errorf("replaced: %v", err)
+	}
+	unlock()
+	again()
+	if again, err = dir.LockFollow(); err != nil {
 		t.Fatalf("after the first ended: %v", err)
 	}
 	again()

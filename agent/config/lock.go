@@ -49,6 +49,9 @@ func (d Dir) LockActivation(ctx context.Context, waiting func()) (unlock func(),
 
 const followLock = "follow.lock"
 
+// FollowLockPath returns the file that LockFollow locks.
+func (d Dir) FollowLockPath() string { return d.Path(followLock) }
+
 // LockFollow takes follow.lock, which keeps a second long-running agent away from the data
 // directory. It waits no longer than a look of [Dir.Following] may take: where the lock is taken the
 // error wraps ErrRunning.
@@ -74,6 +77,27 @@ func (d Dir) LockFollow() (unlock func(), err error) {
 		return nil, fmt.Errorf("write %s: %w", path, err)
 	}
 	return func() { _ = l.Unlock() }, nil
+}
+
+// ErrLost says that the data directory is not the one any more in which this process has begun.
+var ErrLost = errors.New("the data directory was deleted or replaced while npcnix ran")
+
+// Lost returns what tells, with an error wrapping ErrLost, that the follow.lock of this moment is gone: call it when
+// that is locked. The lock then keeps no other agent away.
+func (d Dir) Lost() func() error {
+	path := d.FollowLockPath()
+	locked, err := os.Stat(path)
+	if err != nil {
+		locked = nil
+	}
+
+	return func() error {
+		now, err := os.Stat(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && os.SameFile(locked, now) {
+			return nil // what cannot be told is not so
+		}
+		return fmt.Errorf("%w: %s; restore its config.json if need be, and start npcnix again", ErrLost, d)
+	}
 }
 
 // overwrite replaces the content of a file that is there, and never that of one which a link leads to.

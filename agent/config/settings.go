@@ -135,6 +135,12 @@ var Settings = []Setting{
 		Text: "Number of different `signers` that must have signed a release.",
 	},
 	{
+		Name: "rollout_signers", Kind: List, Default: []string{}, Example: `["rollout@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."]`,
+		Text: "Public keys that may say how far a signed release's plan of waves has come, in the form of `signers`.",
+		More: "Such a key chooses between two releases that `signers` have signed, and does nothing else. Without any, `signers` count. " +
+			"They need `signers`.",
+	},
+	{
 		Name: "evaluation", Kind: Text, Default: EvaluateFallback, OneOf: []string{EvaluateFallback, EvaluateRescue, EvaluateNever, EvaluateAlways},
 		Text: "When the host evaluates a flake by itself.",
 		More: "With fallback, it does so only for a configuration that the release has not prebuilt. With rescue, it " +

@@ -27,6 +27,7 @@ type Health struct {
 	PID       int            `json:"pid"`
 	Started   time.Time      `json:"started,omitzero"`
 	Version   string         `json:"agent_version,omitempty"`
+	QueueURL  string         `json:"queue_url,omitempty"` // that the agent receives from
 	LastEvent time.Time      `json:"last_event,omitzero"` // about this host's remote
 	LastPoll  time.Time      `json:"last_poll,omitzero"`  // look at the store that no event asked for
 	LastLook  time.Time      `json:"last_look,omitzero"`  // at the store, by whatever trigger
@@ -37,6 +38,8 @@ type Health struct {
 	RebootAt  time.Time      `json:"reboot_at,omitzero"` // when the agent will reboot the machine; zero: it will not
 	// TransientError is why the last round came to nothing, if the version was not to blame.
 	TransientError string `json:"transient_error,omitempty"`
+	// Held is why the host keeps what it runs, if the rollout of the store's version does not admit it.
+	Held string `json:"held,omitempty"`
 	// Parts tells what works and what does not, by [Code]. What was not tried yet is not in it.
 	Parts map[Code]Part `json:"parts,omitempty"`
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/npcnix/npcnix/agent"
@@ -26,6 +27,7 @@ type follower struct {
 	over       []config.Layer // settings of flags and environment
 	began      string         // the surroundings in which this process began
 	said       map[unknownSetting]bool
+	lost       func() error // tells that the data directory was taken away; nil without a lock
 }
 
 // override puts declared settings over those of config.json, and flags and environment over both. It
@@ -58,8 +60,9 @@ func (f *follower) run(ctx context.Context) error {
 			return err
 		}
 		defer unlock()
+		f.lost = f.dir().Lost()
 	}
-	poke, stop, err := f.watchConfig(ctx)
+	poke, stop, err := f.watchDir(ctx)
 	if err != nil {
 		return err
 	}
@@ -137,7 +140,7 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	stop := func() { closeQueue(); stopWatch() }
 	o := agent.Options{
 		Dir: f.dir(), Name: name, RemoteName: remote.Name(), Store: remote, Host: host, Machine: host, Queue: queue,
-		Reach: reach, Fresh: f.fresh, Stale: f.stale,
+		Reach: reach, Fresh: f.fresh, Stale: f.stale, Lost: f.lost,
 		Ours: func(n events.Notice) bool {
 			return remote.Key() == "" || n.Bucket == remote.Bucket() && n.Key == remote.Key()
 		},
@@ -179,7 +182,7 @@ func (f *follower) queue(ctx context.Context, conf config.Config, remote *store.
 	case f.once == agent.OnceAny:
 		return nil, nothing, nil
 	case conf.QueueURL != "":
-		queue, err := events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()})
+		queue, err := events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease(), Warn: f.warn})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -223,40 +226,45 @@ func reach(ctx context.Context, conf config.Config, queue bool) error {
 	return nil
 }
 
-// watchConfig returns a channel that says when config.json changed, so that pause, unpause,
-// retry and config set take effect at once.
-func (f *follower) watchConfig(ctx context.Context) (<-chan struct{}, func(), error) {
+// watchDir returns a channel that says when config.json changed, so that pause, unpause, retry and config set take
+// effect at once. It also says so of the agent's own lock, which changes only if it is deleted.
+func (f *follower) watchDir(ctx context.Context) (<-chan struct{}, func(), error) {
 	if err := f.dir().Check(); err != nil {
 		return nil, nil, err
 	}
-	path, err := filepath.Abs(f.dir().ConfigPath())
-	if err != nil {
-		return nil, nil, err
-	}
-	watch, err := events.WatchFile(path, f.log)
-	if err != nil {
-		f.log.Warn("cannot watch config.json; changes take effect at the next poll", "error", err)
-		return nil, func() {}, nil
-	}
 	ctx, cancel := context.WithCancel(ctx)
-	poke, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer watch.Close()
-		for ctx.Err() == nil {
-			ds, err := watch.Receive(ctx)
-			if err != nil && ctx.Err() == nil {
-				f.log.Warn("cannot watch config.json; changes take effect at the next poll", "error", err)
-				return
-			}
-			if len(ds) == 0 {
-				continue
-			}
-			select {
-			case poke <- struct{}{}:
-			case <-ctx.Done():
-			}
+	poke := make(chan struct{})
+	var watches sync.WaitGroup
+	for _, file := range []string{f.dir().ConfigPath(), f.dir().FollowLockPath()} {
+		path, err := filepath.Abs(file)
+		if err != nil {
+			path = file
 		}
-	}()
-	return poke, func() { cancel(); <-ended }, nil
+		watch, err := events.WatchFile(path, f.log)
+		if err != nil {
+			f.log.Warn("cannot watch a file; its changes take effect at the next poll", "file", path, "error", err)
+			continue
+		}
+		watches.Go(func() { f.forward(ctx, watch, poke) })
+	}
+	return poke, func() { cancel(); watches.Wait() }, nil
+}
+
+// forward sends on poke at each change that the watch sees, until ctx ends. It closes the watch.
+func (f *follower) forward(ctx context.Context, watch *events.FileWatch, poke chan<- struct{}) {
+	defer watch.Close()
+	for ctx.Err() == nil {
+		ds, err := watch.Receive(ctx)
+		if err != nil && ctx.Err() == nil {
+			f.log.Warn("cannot watch files; changes take effect at the next poll", "error", err)
+			return
+		}
+		if len(ds) == 0 {
+			continue
+		}
+		select {
+		case poke <- struct{}{}:
+		case <-ctx.Done():
+		}
+	}
 }

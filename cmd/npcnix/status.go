@@ -113,6 +113,9 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	if s.Agent.Health, s.Agent.Running, err = health.Read(c.dir()); err != nil {
 		s.Agent.Error = err.Error()
 	}
+	if s.QueueURL == "" && s.Agent.Running {
+		s.QueueURL = s.Agent.QueueURL // from a flag, or from the agent's environment
+	}
 	if journal != nil {
 		h.profile = journal.Profile
 	}

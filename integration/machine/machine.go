@@ -68,9 +68,11 @@ var (
 type Options struct {
 	Suite string            // trixie, with nix 2.26 and systemd 257; or bookworm, with nix 2.8 and systemd 252
 	Binds map[string]string // files and folders of this machine, by their place in the other, read-only
-	Env   map[string]string // the environment of all units, and of Run
-	Files map[string]string // contents by absolute path, there from the first boot; executable when they begin with "#!"
-	Disk  bool              // it has a disk of its own, as Cut needs: an ext4 file system in a file
+	// Shares are folders that the machine may also write to: what is in them outlives a loss of its power.
+	Shares map[string]string
+	Env    map[string]string // the environment of all units, and of Run
+	Files  map[string]string // contents by absolute path, there from the first boot; executable when they begin with "#!"
+	Disk   bool              // it has a disk of its own, as Cut needs: an ext4 file system in a file
 }
 
 // Machine is a machine that has been booted. Several goroutines can call its methods, but only one at
@@ -217,6 +219,9 @@ func (m *Machine) Start() {
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe"}
 	for _, inside := range slices.Sorted(maps.Keys(m.options.Binds)) {
 		args = append(args, "--bind-ro="+m.options.Binds[inside]+":"+inside)
+	}
+	for _, inside := range slices.Sorted(maps.Keys(m.options.Shares)) {
+		args = append(args, "--bind="+m.options.Shares[inside]+":"+inside)
 	}
 	_ = os.Remove(filepath.Join(m.disk, "pid"))
 	runner := exec.Command("/bin/sh", append(args, "/usr/lib/npcnix/stage2")...)

@@ -26,6 +26,7 @@ let
     [ "coreutils" "findutils" "gnugrep" "gnused" "gitMinimal" "gnutar" "gzip" "nix" "openssh" "systemd" "util-linux" "xz" ]
     debian // {
     inherit lib system writeText;
+    writeScript = script;
     stdenv.hostPlatform = lib.systems.elaborate system;
     # The agent under test is built already, and lies in the machine.
     buildGoModule = args: run "${args.pname}-${args.version}" { } "mkdir -p $out/bin; cp /opt/npcnix $out/bin/npcnix" // { inherit (args) meta; };
@@ -136,9 +137,12 @@ let
           mv /boot/extlinux/extlinux.conf.new /boot/extlinux/extlinux.conf
         '';
       };
+      # That of 2022 deletes all kernels, and copies them again, which nobody survives who loses power meanwhile. Here it
+      # keeps those that it needs, as nixpkgs' does today.
       systemdBoot = run "systemd-boot" { file = parts + "/systemd-boot-builder.py"; } ''
         sed -e 's|@python3@|/usr|; s|@efiSysMountPoint@|/boot|g; s|@timeout@|5|g; s|@editor@|True|; s|@consoleMode@|keep|; s|@nix@|/usr|' \
           -e 's|@configurationLimit@|${toString cfg.configurationLimit}|; s|@canTouchEfiVariables@|0|; s|@graceful@|0|; s|@copyExtraFiles@|/bin/true|' \
+          -e 's|known_paths.append(copy|known_paths.append("/boot" + copy|' \
           -e 's|@systemd@/bin/bootctl|/opt/bootctl|; s|@systemd@|/usr|' $file >$out
         chmod +x $out
       '';
@@ -177,8 +181,14 @@ let
           inherit activate init etc;
           switch = switches.${cfg.flavour};
           inhibitors = builtins.toFile "switch-inhibitors" (builtins.toJSON config.system.switch.inhibitors);
-          kernel = run "linux" { text = cfg.kernel; } "mkdir -p $out/lib/modules/$text; echo $text >$out/bzImage";
-          initrd = builtins.toFile "initrd" cfg.kernel;
+          # What an image of a kernel is, it matters to firmware alone.
+          kernel = run "linux" { text = cfg.kernel; } ''
+            mkdir -p $out/lib/modules/$text
+            ${if cfg.bootFiles == "" then "seq -f \"$text %.0f\" 30000 >$out/bzImage" else "cp ${cfg.bootFiles}/vmlinuz $out/bzImage"}
+          '';
+          initrd =
+            if cfg.bootFiles == "" then builtins.toFile "initrd" cfg.kernel
+            else run "initrd" { text = cfg.kernel; } "cp ${cfg.bootFiles}/initrd $out";
         } ''
         mkdir -p $out/bin $out/sw
         ln -s /usr/bin $out/sw/bin
@@ -186,7 +196,7 @@ let
         ln -s $kernel/bzImage $out/kernel
         ln -s $kernel/lib/modules $out/kernel-modules
         ln -s $initrd $out/initrd
-        echo quiet >$out/kernel-params
+        echo '${cfg.kernelParams}' >$out/kernel-params
         cp $inhibitors $out/switch-inhibitors
         printf '%s' '${cfg.init}' >$out/init-interface-version
         printf '%s' '26.05.${cfg.version}' >$out/nixos-version
@@ -244,6 +254,8 @@ let
           configurationLimit = option t.int 100; # of systemd-boot
           systemd = option t.str "/usr"; # another path than that of process 1 makes the switch re-execute it
           kernel = option t.str "6.1";
+          bootFiles = option t.str ""; # a folder of a kernel and an initrd that firmware can start
+          kernelParams = option t.str "quiet";
           init = option t.str "systemd 2"; # init-interface-version
           units = option (t.attrsOf unit) { }; # of other kinds than services
           userUnits = option (t.attrsOf unit) { };

@@ -41,6 +41,7 @@ type Options struct {
 	// npcnix/module.nix is one. See [Module].
 	Module map[string]string
 	Base   string // the text of a NixOS module that all of its systems have
+	Disk   bool   // it has a disk of its own, which can lose power
 }
 
 // Host is a NixOS host, with an agent that follows a file.
@@ -115,7 +116,11 @@ func boot(t testing.TB, o Options, files map[string]string) *Host {
 	}
 	all := map[string]string{"/usr/lib/npcnix/stage2": stage2, "/opt/bootctl": bootctl}
 	maps.Copy(all, files)
-	h.Machine = machine.Boot(t, machine.Options{Suite: o.Suite, Binds: binds, Files: all})
+	var shares map[string]string
+	if o.Disk { // a store does not lose what it has taken when a host loses its power
+		shares = map[string]string{filepath.Dir(remoteFile): t.TempDir()}
+	}
+	h.Machine = machine.Boot(t, machine.Options{Suite: o.Suite, Binds: binds, Shares: shares, Files: all, Disk: o.Disk})
 	h.Must("mkdir", "-p", filepath.Dir(remoteFile), "/boot/loader")
 	return h
 }
@@ -128,6 +133,7 @@ func (h *Host) install(version, module string) {
 	h.Must("rm", "-rf", "/etc/systemd/system", "/etc/systemd/user")
 	h.Must(toplevel + "/activate")
 	h.Must(toplevel+"/bin/switch-to-configuration", "boot")
+	h.Must("sync")
 	h.Kill()
 }
 
@@ -323,8 +329,7 @@ func (h *Host) versionOf(path string) string {
 // Boots returns the version that the boot loader would start, by its own configuration.
 func (h *Host) Boots() string {
 	h.t.Helper()
-	init := strings.TrimSpace(h.Must("bash", "-c", `source <(sed '/^init=$/,$d' /usr/lib/npcnix/stage2)
-if [ -e /boot/extlinux/extlinux.conf ]; then extlinux; else systemd_boot; fi`))
+	init := strings.TrimSpace(h.Must("bash", "-c", `source /usr/lib/npcnix/stage2; chosen=$(entry); part init`))
 	return strings.TrimPrefix(strings.TrimSpace(h.Read(filepath.Dir(init)+"/nixos-version")), "26.05.")
 }
 

@@ -39,6 +39,8 @@ type machine interface {
 	Repair(context.Context, nix.System) (bool, error)
 	// KillSwitch kills what an interrupted worker has left of its switch.
 	KillSwitch(id string)
+	// BootsOther reports whether a boot loader loads other files for one system than for another.
+	BootsOther(a, b nix.System) bool
 	// Flush makes durable what nix and the boot loader have written.
 	Flush() error
 	// Reboot asks for a restart of the machine.

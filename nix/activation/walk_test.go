@@ -32,6 +32,8 @@ type fakeMachine struct {
 	verifiedAs        string         // what ran then
 	rebooting         bool           // was asked for
 
+	otherKernel bool // the new system has one
+
 	newest  bool // the boot loader makes the newest generation the default, whatever it is told
 	trouble bool // calls may fail, crash, and be disturbed
 	failing int  // percentage of calls that fail
@@ -175,6 +177,7 @@ func (m *fakeMachine) wantBootable(system string) {
 	}
 }
 
+func (m *fakeMachine) BootsOther(_, _ nix.System) bool  { return m.otherKernel }
 func (m *fakeMachine) Flush() error                     { m.mayCrash(); return nil }
 func (m *fakeMachine) KillSwitch(string)                {}
 func (m *fakeMachine) Prune(int, string, ...nix.System) {}
@@ -329,7 +332,7 @@ func TestRandomWalksEndWithOneSystem(t *testing.T) {
 			w := &walk{dir: dir, fakeMachine: &fakeMachine{
 				t: t, random: rand.New(rand.NewPCG(seed, uint64(n))), trouble: true,
 				running: oldSystem, profiled: oldSystem, boots: oldSystem, generations: map[string]int{oldSystem: 1},
-				newest: n%3 == 0, failing: []int{5, 5, 40, 70}[n%4],
+				otherKernel: n%2 == 0, newest: n%3 == 0, failing: []int{5, 5, 40, 70}[n%4],
 			}}
 			ends[w.toItsEnd()]++
 			if t.Failed() {

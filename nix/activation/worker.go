@@ -1,6 +1,7 @@
 package activation
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -177,6 +178,9 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 		w.machine.Prune(w.Keep, w.ProfileLink, s, nix.System{Path: w.Previous})
 	}
 	w.machine.ReleaseBuilt(s)
+	if err := w.placeBootFiles(ctx); err != nil {
+		return causeOf(err), err
+	}
 	if ran := w.runRepaired(ctx, w.System, actionBoot); ran.err != nil {
 		cause := ran.cause()
 		if ran.lockTaken() {
@@ -188,6 +192,21 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 		return causeOf(err), err
 	}
 	return "", nil
+}
+
+// placeBootFiles has the new system's kernel and initrd on disk before anything makes it the boot default: the system
+// that is the default so far installs the boot loader once more, and with it the entries of all generations. Some
+// installers copy a kernel and make it the default at once; a loss of power in between left nothing that boots. What
+// fails here fails again when the new system is made the default.
+func (w *worker) placeBootFiles(ctx context.Context) error {
+	boots := cmp.Or(w.ProfileSystem, w.Previous)
+	if boots == "" || !w.machine.BootsOther(nix.System{Path: boots}, nix.System{Path: w.System}) {
+		return nil
+	}
+	if ran := w.run(ctx, boots, actionBoot); ran.err != nil {
+		w.log.Info("the system before could not install the boot loader", "system", boots, "error", ran.failure(boots))
+	}
+	return w.machine.Flush()
 }
 
 // runRepaired is run. If a program cannot be executed, it has the store repaired, and runs again. A system that is

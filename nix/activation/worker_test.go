@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,6 +67,56 @@ func TestCauseOfAFailedCommit(t *testing.T) {
 			}
 			if m := c.machine; m.running != oldSystem || m.profiled != oldSystem || m.boots != oldSystem {
 				t.Errorf("%s runs, the profile has %s, %s boots", m.running, m.profiled, m.boots)
+			}
+		})
+	}
+}
+
+// traced is a machine that tells what is done to what boots.
+type traced struct {
+	*fakeMachine
+	did *[]string
+}
+
+func (m traced) Switch(ctx context.Context, r switchRun) outcome {
+	*m.did = append(*m.did, r.action+" "+r.system)
+	return m.fakeMachine.Switch(ctx, r)
+}
+
+func (m traced) Flush() error {
+	*m.did = append(*m.did, "flush")
+	return m.fakeMachine.Flush()
+}
+
+func TestANewKernelIsOnDiskBeforeItBoots(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		otherKernel bool
+		want        []string
+	}{
+		{"another kernel", true, []string{"boot " + oldSystem, "flush", "boot " + newSystem, "flush"}},
+		{"the same kernel", false, []string{"boot " + newSystem, "flush"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir, did := t.TempDir(), []string{}
+			m := &fakeMachine{
+				t: t, verified: true, running: newSystem, profiled: oldSystem, boots: oldSystem,
+				generations: map[string]int{oldSystem: 1}, otherKernel: c.otherKernel,
+			}
+			j := &Journal{
+				Schema: journalSchema, ID: "x", Phase: Verifying, System: newSystem, Previous: oldSystem,
+				ProfileSystem: oldSystem, ProfileLink: oldSystem, SwitchSecs: 900,
+			}
+			if err := j.advance(dir, Committing); err != nil {
+				t.Fatal(err)
+			}
+			m.journal = j
+			w := &worker{Journal: j, machine: traced{m, &did}, dir: dir, log: slog.New(slog.DiscardHandler)}
+			if err := w.toItsEnd(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if j.Phase != Committed || !slices.Equal(did, c.want) {
+				t.Errorf("%s after %q, want %q", j.Phase, did, c.want)
 			}
 		})
 	}

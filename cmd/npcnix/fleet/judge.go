@@ -124,6 +124,8 @@ func judgeVersion(host string, r *record.Record, remote, etag string) Host {
 		h.Verdict = Done
 	case string(record.Failed), string(record.Rejected), string(record.RolledBack):
 		h.Verdict, h.Why = Failed, firstLine(r.Error)
+	case string(record.Held):
+		h.Why = firstLine(r.Error)
 	case string(record.RebootPending):
 		h.Why = "a reboot is due"
 	case string(record.Drifted):
