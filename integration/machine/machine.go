@@ -193,10 +193,8 @@ func (m *Machine) Start() {
 	args := []string{"-c", runScript, "run.sh", m.name, m.root, m.disk,
 		"--machine=" + m.name, "--hostname=machine", "--kill-signal=SIGRTMIN+3",
 		"--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe"}
-	if parts, err := findParts(); err == nil {
-		if _, err := os.Stat(parts); err == nil {
-			args = append(args, "--bind-ro="+parts+":"+partsInside)
-		}
+	if parts, err := findParts("setup-etc.pl"); err == nil { // without, Build says so
+		args = append(args, "--bind-ro="+parts+":"+partsInside)
 	}
 	for _, inside := range slices.Sorted(maps.Keys(m.options.Binds)) {
 		args = append(args, "--bind-ro="+m.options.Binds[inside]+":"+inside)
