@@ -118,13 +118,19 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	if err != nil || o.dryRun {
 		return withCode(err)
 	}
+
+	return o.published(ctx, c, remote, publisher, gate, v)
+}
+
+// published tells of the version that was published, and waits for its hosts if the flags say so.
+func (o *pushOptions) published(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, gate *fleet.Gate, v store.Version) error {
 	if !o.waiting.json {
 		if _, err := fmt.Fprintln(c.stdout, v.ETag); err != nil {
 			return err
 		}
 	}
 	if o.release.plan != nil {
-		return o.takeThroughWaves(ctx, c, remote, publisher)
+		return o.takeThroughWaves(ctx, c, remote, p)
 	}
 	if gate == nil {
 		o.sayNext(c, remote, v)
