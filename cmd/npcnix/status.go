@@ -37,8 +37,9 @@ type hostStatus struct {
 	Activation      *activation.Journal `json:"activation,omitempty"` // one that is under way, or whose rollback failed
 	Failure         *agent.Failure      `json:"failure,omitempty"`
 	NextAttempt     time.Time           `json:"next_attempt,omitzero"`
-	RebootDue       string              `json:"reboot_due,omitempty"`   // why
-	BootDefault     string              `json:"boot_default,omitempty"` // what boots, if an operator has chosen another system than runs
+	RebootDue       string              `json:"reboot_due,omitempty"`    // why
+	BootDefault     string              `json:"boot_default,omitempty"`  // what boots, if an operator has chosen another system than runs
+	BootFailures    []string            `json:"boot_failures,omitempty"` // parts of the activation that failed when the machine booted
 	Agent           agentStatus         `json:"agent"`
 	StateError      string              `json:"state_error,omitempty"`
 	ActivationError string              `json:"activation_error,omitempty"`
@@ -189,6 +190,7 @@ func (s *hostStatus) askHost(ctx context.Context, c *common, h hostFlags) error 
 	if s.RebootDue, err = host.RebootDue(ctx); err != nil {
 		return err
 	}
+	s.BootFailures, _ = host.BootFailures(ctx) // to look at its own health a host needs no journal
 	if profiled, _, err := host.Profiled(); err == nil && profiled != running && profiled.Path != "" && s.Intent == nil && s.Activation == nil {
 		s.BootDefault = profiled.Path
 	}

@@ -40,6 +40,12 @@ func (s hostStatus) text(now time.Time) string {
 	if s.BootDefault != "" {
 		l.add("boot default", "%s, which is not the system that runs", s.BootDefault)
 	}
+	if a := s.Applied; a != nil && a.Warning != "" {
+		l.add("warning", "%s", a.Warning)
+	}
+	if len(s.BootFailures) > 0 {
+		l.add("warning", "the boot's activation failed in part: %s; see `journalctl -b`", strings.Join(s.BootFailures, ", "))
+	}
 	if s.NeedsRepair {
 		l.add("problem", "a rollback failed, so the running or the booted system can be wrong; publish a version that works, or run `npcnix retry`")
 	}
