@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,24 +52,22 @@ func TestCondition(t *testing.T) {
 
 // ailing is a machine whose units do as the test says.
 type ailing struct {
-	Machine
-	*trace
+	*fakeMachine
+	trace  *trace
 	failed func() []string
 }
 
 func (m ailing) NewlyFailing(context.Context, activation.Journal, []string) (activation.Failing, error) {
-	m.add("look")
+	m.trace.add("look")
 	return activation.Failing{Failed: m.failed()}, nil
 }
 
-func (m ailing) RebootDue(context.Context) (string, error) { return "", nil }
-
 func TestHostsGoOnLookingAfterTheyCommitted(t *testing.T) {
 	// begin starts a host that has applied a release with a soak of 10 minutes, whose unit is failing while ill.
-	begin := func(t *testing.T, ill *bool, change ...func(*config.Config)) *rig {
+	begin := func(t *testing.T, ill *atomic.Bool, change ...func(*config.Config)) *rig {
 		r, key := trusting(t, change...)
-		r.opts.Machine = ailing{trace: r.trace, failed: func() []string {
-			if *ill {
+		r.opts.Machine = ailing{fakeMachine: &fakeMachine{trace: r.trace}, trace: r.trace, failed: func() []string {
+			if ill.Load() {
 				return []string{"web.service (exit-code)"}
 			}
 			return nil
@@ -83,8 +82,8 @@ func TestHostsGoOnLookingAfterTheyCommitted(t *testing.T) {
 	}
 
 	inBubble(t, "the record says once that the soak is over", func(t *testing.T) {
-		ill := false
-		r := begin(t, &ill)
+		ill := new(atomic.Bool)
+		r := begin(t, ill)
 		time.Sleep(9 * time.Minute)
 		equal(t, "records before", r.of("record"), nil)
 		time.Sleep(40 * time.Minute)
@@ -96,17 +95,17 @@ func TestHostsGoOnLookingAfterTheyCommitted(t *testing.T) {
 	})
 
 	inBubble(t, "two bad looks are unhealthy, which is recorded and logged once; two good ones end it", func(t *testing.T) {
-		ill := false
-		r := begin(t, &ill)
+		ill := new(atomic.Bool)
+		r := begin(t, ill)
 		time.Sleep(5 * time.Minute)
-		ill = true
+		ill.Store(true)
 		time.Sleep(time.Minute)
 		equal(t, "records after one bad look", r.of("record"), nil)
 		time.Sleep(20 * time.Minute)
 		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Unhealthy == "" || rec.HealthySecs != 0 {
 			t.Errorf("record: %+v", rec)
 		}
-		ill = false
+		ill.Store(false)
 		time.Sleep(20 * time.Minute)
 		r.end()
 		equal(t, "records", r.of("record"), []string{"record applied v1", "record applied v1", "record applied v1"}) // ill, well, soaked
@@ -119,13 +118,14 @@ func TestHostsGoOnLookingAfterTheyCommitted(t *testing.T) {
 	})
 
 	inBubble(t, "another version is judged by itself", func(t *testing.T) {
-		ill := true
-		r := begin(t, &ill)
+		ill := new(atomic.Bool)
+		ill.Store(true)
+		r := begin(t, ill)
 		time.Sleep(10 * time.Minute)
 		if rec := r.store.lastRecord(); rec.Unhealthy == "" {
 			t.Errorf("record: %+v", rec)
 		}
-		ill = false
+		ill.Store(false)
 		r.host.set(func(h *fakeHost) { h.system = "/nix/store/sys-2" })
 		key, line := newSigner(t)
 		r.configure(func(c *config.Config) { c.Signers = []string{line} })
@@ -144,8 +144,8 @@ func TestHostsGoOnLookingAfterTheyCommitted(t *testing.T) {
 
 	inBubble(t, "looks are health_interval_secs apart, and 0 has none", func(t *testing.T) {
 		for secs, want := range map[int64]int{60: 60, 600: 6, 0: 0} {
-			ill := false
-			r := begin(t, &ill, func(c *config.Config) { c.HealthIntervalSecs = &secs })
+			ill := new(atomic.Bool)
+			r := begin(t, ill, func(c *config.Config) { c.HealthIntervalSecs = &secs })
 			r.mark()
 			time.Sleep(time.Hour)
 			r.end()
