@@ -179,7 +179,8 @@ type Agent struct {
 
 	uncached uncached
 
-	config     config.Config               // as last read, overrides included
+	config     config.Config // as last read, overrides included
+	settings   *config.Reader
 	trouble    *record.Trouble             // that the record tells of; nil if there is none
 	said       string                      // the status that the service manager was told last
 	logged     map[string]work             // the lines about the present work

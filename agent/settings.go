@@ -13,7 +13,7 @@ const flakePrefix = "flake-"
 // loadConfig reads the settings, overrides included. Damaged says why config.json cannot be used; then the
 // settings are those in force before. Err says that not even those can be.
 func (a *Agent) loadConfig() (c config.Config, damaged, err error) {
-	file, damaged, err := a.Dir.InForce()
+	file, damaged, err := a.settings.InForce()
 	if err != nil {
 		return a.config, err, nil // nothing could be remembered on disk
 	}
