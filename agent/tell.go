@@ -39,7 +39,7 @@ func (a *Agent) tellFailure(ctx context.Context, r *round, rec record.Record) {
 
 	if err := record.Write(ctx, copies{a.Store, folder}, a.Name, rec); err != nil {
 		if !a.untold && ctx.Err() == nil {
-			a.Log.Info("nobody is notified: the host may not write there, or cannot", "object", "KEY.acks/"+folder+"/"+a.Name+".json", "error", err)
+			a.Log.Info("a failure or recovery cannot be told", "object", "KEY.acks/"+folder+"/"+a.Name+".json", "error", err)
 		}
 		a.untold = true
 		return

@@ -56,7 +56,7 @@ func TestTellingOfAFailure(t *testing.T) {
 		r.host.set(func(h *fakeHost) { h.build = broken })
 		r.start()
 		time.Sleep(3 * time.Hour)
-		if n := r.logs.count("nobody is notified"); n != 1 {
+		if n := r.logs.count("a failure or recovery cannot be told"); n != 1 {
 			t.Errorf("logged %d times", n)
 		}
 		if rec := r.store.lastRecord(); rec.Status != "rejected" {

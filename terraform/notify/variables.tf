@@ -40,7 +40,7 @@ variable "emails" {
 }
 
 variable "slack" {
-  description = "A Slack channel to write to, by Amazon Q Developer in chat applications, which was AWS Chatbot: the ids of the workspace and the channel. Somebody must have authorized the workspace in the AWS console once."
+  description = "A Slack channel to write to, by Amazon Q Developer in chat applications, which was AWS Chatbot: the ids of the workspace and the channel. An operator must have authorized the workspace in the AWS console once."
   type        = object({ workspace_id = string, channel_id = string })
   default     = null
 

@@ -42,7 +42,7 @@ run "a_message_for_a_publish_a_failure_and_a_recovery_and_for_nothing_else" {
   }
   assert {
     condition     = length(aws_sns_topic_subscription.email) == 0 && length(aws_sns_topic.chat) == 0 && length(aws_cloudwatch_event_connection.webhook) == 0
-    error_message = "Somebody is told whom nobody named."
+    error_message = "A message goes to an address that nobody named."
   }
 }
 
