@@ -49,7 +49,7 @@ func ownQueue(t *testing.T, endpoint string) {
 	h.await("the event reconciled", func() bool { return h.marker() == "one" && h.record().Trigger == record.Event })
 	h.await("the message deleted", func() bool { v, f := w.depth(w.queueURL(name)); return v == "0" && f == "0" })
 
-	// Somebody deletes the queue: what is published meanwhile is found when it is there again.
+	// The queue is deleted: what is published meanwhile is found when it is there again.
 	before := h.log.count("this host has a queue of its own")
 	_, err = w.sqs.DeleteQueue(t.Context(), &sqs.DeleteQueueInput{QueueUrl: aws.String(w.queueURL(name))})
 	w.must(err)
