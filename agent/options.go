@@ -69,6 +69,8 @@ type Machine interface {
 	NewlyFailing(ctx context.Context, j activation.Journal, exempt []string) (activation.Failing, error)
 	// RebootDue says why the machine is to be rebooted for its system to run wholly; "" if not.
 	RebootDue(ctx context.Context) (why string, err error)
+	// BootFailures returns which parts of the activation failed when the machine booted.
+	BootFailures(ctx context.Context) ([]string, error)
 	// Reboot reboots the machine.
 	Reboot(ctx context.Context) error
 }
