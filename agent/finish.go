@@ -31,6 +31,7 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
 		}
 		a.markRenamed(ctx, r, rec)
+		a.tellFailure(ctx, r, rec)
 	}
 	_ = a.save(r) // reported
 	if rule.record {
