@@ -207,7 +207,8 @@ func (f *follower) queue(ctx context.Context, conf config.Config, remote *store.
 // unrecorded is a store that takes no records.
 type unrecorded struct{ *store.Remote }
 
-func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil }
+func (unrecorded) PutRecord(context.Context, string, []byte) error             { return nil }
+func (unrecorded) PutRecordCopy(context.Context, string, string, []byte) error { return nil }
 
 // reach connects to the store and, if asked to, to the queue, with new credentials, names and connections:
 // one that was made before the switch says nothing about the system that runs now.
