@@ -24,7 +24,8 @@ type Known struct {
 	RetryToken   string     // the operator's last retry
 	Running      nix.System // zero if it cannot be told
 	CorrectDrift bool
-	Force        bool // apply what is unchanged, waits for its next attempt, or is rejected
+	Held         string // why the target's rollout does not admit this host; "" if it does, or is not known to
+	Force        bool   // apply what is unchanged, waits for its next attempt, or is rejected
 }
 
 // Decide says what to do about the target want. It is pure: everything it knows is in its arguments.
@@ -32,9 +33,11 @@ func Decide(have Known, want Target, now time.Time) Decision {
 	switch {
 	case have.Paused.Active(now):
 		return leave(record.Paused, have.Paused.String())
+	case have.Held != "" && !have.takes(want):
+		return leave(record.Held, have.Held)
 	case have.Force:
 		return apply("asked to apply it in any case")
-	case have.rebootPending() && have.Intent.Same(want):
+	case have.rebootPending() && (have.Intent.Same(want) || have.Intent.samePublish(want)):
 		return leave(record.RebootPending, "it becomes active with the next boot: a reboot is due")
 	}
 
@@ -46,11 +49,17 @@ func Decide(have Known, want Target, now time.Time) Decision {
 			return leave(record.Drifted, fmt.Sprintf("an operator has switched to %s since it was applied; left alone", have.Running.Path))
 		}
 	}
-	if f := have.Failure; f != nil && f.Same(want) && f.RetryToken == have.RetryToken {
+	if f := have.Failure; f != nil && (f.Same(want) || f.samePublish(want)) && f.RetryToken == have.RetryToken {
 		return again(f, now)
 	}
 
 	return apply(have.why(want))
+}
+
+// takes reports whether the host has the target's release already, or will have it with the next boot. A rollout
+// that stands still takes it from nobody.
+func (have Known) takes(want Target) bool {
+	return have.Applied != nil && have.Applied.SameRelease(want) || have.rebootPending() && have.Intent.samePublish(want)
 }
 
 // again decides about a target that has failed before.

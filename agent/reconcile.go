@@ -108,7 +108,10 @@ func (a *Agent) load(ctx context.Context, r *round) error {
 // decide looks at the store and decides about what it holds. A paused host does not ask.
 func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 	r.target = Target{Remote: r.config.Remote, Configuration: r.config.Configuration}
-	known := Known{r.state, r.config.Paused, r.config.RetryToken, r.countsAs(), r.config.CorrectDrift, r.force}
+	known := Known{
+		State: r.state, Paused: r.config.Paused, RetryToken: r.config.RetryToken, Running: r.countsAs(),
+		CorrectDrift: r.config.CorrectDrift, Force: r.force,
+	}
 	if r.config.Paused.Active(time.Now()) {
 		return Decide(known, r.target, time.Now()), nil
 	}
@@ -131,9 +134,14 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 	if err := a.vet(ctx, r); err != nil {
 		return Decision{}, err
 	}
+	known.Held = r.admission.held
 	decision = Decide(known, r.target, time.Now())
+	if decision.Status == record.Held && a.heldBack != r.target.ETag {
+		a.heldBack = r.target.ETag
+		a.Log.Info("held back by its rollout", "etag", r.target.ETag, "why", decision.Why)
+	}
 	if !decision.Apply && r.state.Applied != nil {
-		r.move(r.state.republish(r.target)) // the same release in another object
+		r.move(r.state.republish(r.target, r.soak())) // the same release in another object
 	}
 
 	return decision, nil
@@ -209,12 +217,12 @@ func (a *Agent) build(ctx context.Context, r *round, flake string) (nix.System, 
 func (a *Agent) unlessOvertaken(ctx context.Context, r *round, work func(context.Context) (nix.System, error)) (nix.System, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	watched := make(chan struct{})
-	settings, since := r.config, a.since
+	settings, since, now := r.config, a.since, pursuit{r.target, r.state, r.config}
 	poll := func(healthyQueue bool) time.Duration { return pollInterval(settings, healthyQueue, time.Since(since)) }
 	go func() {
 		defer close(watched)
 		if !r.last {
-			a.watchForNewer(ctx, r.target, poll, cancel)
+			a.watchForNewer(ctx, now, poll, cancel)
 		}
 	}()
 	defer func() { cancel(nil); <-watched }()
@@ -228,17 +236,21 @@ func (a *Agent) unlessOvertaken(ctx context.Context, r *round, work func(context
 }
 
 // watchForNewer looks at the store whenever a message about the remote arrives, and as often as an agent polls
-// that has nothing else to do. It cancels when the store holds another version than the target's.
-func (a *Agent) watchForNewer(ctx context.Context, t Target, poll func(healthyQueue bool) time.Duration, cancel context.CancelCauseFunc) {
+// that has nothing else to do. It cancels when the store holds another version than the target's, unless only the
+// release's rollout has gone on.
+func (a *Agent) watchForNewer(ctx context.Context, now pursuit, poll func(healthyQueue bool) time.Duration, cancel context.CancelCauseFunc) {
 	v := a.inbox.View()
 	timer := time.NewTimer(poll(v.Healthy))
 	defer timer.Stop()
 	for due := false; ; v = a.inbox.View() {
 		if v.Fresh || due {
-			latest, err := a.Store.Latest(ctx, t.version())
-			if err == nil && latest.ETag != t.ETag {
-				cancel(errNewer)
-				return
+			latest, err := a.Store.Latest(ctx, now.target.version())
+			if err == nil && latest.ETag != now.target.ETag {
+				if !a.admitsStill(ctx, now, latest) {
+					cancel(errNewer)
+					return
+				}
+				now.target.ETag, now.target.VersionID = latest.ETag, latest.ID
 			}
 		}
 

@@ -26,6 +26,7 @@ const (
 	rejected      = ending(record.Rejected)
 	paused        = ending(record.Paused)
 	drifted       = ending(record.Drifted)
+	held          = ending(record.Held)
 
 	refused    ending = "refused"    // the release is not trusted; it is judged again each round
 	transient  ending = "transient"  // an error of the store's or of this machine's
@@ -86,6 +87,7 @@ var endings = map[ending]rule{
 	reached:       {true, inbox.Acknowledge, atPoll, slog.LevelInfo, "applied", succeeds},
 	rebootPending: {true, inbox.Acknowledge, atPoll, slog.LevelWarn, "the new system becomes active with the next boot", succeeds},
 	drifted:       {true, inbox.Acknowledge, atPoll, slog.LevelWarn, "", fails},
+	held:          {true, inbox.Acknowledge, atPoll, slog.LevelInfo, "", fails}, // the next wave is a new event
 	failed:        {true, inbox.Extend, nextOrPoll, slog.LevelError, "attempt failed", goesOn},
 	rolledBack:    {true, inbox.Leave, atPoll, slog.LevelError, "rolled back and rejected; waiting for another version, or `npcnix retry`", fails},
 	rejected:      {true, inbox.Leave, atPoll, slog.LevelError, "rejected; waiting for another version, or `npcnix retry`", fails},

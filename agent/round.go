@@ -32,11 +32,14 @@ type round struct {
 	pendingFrom string // what ran when that was made so
 	bootsOther  bool   // the boot default is neither what runs nor what is pending
 
-	target  Target
-	release *release.Verified // of the target; nil if it is none
-	attempt int
-	times   record.Times
-	warning string // what is worth telling of the activated system
+	bootFailures []string // what failed of the activation when the machine booted
+
+	target    Target
+	release   *release.Verified // of the target; nil if it is none
+	admission admission
+	attempt   int
+	times     record.Times
+	warning   string // what is worth telling of the activated system
 }
 
 // move makes s the round's state.
@@ -96,9 +99,18 @@ func (r *round) published(v store.Version) time.Time {
 	return v.Modified
 }
 
+// soak is for how many seconds the rollout of the round's release wants that to be healthy.
+func (r *round) soak() int64 {
+	if r.release == nil || r.release.Rollout == nil || r.admission.base != "" {
+		return 0
+	}
+
+	return r.release.Rollout.Soak
+}
+
 func (r *round) appliedAs(system, previous string) Applied {
 	return Applied{
-		Target: r.target, System: system, Previous: previous, At: time.Now().UTC(),
+		SoakSecs: r.soak(), Target: r.target, System: system, Previous: previous, At: time.Now().UTC(),
 		Trigger: r.trigger, Attempt: r.attempt, Times: r.times, Warning: r.warning,
 	}
 }

@@ -44,6 +44,11 @@ func (t Target) Same(o Target) bool {
 	return t.Remote == o.Remote && t.Configuration == o.Configuration && t.ETag == o.ETag && t.ETag != ""
 }
 
+// samePublish reports whether both name the same publish of the same release, in whatever state of its rollout.
+func (t Target) samePublish(o Target) bool {
+	return t.SameRelease(o) && t.Serial == o.Serial && t.Serial != 0
+}
+
 // SameRelease reports whether both name the same remote, configuration and release, whichever object they
 // came in.
 func (t Target) SameRelease(o Target) bool {
@@ -58,6 +63,8 @@ type State struct {
 	Applied *Applied `json:"applied,omitempty"`
 	Intent  *Intent  `json:"intent,omitempty"`
 	Failure *Failure `json:"failure,omitempty"`
+	// Ran are the last releases that were reached, the latest first: a rollout may go back to one of them.
+	Ran []Ran `json:"ran,omitempty"`
 	// Hook is the hook that is to run, or was interrupted.
 	Hook *hook.Run `json:"hook,omitempty"`
 	// NeedsRepair: the rollback of an activation has failed since Applied, so that what runs may be
@@ -67,6 +74,10 @@ type State struct {
 	// which it was.
 	RebootedFor string `json:"rebooted_for,omitempty"`
 	RebootedIn  string `json:"rebooted_in_boot,omitempty"`
+
+	// Told is the ETag of the version whose failure was told to whoever wants to be notified; "" if none was, or
+	// the recovery was told too.
+	Told string `json:"told,omitempty"`
 
 	// Host is the name under which the record was last written.
 	Host string `json:"host,omitempty"`
@@ -84,7 +95,16 @@ type Applied struct {
 	Trigger record.Trigger `json:"trigger,omitempty"`
 	Attempt int            `json:"attempt,omitempty"`
 	Times   record.Times   `json:"times,omitzero"`
-	Warning string         `json:"warning,omitempty"` // what is worth telling of it, though it is verified
+	// SoakSecs is for how long its rollout wants it to be healthy.
+	SoakSecs int64  `json:"soak_secs,omitempty"`
+	Warning  string `json:"warning,omitempty"` // what is worth telling of it, though it is verified
+}
+
+// Ran is the system that a release was on this host.
+type Ran struct {
+	Release       string `json:"release"`
+	Configuration string `json:"configuration"`
+	System        string `json:"system"`
 }
 
 // Intent is the work in progress, written before it starts.

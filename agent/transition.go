@@ -32,6 +32,13 @@ func (s State) named(host string) State {
 	return s
 }
 
+// told takes note of the version whose failure was told; "" once a recovery was.
+func (s State) told(etag string) State {
+	s.Told = etag
+
+	return s
+}
+
 // intend begins an attempt at the intent's target.
 func (s State) intend(in Intent) State {
 	s.Intent = &in
@@ -41,7 +48,7 @@ func (s State) intend(in Intent) State {
 
 // attempt is the number of the next attempt at t.
 func (s State) attempt(t Target, retryToken string) int {
-	if f := s.Failure; f != nil && f.Same(t) && f.RetryToken == retryToken && !f.Rejected {
+	if f := s.Failure; f != nil && (f.Same(t) || f.samePublish(t)) && f.RetryToken == retryToken && !f.Rejected {
 		return f.Attempts + 1
 	}
 
@@ -97,17 +104,36 @@ func (s State) reach(a Applied) State {
 		a.Previous = before.System
 	}
 	s.Applied, s.Intent, s.Failure, s.NeedsRepair = &a, nil, nil, false
+	s.Ran = remembering(s.Ran, a)
 
 	return s
 }
 
+// keepRan is how many releases are remembered that a rollout may go back to.
+const keepRan = 3
+
+// remembering is ran with the release of a.
+func remembering(ran []Ran, a Applied) []Ran {
+	if a.Release == "" || a.System == "" {
+		return ran
+	}
+	next := []Ran{{a.Release, a.Configuration, a.System}}
+	for _, r := range ran {
+		if r.Release != a.Release && len(next) < keepRan {
+			next = append(next, r)
+		}
+	}
+
+	return next
+}
+
 // republish takes note that the applied release was published again, as another object.
-func (s State) republish(t Target) State {
+func (s State) republish(t Target, soak int64) State {
 	a := *s.Applied
 	if !a.SameRelease(t) {
 		return s
 	}
-	a.ETag, a.VersionID = t.ETag, t.VersionID
+	a.ETag, a.VersionID, a.SoakSecs = t.ETag, t.VersionID, soak
 	s.Applied = &a
 
 	return s

@@ -10,7 +10,6 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
-	"github.com/npcnix/npcnix/agent/trust"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
@@ -46,46 +45,34 @@ func (a *Agent) vet(ctx context.Context, r *round) error {
 	if err != nil || verified == nil {
 		return err
 	}
-	if verified.Rollout != nil {
-		return &release.Refused{Reason: release.ReasonMalformed, Text: "the release has a plan of waves, which this npcnix cannot follow: upgrade npcnix on this host"}
-	}
 	if len(policy.Signers) > 0 {
 		if err := a.accept(policy, verified, f.time()); err != nil {
 			return err
 		}
 	}
-	a.monitor.Working(health.Trust)
-
 	r.release = verified
 	r.target.Release, r.target.Rev, r.target.Message = verified.Release, verified.Source.Rev, verified.Source.Message
 	r.target.Serial = verified.Serial
+	if err := a.join(r, policy, f); err != nil {
+		return err
+	}
+	a.monitor.Working(health.Trust)
 
 	return nil
 }
 
 // accept checks the release against the last accepted one, and remembers it.
 func (a *Agent) accept(p release.Policy, v *release.Verified, now time.Time) error {
-	memory, err := trust.Load(a.Dir)
-	if errors.Is(err, trust.ErrDamaged) {
-		return &release.Refused{Reason: release.ReasonSerial, Text: err.Error()}
-	}
-	if err != nil {
-		return transientError{health.Machine, err}
-	}
-	last := memory.Remotes[p.Remote]
-	if err := p.Check(v, last, now); err != nil {
-		return err
-	}
-	if v.Accepted() == last {
-		return nil
-	}
-
-	memory.Remotes[p.Remote] = v.Accepted()
-	if err := trust.Save(a.Dir, memory); err != nil {
-		return transientError{health.Machine, err}
-	}
-
-	return nil
+	return a.remember(p.Remote, func(last release.Accepted) (release.Accepted, error) {
+		if err := p.Check(v, last, now); err != nil {
+			return last, err
+		}
+		next := v.Accepted()
+		if next.Serial == last.Serial {
+			next.Step, next.Progress = last.Step, last.Progress
+		}
+		return next, nil
+	})
 }
 
 // readFrame reads the end of the target's object, or returns what was read of it before.
@@ -93,10 +80,19 @@ func (a *Agent) readFrame(ctx context.Context, t Target) (frame, error) {
 	if a.frame.etag == t.ETag {
 		return a.frame, nil
 	}
+	f, err := a.readEnd(ctx, t.version())
+	if err == nil {
+		a.frame = f
+	}
 
+	return f, err
+}
+
+// readEnd reads the frame at the end of a version.
+func (a *Agent) readEnd(ctx context.Context, v store.Version) (frame, error) {
 	var now time.Time
 	f, err := release.Read(func(n int64) ([]byte, error) {
-		tail, err := a.Store.Tail(ctx, t.version(), n)
+		tail, err := a.Store.Tail(ctx, v, n)
 		if err != nil {
 			return nil, transientError{health.Fetch, err}
 		}
@@ -106,9 +102,8 @@ func (a *Agent) readFrame(ctx context.Context, t Target) (frame, error) {
 	if err != nil {
 		return frame{}, err
 	}
-	a.frame = frame{t.ETag, f, now, time.Now()}
 
-	return a.frame, nil
+	return frame{v.ETag, f, now, time.Now()}, nil
 }
 
 // stillTrusted checks the release of an activation against the settings that the new system has brought. A
@@ -123,8 +118,12 @@ func (a *Agent) stillTrusted(ctx context.Context, c config.Config, t Target) err
 	if errors.Is(err, store.ErrChanged) || errors.Is(err, store.ErrNotFound) {
 		return nil // another version is published by now, and will be judged by itself
 	}
+	var v *release.Verified
 	if err == nil {
-		_, err = policy.Verify(f.Frame)
+		v, err = policy.Verify(f.Frame)
+	}
+	if err == nil && v.Release == t.Release { // not its base
+		_, err = policy.VerifyProgress(f.Frame, v)
 	}
 	var refused *release.Refused
 	if errors.As(err, &refused) {
@@ -137,6 +136,9 @@ func (a *Agent) stillTrusted(ctx context.Context, c config.Config, t Target) err
 // prebuilt returns the system that the release names for this host; false if the host is to evaluate the
 // flake.
 func (a *Agent) prebuilt(r *round) (s release.System, named bool, err error) {
+	if base := r.admission.base; base != "" {
+		return release.System{Toplevel: base}, true, nil // no flake is at hand that it could be built from
+	}
 	mode := r.config.EvaluationMode()
 	if r.release != nil && mode != config.EvaluateAlways {
 		if s, named = r.release.Systems[r.target.Configuration]; named {
@@ -187,6 +189,9 @@ type uncached struct {
 // rescues reports whether the host is to evaluate what its caches cannot give: if the settings say so, once they
 // could not for as long as a version is retried.
 func (a *Agent) rescues(r *round) bool {
+	if r.admission.base != "" {
+		return false
+	}
 	if a.uncached.etag != r.target.ETag {
 		a.uncached = uncached{r.target.ETag, time.Now()}
 	}

@@ -152,17 +152,6 @@ func TestReleases(t *testing.T) {
 			}
 		})
 	})
-
-	t.Run("a plan of waves is not followed by applying it everywhere", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			r, key := trusting(t)
-			r.publish("v1", released(t, key, func(m *release.Manifest) { m.Rollout = &release.Plan{Waves: [][]string{{"web1"}}} }))
-			r.start()
-			time.Sleep(time.Hour)
-			r.end()
-			equal(t, "activations", r.of("activate"), nil)
-		})
-	})
 }
 
 func TestPrebuiltSystems(t *testing.T) {

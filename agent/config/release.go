@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -25,19 +26,31 @@ func (c Config) EvaluationMode() string {
 
 // Policy is what this host demands of the releases of a remote, which is named as bucket/key.
 func (c Config) Policy(remote string) release.Policy {
-	keys, _ := release.ParseSigners(strings.Join(c.Signers, "\n")) // Validate has refused what cannot be read
-	return release.Policy{Remote: remote, Signers: keys, Required: int(c.integer("signers_required"))}
+	return release.Policy{
+		Remote: remote, Signers: keysOf(c.Signers), Required: int(c.integer("signers_required")), RolloutSigners: keysOf(c.RolloutSigners),
+	}
+}
+
+// keysOf reads keys that Validate has found readable.
+func keysOf(lines []string) release.Signers {
+	keys, _ := release.ParseSigners(strings.Join(lines, "\n"))
+	return keys
 }
 
 func (c Config) checkSigners() error {
-	for i, line := range c.Signers {
-		keys, err := release.ParseSigners(line)
-		if err == nil && (len(keys) != 1 || strings.Contains(line, "\n")) {
-			err = fmt.Errorf("%q: want one key", line)
+	for name, lines := range map[string][]string{"signers": c.Signers, "rollout_signers": c.RolloutSigners} {
+		for i, line := range lines {
+			keys, err := release.ParseSigners(line)
+			if err == nil && (len(keys) != 1 || strings.Contains(line, "\n")) {
+				err = fmt.Errorf("%q: want one key", line)
+			}
+			if err != nil {
+				return fmt.Errorf("%s[%d]: %w", name, i, err)
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("signers[%d]: %w", i, err)
-		}
+	}
+	if len(c.RolloutSigners) > 0 && len(c.Signers) == 0 {
+		return errors.New("rollout_signers is set, but signers is not: whoever can write the store could leave the plan out")
 	}
 	distinct := len(c.Policy("").Signers.Fingerprints())
 	if required := c.integer("signers_required"); distinct > 0 && int(required) > distinct {

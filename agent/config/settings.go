@@ -31,7 +31,11 @@ var Settings = []Setting{
 	{
 		Name: "queue_url", Kind: Text, Flag: "queue-url", check: events.CheckQueueURL,
 		Text: "URL of the SQS queue that announces publishes.",
-		More: "Without a queue, the host polls.",
+		More: "Without a queue, the host polls. With `auto` it makes a queue of its own, and subscribes it to `topic_arn`.",
+	},
+	{
+		Name: "topic_arn", Kind: Text, Flag: "topic-arn", check: events.CheckTopic,
+		Text: "ARN of the SNS topic that announces publishes, for a `queue_url` of `auto`.",
 	},
 	{
 		Name: "host", Kind: Text, Flag: "host", check: store.CheckHost,
@@ -99,6 +103,11 @@ var Settings = []Setting{
 		More: "Each has exactly one of `command`, `http` and `tcp`.",
 	},
 	{
+		Name: "health_interval_secs", Kind: Integer, Default: int64(60), Min: 0, Max: aYear,
+		Text: "Seconds between looks at the applied system's `checks` and units, after it was committed; 0 means never.",
+		More: "If two looks in a row find a fault, the record says that the system is unhealthy. A host that never looks passes no soak of a rollout.",
+	},
+	{
 		Name: "reboot", Kind: Text, Default: string(RebootNever), OneOf: []string{string(RebootNever), string(RebootWhenNeeded)},
 		Text: "Whether the host reboots when a reboot is due.",
 		More: "One is due if the kernel, the initrd or the kernel modules differ from those that were booted, or if the new " +
@@ -133,6 +142,12 @@ var Settings = []Setting{
 	{
 		Name: "signers_required", Kind: Integer, Default: int64(1), Min: 1, Max: 16,
 		Text: "Number of different `signers` that must have signed a release.",
+	},
+	{
+		Name: "rollout_signers", Kind: List, Default: []string{}, Example: `["rollout@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI..."]`,
+		Text: "Public keys that may say how far a signed release's plan of waves has come, in the form of `signers`.",
+		More: "Such a key chooses between two releases that `signers` have signed, and does nothing else. Without any, `signers` count. " +
+			"They need `signers`.",
 	},
 	{
 		Name: "evaluation", Kind: Text, Default: EvaluateFallback, OneOf: []string{EvaluateFallback, EvaluateRescue, EvaluateNever, EvaluateAlways},

@@ -16,10 +16,11 @@ const (
 	ReasonArchive   Reason = "archive" // the packed flake is not the one that was signed
 	// ReasonNotPrebuilt: the host evaluates nothing, and the release has no system for it.
 	ReasonNotPrebuilt Reason = "not_prebuilt"
+	ReasonProgress    Reason = "progress" // its plan of waves has no progress that this host can follow
 )
 
 // Reasons are all of them.
-var Reasons = []Reason{ReasonUnsigned, ReasonFrame, ReasonSignature, ReasonMalformed, ReasonRemote, ReasonSerial, ReasonExpired, ReasonArchive, ReasonNotPrebuilt}
+var Reasons = []Reason{ReasonUnsigned, ReasonFrame, ReasonSignature, ReasonMalformed, ReasonRemote, ReasonSerial, ReasonExpired, ReasonArchive, ReasonNotPrebuilt, ReasonProgress}
 
 // Refused is the error of a release that must not be used. Nothing of it was acted on.
 type Refused struct {

@@ -81,21 +81,6 @@ type Source struct {
 	Message string `json:"message,omitempty"`
 }
 
-// Plan says in which waves hosts take a release. A host takes a release that has a plan only when its
-// progress admits the host.
-type Plan struct {
-	Waves [][]string `json:"waves"`          // each a list of name patterns and shares, such as "web1", "canary-*" or "10%"
-	Soak  int64      `json:"soak,omitempty"` // seconds
-	Seed  string     `json:"seed,omitempty"`
-	Base  *Base      `json:"base,omitempty"`
-}
-
-// Base is the release that hosts outside the admitted waves take if they run none yet.
-type Base struct {
-	Release string            `json:"release"`
-	Systems map[string]System `json:"systems,omitempty"`
-}
-
 // Digest computes the release's name from what hosts would run: lower-case hex SHA-256 of a line
 // "npcnix release 1", a line with the archive's digest, and for each configuration in byte order its
 // name, kind, toplevel and platform, each ended by NUL or the last by a line feed. Who publishes it
@@ -167,9 +152,14 @@ func (m *Manifest) validate() error {
 	if err := validateSystems(m.Systems); err != nil {
 		return err
 	}
-	if m.Rollout != nil && m.Rollout.Base != nil {
-		if err := validateSystems(m.Rollout.Base.Systems); err != nil {
-			return err
+	if m.Rollout != nil {
+		if err := m.Rollout.Validate(); err != nil {
+			return refuse(ReasonMalformed, "the manifest's rollout: %v", err)
+		}
+		if base := m.Rollout.Base; base != nil {
+			if err := validateSystems(base.Systems); err != nil {
+				return err
+			}
 		}
 	}
 

@@ -226,7 +226,7 @@ func TestForgeriesAreRefused(t *testing.T) {
 		{"stranger's key", by(manifestBytes(t), stranger), ReasonSignature, "none of this host's signers"},
 		{"other namespace", object(t, Frame{Manifest: manifestBytes(t), Signatures: []string{otherNamespace}}), ReasonSignature, `"file"`},
 		{"RSA key", by(manifestBytes(t), signerOf(t, rsaKey)), ReasonSignature, "none of this host's signers"},
-		{"signature of another manifest", object(t, Frame{Manifest: encoded(func(m *Manifest) { m.Serial++ }), Signatures: frameOf(t, manifestBytes(t), key).Signatures}), ReasonSignature, "not one of this manifest"},
+		{"signature of another manifest", object(t, Frame{Manifest: encoded(func(m *Manifest) { m.Serial++ }), Signatures: frameOf(t, manifestBytes(t), key).Signatures}), ReasonSignature, "not one of these bytes"},
 		{"garbage for a signature", object(t, Frame{Manifest: manifestBytes(t), Signatures: []string{"x"}}), ReasonSignature, "cannot be read"},
 		{"older serial", by(encoded(func(m *Manifest) { m.Serial = last.Serial - 1 }), key), ReasonSerial, "put back"},
 		{"equal serial, other content", by(encoded(func(m *Manifest) { m.Serial = last.Serial }), key), ReasonSerial, "another release"},

@@ -65,7 +65,7 @@ func verifySignature(message []byte, armoured string, trusted Signers, namespace
 		return nil, fmt.Errorf("signed by the security key %s without a person's presence", fingerprint)
 	}
 	if err := sshsig.Verify(bytes.NewReader(message), signature, key, signature.HashAlgorithm, namespace); err != nil {
-		return nil, fmt.Errorf("the signature by %s is not one of this manifest: %w", fingerprint, err)
+		return nil, fmt.Errorf("the signature by %s is not one of these bytes: %w", fingerprint, err)
 	}
 
 	return key, nil

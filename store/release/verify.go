@@ -18,6 +18,8 @@ type Policy struct {
 	Signers Signers
 	// Required is how many distinct keys must have signed; 0 means 1.
 	Required int
+	// RolloutSigners are the keys that a rollout's progress is accepted from; without any, Signers.
+	RolloutSigners Signers
 }
 
 // Accepted is what is remembered of a remote's releases: no older one is accepted again.
@@ -25,6 +27,9 @@ type Accepted struct {
 	Serial  int64     `json:"serial"`
 	Digest  string    `json:"digest"` // of the manifest's bytes
 	Created time.Time `json:"created,omitzero"`
+	// Step and Progress are the last accepted step of this publish's rollout, and the digest of its bytes.
+	Step     int64  `json:"step,omitempty"`
+	Progress string `json:"progress,omitempty"`
 }
 
 // Verified is a release that enough trusted keys have signed.
@@ -35,7 +40,9 @@ type Verified struct {
 }
 
 // Accepted is what to remember of v.
-func (v *Verified) Accepted() Accepted { return Accepted{v.Serial, v.Digest, v.Created} }
+func (v *Verified) Accepted() Accepted {
+	return Accepted{Serial: v.Serial, Digest: v.Digest, Created: v.Created}
+}
 
 // Verify checks who signed the frame, and only then parses its manifest and checks that it is meant for
 // the policy's remote. frame is nil for an object that has none. The result is nil, without an error,
