@@ -12,6 +12,8 @@ import (
 	"time"
 
 	_ "embed"
+
+	"github.com/npcnix/npcnix/integration/machine"
 )
 
 var (
@@ -68,10 +70,10 @@ func newVirtual(t testing.TB, settings, change string) *virtual {
 // bootFiles makes the folder of a kernel and an initrd that firmware can start.
 func bootFiles(t testing.TB) string {
 	t.Helper()
-	parts := filepath.Join(Root(t), ".cache", "firmware")
+	parts := filepath.Join(machine.Root(t), ".cache", "firmware")
 	for _, path := range []string{ovmf + "CODE_4M.fd", filepath.Join(parts, "vmlinuz"), "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"} {
 		if _, err := os.Stat(path); err != nil {
-			lacks(t, fmt.Sprintf("no firmware: %v. Run integration/deps.sh firmware", err))
+			machine.Lacks(t, fmt.Errorf("no firmware: %w. Run integration/deps.sh firmware", err))
 		}
 	}
 	dir := t.TempDir()
