@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
 
 	"github.com/npcnix/npcnix/store/credentials"
 )
@@ -44,6 +44,8 @@ type QueueOptions struct {
 	// Wait is how long the server holds a long poll; whole seconds, rounded up. Default and
 	// maximum 20 s.
 	Wait time.Duration
+	// Dial makes the connections, as net.Dialer's DialContext does. Nil: that does.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Warn is told what the SDK warns of. Nil: nobody.
 	Warn func(message string)
 
@@ -104,13 +106,8 @@ func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	warn := func(_ logging.Classification, format string, args ...any) {
-		if o.Warn != nil {
-			o.Warn("aws sdk: " + fmt.Sprintf(format, args...))
-		}
-	}
 	load := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(newHTTPClient(o.attempt)), config.WithLogger(logging.LoggerFunc(warn)),
+		config.WithHTTPClient(newHTTPClient(o)), config.WithLogger(credentials.Logger(o.Warn)),
 	}
 	if o.Region != "" {
 		load = append(load, config.WithRegion(o.Region))
@@ -137,8 +134,11 @@ func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 // limited: the SDK sets no limit, and a half-open connection would hang a long poll for
 // ever. It keeps to HTTP/1.1, where a timeout drops the connection, so that the next attempt
 // makes a new one; over HTTP/2 the dead one would be used again.
-func newHTTPClient(limit time.Duration) *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().WithTimeout(limit).WithTransportOptions(func(t *http.Transport) {
+func newHTTPClient(o QueueOptions) *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTimeout(o.attempt).WithTransportOptions(func(t *http.Transport) {
+		if o.Dial != nil {
+			t.DialContext = o.Dial
+		}
 		t.Protocols = new(http.Protocols)
 		t.Protocols.SetHTTP1(true)
 		t.TLSClientConfig.NextProtos = []string{"http/1.1"} // the SDK's transport has offered h2 by now
