@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/inbox"
 	"github.com/npcnix/npcnix/agent/metrics"
@@ -47,7 +48,7 @@ func New(o Options) (*Agent, error) {
 // wire returns the agent of valid options.
 func wire(o Options) *Agent {
 	c := o.Config
-	a := &Agent{Options: o, config: c, since: c.LastReconfiguration}
+	a := &Agent{Options: o, config: c, settings: &config.Reader{Dir: o.Dir}, since: c.LastReconfiguration}
 	file := o.Dir
 	if o.Once == OnceAny {
 		file = "" // a long-running agent beside this run has its own

@@ -31,6 +31,7 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
 		}
 		a.markRenamed(ctx, r, rec)
+		a.tellFailure(ctx, r, rec)
 	}
 	_ = a.save(r) // reported
 	if rule.record {
@@ -98,7 +99,7 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		v := recordVersion(a.Target)
 		rec.Running = &v
 	}
-	rec.Warning = r.standingWarning()
+	rec.Warning = record.Bounded(r.standingWarning(), record.MaxError)
 
 	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == record.Applied && applied != nil:
@@ -125,16 +126,20 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 
 // standingWarning is what is worth telling of the host, whatever its version; "" for nothing.
 func (r *round) standingWarning() string {
+	var said []string
 	switch {
 	case r.state.NeedsRepair:
-		return "the rollback of an activation failed: what runs or boots might not be what it should"
+		said = append(said, "the rollback of an activation failed: what runs or boots might not be what it should")
 	case r.specialisation() != "":
-		return fmt.Sprintf("specialisation %s of the applied version runs", r.specialisation())
+		said = append(said, fmt.Sprintf("specialisation %s of the applied version runs", r.specialisation()))
 	case r.bootsOther:
-		return "the boot default is not the system that runs: an operator has changed one of them"
+		said = append(said, "the boot default is not the system that runs: an operator has changed one of them")
+	}
+	if len(r.bootFailures) > 0 {
+		said = append(said, "the boot's activation failed in part: "+strings.Join(r.bootFailures, ", "))
 	}
 
-	return ""
+	return strings.Join(said, "; ")
 }
 
 func recordVersion(t Target) record.Version {

@@ -33,6 +33,8 @@ type Store interface {
 	// FetchSigned unpacks exactly the version v into dir, or returns an error wrapping store.ErrChanged
 	// if it is another by now, or store.ErrUnsafe if it does not begin with the archive.
 	FetchSigned(ctx context.Context, v store.Version, archive store.Archive, dir string) error
+	// PutRecordCopy stores a copy of a host's record in a folder beside the records.
+	PutRecordCopy(ctx context.Context, folder, host string, body []byte) error
 	record.Store
 }
 
@@ -69,6 +71,8 @@ type Machine interface {
 	NewlyFailing(ctx context.Context, j activation.Journal, exempt []string) (activation.Failing, error)
 	// RebootDue says why the machine is to be rebooted for its system to run wholly; "" if not.
 	RebootDue(ctx context.Context) (why string, err error)
+	// BootFailures returns which parts of the activation failed when the machine booted.
+	BootFailures(ctx context.Context) ([]string, error)
 	// Reboot reboots the machine.
 	Reboot(ctx context.Context) error
 }
@@ -177,12 +181,14 @@ type Agent struct {
 
 	uncached uncached
 
-	config     config.Config               // as last read, overrides included
+	config     config.Config // as last read, overrides included
+	settings   *config.Reader
 	trouble    *record.Trouble             // that the record tells of; nil if there is none
 	said       string                      // the status that the service manager was told last
 	logged     map[string]work             // the lines about the present work
 	receives   bool                        // the queue worked when the last round began
 	idled      time.Time                   // when an event last brought nothing new
+	untold     bool                        // that a failure or recovery cannot be told was logged
 	marked     bool                        // the record of an earlier name was tried to be marked
 	ran        string                      // the system that ran at the end of the last round
 	sized      string                      // the system whose closure was measured last

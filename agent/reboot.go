@@ -8,16 +8,38 @@ import (
 	"github.com/npcnix/npcnix/agent/reboot"
 )
 
-// lookAtBoot finds out whether an operator has made another system the boot default than the one that runs. Once
-// something is applied, nothing else does so.
+// bootLogTimeout bounds the reading of the boot's log.
+const bootLogTimeout = 10 * time.Second
+
+// lookAtBoot finds out what there is to tell of the boot: whether an operator has made another system the boot default
+// than the one that runs, and what failed of the activation when the machine booted.
 func (a *Agent) lookAtBoot(ctx context.Context, r *round) {
-	if r.running.Path == "" || r.pending != "" || r.state.Applied == nil || r.specialisation() != "" {
-		r.bootsOther = false
+	r.bootsOther = a.bootsOther(ctx, r)
+	if a.Machine == nil {
 		return
 	}
-	if runs, err := a.Host.Runs(ctx, r.running); err == nil {
-		r.bootsOther = !runs
+
+	bounded, cancel := context.WithTimeout(ctx, bootLogTimeout)
+	defer cancel()
+	failures, err := a.Machine.BootFailures(bounded)
+	if err != nil {
+		a.Log.Debug("cannot tell what failed at the boot", "error", err)
 	}
+	r.bootFailures = failures
+}
+
+// bootsOther reports whether the boot default is another system than the one that runs. Once something is applied,
+// only an operator makes that so.
+func (a *Agent) bootsOther(ctx context.Context, r *round) bool {
+	if r.running.Path == "" || r.pending != "" || r.state.Applied == nil || r.specialisation() != "" {
+		return false
+	}
+	runs, err := a.Host.Runs(ctx, r.running)
+	if err != nil {
+		return r.bootsOther
+	}
+
+	return !runs
 }
 
 // planReboot finds out whether the machine is to be rebooted, and why, and plans when.

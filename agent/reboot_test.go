@@ -29,6 +29,7 @@ type fakeMachine struct {
 	lost    int // restarts that are asked for and do not come
 	boots   int
 	failing []activation.Failing // what each look at the units finds, the last for ever
+	booted  []string             // what failed at the boot
 }
 
 func (m *fakeMachine) set(f func()) {
@@ -55,6 +56,12 @@ func (m *fakeMachine) RebootDue(context.Context) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.why, m.dueErr
+}
+
+func (m *fakeMachine) BootFailures(context.Context) ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.booted, nil
 }
 
 func (m *fakeMachine) bootID() string {

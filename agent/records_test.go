@@ -115,6 +115,29 @@ func TestRecords(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "what failed at the boot is told beside it", func(t *testing.T) {
+		r := newRig(t)
+		m := &fakeMachine{trace: r.trace, booted: []string{"snippet 'users' failed"}}
+		r.opts.Machine = m
+		r.start()
+		time.Sleep(time.Minute)
+		if w := r.store.lastRecord().Warning; w != "the boot's activation failed in part: snippet 'users' failed" {
+			t.Errorf("warning %q", w)
+		}
+		r.host.set(func(h *fakeHost) { h.boots = "/nix/store/theirs" })
+		time.Sleep(13 * time.Minute)
+		if w := r.store.lastRecord().Warning; !strings.Contains(w, "boot default") || !strings.Contains(w, "; the boot's activation") {
+			t.Errorf("warning %q", w)
+		}
+		m.set(func() { m.booted = nil }) // as after a switch
+		r.host.set(func(h *fakeHost) { h.boots = "" })
+		time.Sleep(13 * time.Minute)
+		r.end()
+		if w := r.store.lastRecord().Warning; w != "" {
+			t.Errorf("warning %q", w)
+		}
+	})
+
 	inBubble(t, "a specialisation of the applied system counts as that", func(t *testing.T) {
 		r := newRig(t)
 		r.host.system = t.TempDir()

@@ -32,6 +32,8 @@ type round struct {
 	pendingFrom string // what ran when that was made so
 	bootsOther  bool   // the boot default is neither what runs nor what is pending
 
+	bootFailures []string // what failed of the activation when the machine booted
+
 	target    Target
 	release   *release.Verified // of the target; nil if it is none
 	admission admission

@@ -13,7 +13,7 @@ const flakePrefix = "flake-"
 // loadConfig reads the settings, overrides included. Damaged says why config.json cannot be used; then the
 // settings are those in force before. Err says that not even those can be.
 func (a *Agent) loadConfig() (c config.Config, damaged, err error) {
-	file, damaged, err := a.Dir.InForce()
+	file, damaged, err := a.settings.InForce()
 	if err != nil {
 		return a.config, err, nil // nothing could be remembered on disk
 	}
@@ -25,7 +25,7 @@ func (a *Agent) loadConfig() (c config.Config, damaged, err error) {
 // connects reports whether an agent made with the settings o reaches what c names.
 func connects(c, o config.Config) bool {
 	return c.Remote == o.Remote && c.RemoteRegion == o.RemoteRegion &&
-		c.RemoteCredentialsFile == o.RemoteCredentialsFile && c.QueueURL == o.QueueURL &&
+		c.RemoteCredentialsFile == o.RemoteCredentialsFile && c.QueueURL == o.QueueURL && c.TopicARN == o.TopicARN &&
 		c.Host == o.Host && c.LeaseSecs == o.LeaseSecs
 }
 

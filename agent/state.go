@@ -75,6 +75,10 @@ type State struct {
 	RebootedFor string `json:"rebooted_for,omitempty"`
 	RebootedIn  string `json:"rebooted_in_boot,omitempty"`
 
+	// Told is the ETag of the version whose failure was told to whoever wants to be notified; "" if none was, or
+	// the recovery was told too.
+	Told string `json:"told,omitempty"`
+
 	// Host is the name under which the record was last written.
 	Host string `json:"host,omitempty"`
 

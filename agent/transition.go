@@ -32,6 +32,13 @@ func (s State) named(host string) State {
 	return s
 }
 
+// told takes note of the version whose failure was told; "" once a recovery was.
+func (s State) told(etag string) State {
+	s.Told = etag
+
+	return s
+}
+
 // intend begins an attempt at the intent's target.
 func (s State) intend(in Intent) State {
 	s.Intent = &in

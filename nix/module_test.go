@@ -29,6 +29,7 @@ const everything = `
 	remoteCredentialsFile = "/run/secrets/npcnix-remote";
 	configuration = "web1";
 	queueUrl = "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1";
+	topicArn = "arn:aws:sns:eu-central-1:111122223333:npcnix-dev";
 	host = "web1.example";
 	pollIntervalSecs = 601;
 	leaseSecs = 121;
@@ -66,6 +67,7 @@ const everythingJSON = `{
 	"remote_credentials_file": "/run/secrets/npcnix-remote",
 	"configuration": "web1",
 	"queue_url": "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1",
+	"topic_arn": "arn:aws:sns:eu-central-1:111122223333:npcnix-dev",
 	"host": "web1.example",
 	"poll_interval_secs": 601,
 	"lease_secs": 121,
@@ -302,6 +304,7 @@ func refuses(t *testing.T) {
 		`rebootWindow = "03:00-05:00";`:                                           "the host never reboots",
 		`reboot = "when-needed"; rebootWindow = "03:00-03:00";`:                   "it begins and ends at the same time",
 		`queueUrl = "https://q/1/a"; remote = "https://h/p";`:                     "https://h/p is not in S3",
+		`queueUrl = "auto"; remote = "s3://b/p";`:                                 "no topicArn says which topic",
 		`queueUrl = "https://q/1/a"; remote = "file:///p";`:                       "file:///p is not in S3",
 		`checks = [ { name = "a"; } ];`:                                           `the check "a" must have exactly one of`,
 		`checks = [ { name = "a"; tcp = "x:1"; http = "http://x"; } ];`:           `the check "a" must have exactly one of`,

@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 var (
@@ -107,7 +108,12 @@ func (o *Options) validate() error {
 
 // Host builds systems on this machine, and knows those that it has.
 type Host struct {
-	opts Options
+	opts    Options
+	bootLog struct { // what BootFailures has read
+		sync.Mutex
+		read     bool
+		failures []string
+	}
 }
 
 // New returns the host that opts describe. Nothing is touched yet.

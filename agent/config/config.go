@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix/jsonfile"
 	"github.com/npcnix/npcnix/nix/systemd"
 )
@@ -41,6 +42,7 @@ type Config struct {
 
 	// New beside the Rust npcnix's.
 	QueueURL          string   `json:"queue_url,omitempty"`
+	TopicARN          string   `json:"topic_arn,omitempty"`
 	Host              string   `json:"host,omitempty"`
 	PollIntervalSecs  int64    `json:"poll_interval_secs,omitempty"`
 	LeaseSecs         int64    `json:"lease_secs,omitempty"`
@@ -237,6 +239,9 @@ func (c *Config) Validate() error {
 	if watched, verify := c.SettleTime(), c.VerifyTimeout(); watched >= verify {
 		return fmt.Errorf("settle_secs is %d, but verification can take only %d seconds: make settle_secs smaller, or verify_timeout_secs larger",
 			int64(watched.Seconds()), int64(verify.Seconds()))
+	}
+	if c.QueueURL == events.AutoQueue && c.TopicARN == "" {
+		return errors.New("queue_url is auto, which needs the topic that announces publishes: `npcnix config set topic_arn ARN`")
 	}
 	delays := must("retry_delays_secs")
 	for _, secs := range c.RetryDelaysSecs {

@@ -28,8 +28,10 @@ func (d Dir) ConfigPath() string { return d.Path("config.json") }
 
 // LoadConfig reads config.json; without one it returns Default. A file that is damaged, or that sets nothing
 // although settings were in force, is an error wrapping ErrConfig, and is left as it is.
-func (d Dir) LoadConfig() (Config, error) {
-	data, err := os.ReadFile(d.ConfigPath())
+func (d Dir) LoadConfig() (Config, error) { return d.parse(os.ReadFile(d.ConfigPath())) }
+
+// parse is LoadConfig of what reading config.json has given.
+func (d Dir) parse(data []byte, err error) (Config, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Default(), d.notEmptied(Config{})
 	}

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/npcnix/npcnix/nix/jsonfile"
 )
@@ -20,8 +22,10 @@ var errEmpty = errors.New("it is gone, or sets nothing")
 // InForce returns the settings of config.json, and remembers them on disk. If config.json is damaged, gone or
 // empty, it returns the settings that were in force before, and damaged says why. Err says that there are
 // none either.
-func (d Dir) InForce() (c Config, damaged, err error) {
-	c, err = d.LoadConfig()
+func (d Dir) InForce() (c Config, damaged, err error) { return d.inForce(os.ReadFile(d.ConfigPath())) }
+
+func (d Dir) inForce(data []byte, readErr error) (c Config, damaged, err error) {
+	c, err = d.parse(data, readErr)
 	if err != nil {
 		last, there := d.last()
 		if !there {
@@ -34,6 +38,33 @@ func (d Dir) InForce() (c Config, damaged, err error) {
 	}
 
 	return c, nil, nil
+}
+
+// Reader reads the settings in force time and again, and parses config.json only when it has changed. Nobody
+// may change what it returns.
+type Reader struct {
+	Dir  Dir
+	mu   sync.Mutex
+	data []byte // of config.json when it was parsed; nil: parse it in any case
+	c    Config
+}
+
+// InForce is [Dir.InForce].
+func (r *Reader) InForce() (c Config, damaged, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	data, readErr := os.ReadFile(r.Dir.ConfigPath())
+	if r.data != nil && readErr == nil && bytes.Equal(data, r.data) {
+		return r.c, nil, nil
+	}
+	c, damaged, err = r.Dir.inForce(data, readErr)
+	r.data = nil
+	if damaged == nil && err == nil && readErr == nil {
+		r.data, r.c = data, c
+	}
+
+	return c, damaged, err
 }
 
 // last returns the settings that were in force last, if there were any.
@@ -64,7 +95,10 @@ func (d Dir) remember(c Config) error {
 // notEmptied returns an error if c, which was read from config.json, sets nothing although settings were in
 // force.
 func (d Dir) notEmptied(c Config) error {
-	if _, were := d.last(); !were || len(c.given) > 0 {
+	if len(c.given) > 0 {
+		return nil
+	}
+	if _, were := d.last(); !were {
 		return nil
 	}
 

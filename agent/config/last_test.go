@@ -13,10 +13,14 @@ func TestLastSettings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := Dir(t.TempDir())
+			reader := Reader{Dir: dir}
 			good := `{"remote": "s3://bucket/dev.npcnix", "configuration": "web1", "novel": 1, "paused": {"type": "indefinitely"}}`
 			write(t, dir.ConfigPath(), good)
-			if c, damaged, err := dir.InForce(); err != nil || damaged != nil || c.Configuration != "web1" {
+			if c, damaged, err := reader.InForce(); err != nil || damaged != nil || c.Configuration != "web1" {
 				t.Fatalf("of a good file: %+v, %v, %v", c, damaged, err)
+			}
+			if c, damaged, err := reader.InForce(); err != nil || damaged != nil || c.Configuration != "web1" {
+				t.Errorf("of the same file: %+v, %v, %v", c, damaged, err)
 			}
 
 			if content == "-" {
@@ -26,7 +30,7 @@ func TestLastSettings(t *testing.T) {
 			} else {
 				write(t, dir.ConfigPath(), content)
 			}
-			c, damaged, err := dir.InForce()
+			c, damaged, err := reader.InForce()
 			if err != nil || !errors.Is(damaged, ErrConfig) || c.Configuration != "web1" || c.Paused == nil {
 				t.Errorf("in force: %+v, damaged: %v, error %v", c, damaged, err)
 			}
@@ -37,7 +41,7 @@ func TestLastSettings(t *testing.T) {
 			// What an operator sets comes to the settings before, unless that would overwrite a damaged file.
 			err = dir.UpdateConfig(t.Context(), func(c *Config) error { return c.Set("host", "one") })
 			if name == "gone" || name == "an empty object" || name == "null" {
-				if c, damaged, _ := dir.InForce(); err != nil || damaged != nil || c.Configuration != "web1" || c.Host != "one" {
+				if c, damaged, _ := reader.InForce(); err != nil || damaged != nil || c.Configuration != "web1" || c.Host != "one" {
 					t.Errorf("after a change: %+v, damaged: %v, error %v", c, damaged, err)
 				}
 			} else if !errors.Is(err, ErrConfig) {

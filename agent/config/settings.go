@@ -31,7 +31,11 @@ var Settings = []Setting{
 	{
 		Name: "queue_url", Kind: Text, Flag: "queue-url", check: events.CheckQueueURL,
 		Text: "URL of the SQS queue that announces publishes.",
-		More: "Without a queue, the host polls.",
+		More: "Without a queue, the host polls. With `auto` it makes a queue of its own, and subscribes it to `topic_arn`.",
+	},
+	{
+		Name: "topic_arn", Kind: Text, Flag: "topic-arn", check: events.CheckTopic,
+		Text: "ARN of the SNS topic that announces publishes, for a `queue_url` of `auto`.",
 	},
 	{
 		Name: "host", Kind: Text, Flag: "host", check: store.CheckHost,

@@ -32,6 +32,8 @@ type pushOptions struct {
 	remote  remoteFlags
 	wait    bool
 	waiting waitFlags
+	plan    planFlags
+	waves   waveFlags
 }
 
 func newPushCommand(c *common) *cobra.Command {
@@ -44,8 +46,15 @@ func newPushCommand(c *common) *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runPush(cmd.Context(), c, o, cmd.Flags()) },
 	}
+	o.addFlags(cmd)
+	return cmd
+}
+
+func (o *pushOptions) addFlags(cmd *cobra.Command) {
 	o.flake.addFlags(cmd)
 	o.release.addFlags(cmd.Flags())
+	o.plan.addFlags(cmd.Flags())
+	o.waves.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&o.again, "again", false, "publish a release even if the remote holds the same one")
 	cmd.Flags().BoolVar(&o.force, "force", false, "publish even if --rev does not follow the revision that the remote holds")
 	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign")
@@ -57,7 +66,7 @@ func newPushCommand(c *common) *cobra.Command {
 	o.remote.addFlags(cmd.Flags(), "remote to publish to; to prevent accidents, config.json is not used")
 	_ = cmd.MarkFlagRequired("remote")
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "wait")
-	return cmd
+	cmd.MarkFlagsMutuallyExclusive("wave", "wait")
 }
 
 func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet) error {
@@ -74,8 +83,14 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 			return err
 		}
 	}
+	if err := o.planned(flags); err != nil {
+		return err
+	}
 	publisher, done, err := o.release.open(ctx, c, remote.Name())
 	if err != nil {
+		return err
+	}
+	if err := o.checkWaves(ctx, c, remote, publisher); err != nil {
 		return err
 	}
 	if publisher != nil {
@@ -103,10 +118,19 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	if err != nil || o.dryRun {
 		return withCode(err)
 	}
+
+	return o.published(ctx, c, remote, publisher, gate, v)
+}
+
+// published tells of the version that was published, and waits for its hosts if the flags say so.
+func (o *pushOptions) published(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, gate *fleet.Gate, v store.Version) error {
 	if !o.waiting.json {
 		if _, err := fmt.Fprintln(c.stdout, v.ETag); err != nil {
 			return err
 		}
+	}
+	if o.release.plan != nil {
+		return o.takeThroughWaves(ctx, c, remote, p)
 	}
 	if gate == nil {
 		o.sayNext(c, remote, v)
@@ -159,6 +183,9 @@ func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remot
 		if err := p.Follows(ctx, o.flake.src, last); err != nil {
 			return store.Version{}, err
 		}
+	}
+	if p.Plan != nil {
+		p.Plan.Base = last.Base()
 	}
 	var serial int64
 	if last.Release != nil {

@@ -20,6 +20,7 @@ import (
 type releaseFlags struct {
 	keys           []string
 	signers        string
+	rolloutSigners string
 	prebuild       bool
 	configurations []string
 	cache          string
@@ -27,12 +28,18 @@ type releaseFlags struct {
 	systems        []string
 	rev, message   string
 	expires        time.Duration
+
+	plan        *release.Plan // that push's flags describe; nil: none
+	rolloutKeys []string
 }
+
+const rolloutSignersHelp = "file of public keys that may have signed a rollout's progress besides"
 
 // addKeyFlags adds the flags of all that signs.
 func (f *releaseFlags) addKeyFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.keys, "sign-key", nil, "OpenSSH private key to sign the release with: a file, or agent:FINGERPRINT (repeatable)")
 	flags.StringVar(&f.signers, "signers", "", "file of public keys whose earlier releases to trust (default: the signing keys)")
+	flags.StringVar(&f.rolloutSigners, "rollout-signers", "", rolloutSignersHelp)
 	flags.DurationVar(&f.expires, "expires", 0, "time after which no host begins to activate the release (default: never)")
 }
 
@@ -52,6 +59,7 @@ func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*pub
 	o := publish.Options{
 		Remote: remote, KeyNames: f.keys, Systems: map[string]string{}, Prebuild: f.prebuild, Configurations: f.configurations,
 		CacheKey: f.cacheKey, Source: release.Source{Rev: f.rev, Message: f.message}, Expires: f.expires, Log: c.log,
+		Plan: f.plan, RolloutKeyNames: f.rolloutKeys,
 	}
 	if f.expires < 0 {
 		return nil, nil, usageError{fmt.Errorf("--expires is %v: it must be in the future", f.expires)}
@@ -89,14 +97,11 @@ func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*pub
 
 // complete adds what must be read or asked for.
 func (f *releaseFlags) complete(ctx context.Context, c *common, o *publish.Options, work string) (err error) {
-	if f.signers != "" {
-		text, err := os.ReadFile(f.signers)
-		if err != nil {
-			return fmt.Errorf("--signers: %w", err)
-		}
-		if o.Signers, err = release.ParseSigners(string(text)); err != nil {
-			return usageError{fmt.Errorf("--signers %s: %w", f.signers, err)}
-		}
+	if o.Signers, err = readSigners("signers", f.signers); err != nil {
+		return err
+	}
+	if o.RolloutSigners, err = readSigners("rollout-signers", f.rolloutSigners); err != nil {
+		return err
 	}
 	if o.Nix, err = nix.New(nix.Options{Dir: work, Log: c.log}); err != nil {
 		return err
@@ -118,6 +123,23 @@ func (f *releaseFlags) complete(ctx context.Context, c *common, o *publish.Optio
 	o.Caches = []release.Cache{cache}
 
 	return nil
+}
+
+// readSigners reads the file of a flag; none if that was not given.
+func readSigners(flag, file string) (release.Signers, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w", flag, err)
+	}
+	keys, err := release.ParseSigners(string(text))
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--%s %s: %w", flag, file, err)}
+	}
+
+	return keys, nil
 }
 
 // unused returns a usage error for flags that mean nothing without a release.

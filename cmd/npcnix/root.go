@@ -26,7 +26,7 @@ config.json in the data directory, default.
 Remotes: s3://BUCKET/KEY[?region=R&endpoint=URL&path-style=true&checksum=when-required]
          https://HOST/PATH   file:///PATH
 
-Exit codes: 0 done, 1 failed, 2 wrong usage. wait and push --wait also have 3 more hosts failed than
+Exit codes: 0 done, 1 failed, 2 wrong usage. wait, push --wait and rollout also have 3 more hosts failed than
 --min-ok allows, 4 time ran out, 5 superseded by another publish. push also has 6 published, but the store
 does not tell as which version.`
 
@@ -83,11 +83,11 @@ func newRootCommand(c *common) *cobra.Command {
 	root.SetFlagErrorFunc(suggestFlag)
 	root.AddCommand(
 		newPackCommand(c), newPushCommand(c), newPullCommand(c),
-		newReleaseCommand(c), newTrustCommand(c),
+		newReleaseCommand(c), newRolloutCommand(c), newTrustCommand(c),
 		newWaitCommand(c), newHostsCommand(c),
 		newActivateCommand(c), newFollowCommand(c), newInstallCommand(c),
 		newConfigCommand(c), newStatusCommand(c), newDoctorCommand(c),
-		newPauseCommand(c), newUnpauseCommand(c), newRetryCommand(c),
+		newPauseCommand(c), newUnpauseCommand(c), newRetryCommand(c), newLeaveCommand(c),
 		newVersionCommand(c), newActivationCommand(c),
 	)
 	refuseUnknownTopics(root)

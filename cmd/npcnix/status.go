@@ -14,6 +14,7 @@ import (
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
@@ -27,6 +28,7 @@ type hostStatus struct {
 	Remote          string              `json:"remote,omitempty"`
 	Configuration   string              `json:"configuration,omitempty"`
 	QueueURL        string              `json:"queue_url,omitempty"`
+	OwnQueue        string              `json:"own_queue,omitempty"` // the name of the queue that the host makes
 	Running         string              `json:"running_system,omitempty"`
 	Specialisation  string              `json:"specialisation,omitempty"` // of the applied system, that runs
 	Drifted         bool                `json:"drifted"`
@@ -37,8 +39,9 @@ type hostStatus struct {
 	Activation      *activation.Journal `json:"activation,omitempty"` // one that is under way, or whose rollback failed
 	Failure         *agent.Failure      `json:"failure,omitempty"`
 	NextAttempt     time.Time           `json:"next_attempt,omitzero"`
-	RebootDue       string              `json:"reboot_due,omitempty"`   // why
-	BootDefault     string              `json:"boot_default,omitempty"` // what boots, if an operator has chosen another system than runs
+	RebootDue       string              `json:"reboot_due,omitempty"`    // why
+	BootDefault     string              `json:"boot_default,omitempty"`  // what boots, if an operator has chosen another system than runs
+	BootFailures    []string            `json:"boot_failures,omitempty"` // parts of the activation that failed when the machine booted
 	Agent           agentStatus         `json:"agent"`
 	StateError      string              `json:"state_error,omitempty"`
 	ActivationError string              `json:"activation_error,omitempty"`
@@ -112,6 +115,9 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	}
 	if s.Agent.Health, s.Agent.Running, err = health.Read(c.dir()); err != nil {
 		s.Agent.Error = err.Error()
+	}
+	if host, err := recordName(conf); err == nil && s.QueueURL == events.AutoQueue {
+		s.OwnQueue = events.OwnQueueName(conf.TopicARN, remoteTag(conf), host)
 	}
 	if s.QueueURL == "" && s.Agent.Running {
 		s.QueueURL = s.Agent.QueueURL // from a flag, or from the agent's environment
@@ -189,6 +195,7 @@ func (s *hostStatus) askHost(ctx context.Context, c *common, h hostFlags) error 
 	if s.RebootDue, err = host.RebootDue(ctx); err != nil {
 		return err
 	}
+	s.BootFailures, _ = host.BootFailures(ctx) // to look at its own health a host needs no journal
 	if profiled, _, err := host.Profiled(); err == nil && profiled != running && profiled.Path != "" && s.Intent == nil && s.Activation == nil {
 		s.BootDefault = profiled.Path
 	}

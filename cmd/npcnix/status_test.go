@@ -56,6 +56,12 @@ func TestStatusText(t *testing.T) {
 			[]string{"up to date with v1", "running:       /nix/store/more, specialisation fancy of the applied version"}, []string{"drifted"}},
 		{"another boot default", func(s *hostStatus) { s.BootDefault = "/nix/store/theirs" },
 			[]string{"boot default:  /nix/store/theirs, which is not the system that runs"}, nil},
+		{"warnings", func(s *hostStatus) {
+			s.Applied.Warning, s.BootFailures = "units fail that did not run before: a.service", []string{"Activation script snippet 'users' failed (1)"}
+		}, []string{
+			"warning:       units fail that did not run before: a.service",
+			"warning:       the boot's activation failed in part: Activation script snippet 'users' failed (1); see `journalctl -b`",
+		}, nil},
 		{"building", func(s *hostStatus) {
 			s.Intent, s.Wanted = &agent.Intent{Target: target, Status: record.Building, Attempt: 2, Since: since}, "v2"
 			s.Agent.Next = time.Time{}

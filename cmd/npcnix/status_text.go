@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func (s hostStatus) text(now time.Time) string {
 	l.add("host", "%s", or(s.Host, "unknown"))
 	l.add("remote", "%s", or(s.Remote, "not set"))
 	l.add("configuration", "%s", or(s.Configuration, "not set"))
-	l.add("events", "%s", or(s.QueueURL, map[bool]string{true: "watching the file", false: "no queue, so the agent polls"}[strings.HasPrefix(s.Remote, "file:")]))
+	l.add("events", "%s", or(cmp.Or(s.OwnQueue, s.QueueURL), map[bool]string{true: "watching the file", false: "no queue, so the agent polls"}[strings.HasPrefix(s.Remote, "file:")]))
 	s.systems(&l, now)
 	s.progress(&l, now)
 	s.agent(&l, now)
@@ -39,6 +40,12 @@ func (s hostStatus) text(now time.Time) string {
 	}
 	if s.BootDefault != "" {
 		l.add("boot default", "%s, which is not the system that runs", s.BootDefault)
+	}
+	if a := s.Applied; a != nil && a.Warning != "" {
+		l.add("warning", "%s", a.Warning)
+	}
+	if len(s.BootFailures) > 0 {
+		l.add("warning", "the boot's activation failed in part: %s; see `journalctl -b`", strings.Join(s.BootFailures, ", "))
 	}
 	if s.NeedsRepair {
 		l.add("problem", "a rollback failed, so the running or the booted system can be wrong; publish a version that works, or run `npcnix retry`")

@@ -115,14 +115,28 @@ let
         exit $_status
       '';
 
-      # Stage 2: what the boot loader starts.
+      # Stage 2: what the boot loader starts. It logs the activation as nixos/modules/system/boot/stage-2-init.sh does, and
+      # boots whatever became of it.
       init = script "init" ''
         #!/bin/bash
         PATH=/usr/bin:/bin:/usr/sbin; export PATH
         echo "booting system configuration @out@"
+        exec {logOutFd}>&1 {logErrFd}>&2
+        if test -w /dev/kmsg; then
+          exec > >(tee -i /proc/self/fd/"$logOutFd" | while read -r line; do
+            if test -n "$line"; then
+              echo "<7>stage-2-init: $line" >/dev/kmsg
+            fi
+          done) 2>&1
+        else
+          mkdir -p /run/log
+          exec > >(tee -i /run/log/stage-2-init.log) 2>&1
+        fi
         @out@/activate
         ln -sfn @out@ /run/booted-system
         ln -sfn /run/booted-system /nix/var/nix/gcroots/booted-system
+        exec 1>&$logOutFd 2>&$logErrFd
+        exec {logOutFd}>&- {logErrFd}>&-
         exec /lib/systemd/systemd
       '';
 

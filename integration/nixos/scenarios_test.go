@@ -151,8 +151,13 @@ var scenarios = []scenario{
 	// What boots.
 	{name: "the boot loader fails", slice: true, want: "rolled_back", says: []string{"disk is full"},
 		change: `{ test.bootloader = "echo disk is full; exit 1"; }`},
-	{name: "switching is inhibited", slice: true, want: "applied",
+	{name: "switching is inhibited", want: "applied",
 		before: `{ system.switch.inhibitors.dbus = "dbus"; }`, change: `{ system.switch.inhibitors.dbus = "broker"; }`, meanwhile: reboots},
+	{name: "switching is inhibited, and a part of the activation fails at the boot", slice: true, want: "applied",
+		says:   []string{"failed in part: Activation script snippet 'test' failed (7)"},
+		before: `{ system.switch.inhibitors.dbus = "dbus"; }`,
+		change: `{ system.switch.inhibitors.dbus = "broker"; test.activation = "(exit 7)"; }`, meanwhile: reboots,
+		after: (*Host).tellsOfItsBoot},
 	{name: "switching is inhibited, and a service fails after the reboot", want: "rolled_back", says: []string{"web.service"},
 		before:    `{ system.switch.inhibitors.dbus = "dbus"; }`,
 		change:    `{ system.switch.inhibitors.dbus = "broker"; systemd.services.web.serviceConfig.ExecStart = "/bin/false"; }`,
@@ -180,6 +185,31 @@ func reboots(h *Host, version, etag string) {
 	h.Await("a pending reboot into "+version, func() bool { return h.Record(etag).Status == "reboot_pending" })
 	h.Kill()
 	h.Boot()
+}
+
+// tellsOfItsBoot checks that status has what was logged of the boot's activation, wherever NixOS logs it, and that it
+// counts until a version is activated.
+func (h *Host) tellsOfItsBoot() {
+	h.t.Helper()
+	status := func() string { return h.Must("/opt/npcnix", "status") }
+	h.Must("logger", "--tag", "stage-2-init", "Activation script snippet 'kernel log' failed (1)")
+	h.Must("systemd-run", "--quiet", "--wait", "--unit=initrd-nixos-activation", "echo", "Activation script snippet 'initrd' failed (2)")
+	h.Must("logger", "Activation script snippet 'of another' failed (1)")
+	h.Must("journalctl", "--sync")
+	for _, part := range []string{"'test' failed (7)", "'kernel log' failed (1)", "'initrd' failed (2)"} {
+		if said := status(); !strings.Contains(said, part) || strings.Contains(said, "of another") {
+			h.t.Errorf("status lacks %s, or has too much:\n%s", part, said)
+		}
+	}
+	version, etag := h.Publish("whole again", `{ system.switch.inhibitors.dbus = "broker"; }`)
+	if r := h.Final(etag); r.Status != "applied" || r.Warning != "" {
+		h.t.Errorf("%s is %s: %s", version, r.Status, r.Text())
+	}
+	h.Applied, h.current = version, "?"
+	if said := status(); strings.Contains(said, "warning") {
+		h.t.Errorf("status warns of the boot still:\n%s", said)
+	}
+	h.Must("systemctl", "reset-failed")
 }
 
 func extra(name, command string) string {

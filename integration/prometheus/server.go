@@ -24,7 +24,7 @@ type Server struct {
 }
 
 // Start starts a Prometheus, with these rules, that scrapes a node_exporter, of which it starts one too. That shows
-// the textfiles of the folder.
+// the textfiles of the folder. A textfile may name another instance.
 func Start(t testing.TB, textfiles, rules string) *Server {
 	t.Helper()
 	node, server := unusedPort(t), unusedPort(t)
@@ -36,6 +36,7 @@ func Start(t testing.TB, textfiles, rules string) *Server {
 rule_files: [rules.yml]
 scrape_configs:
   - job_name: node
+    honor_labels: true
     static_configs: [{targets: ["%s"]}]
 `, node)
 	for name, text := range map[string]string{"prometheus.yml": config, "rules.yml": rules} {
@@ -82,7 +83,38 @@ func unusedPort(t testing.TB) string {
 // Query returns the values of a query at present, by the value of one label.
 func (s *Server) Query(query, label string) map[string]string {
 	s.t.Helper()
-	resp, err := http.Get(s.URL + "/api/v1/query?query=" + url.QueryEscape(query))
+	values := map[string]string{}
+	for _, series := range s.ask("query", url.Values{"query": {query}}) {
+		values[series.Labels[label]] = fmt.Sprint(series.Value[1])
+	}
+	return values
+}
+
+// Series are the values of one set of labels.
+type Series struct {
+	Labels map[string]string `json:"metric"`
+	Value  [2]any            // of a query at one moment: seconds, and a number as text
+	Values [][2]any          // of a range
+}
+
+// Range returns the values of a query from a moment until now, step by step.
+func (s *Server) Range(query string, from time.Time, step time.Duration) []Series {
+	s.t.Helper()
+	seconds := func(at time.Time) string { return fmt.Sprintf("%.3f", float64(at.UnixMilli())/1000) }
+	return s.ask("query_range", url.Values{
+		"query": {query}, "start": {seconds(from)}, "end": {seconds(time.Now())}, "step": {fmt.Sprint(step.Seconds())},
+	})
+}
+
+// Now returns the values of a query at present.
+func (s *Server) Now(query string) []Series {
+	s.t.Helper()
+	return s.ask("query", url.Values{"query": {query}})
+}
+
+func (s *Server) ask(what string, values url.Values) []Series {
+	s.t.Helper()
+	resp, err := http.Get(s.URL + "/api/v1/" + what + "?" + values.Encode())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -90,22 +122,13 @@ func (s *Server) Query(query, label string) map[string]string {
 	body, err := io.ReadAll(resp.Body)
 	var answer struct {
 		Status string
-		Data   struct {
-			Result []struct {
-				Metric map[string]string
-				Value  [2]any
-			}
-		}
+		Data   struct{ Result []Series }
 	}
 	if err == nil {
 		err = json.Unmarshal(body, &answer)
 	}
 	if err != nil || answer.Status != "success" {
-		s.t.Fatalf("%s: %v: %s", query, err, body)
+		s.t.Fatalf("%s: %v: %s", values.Get("query"), err, body)
 	}
-	values := map[string]string{}
-	for _, r := range answer.Data.Result {
-		values[r.Metric[label]] = fmt.Sprint(r.Value[1])
-	}
-	return values
+	return answer.Data.Result
 }

@@ -78,8 +78,7 @@ func (o outcome) activated() bool {
 
 // activationFailed reports whether a line of output says that a part of the activation script failed.
 func activationFailed(line string) bool {
-	return strings.HasPrefix(line, "Failed to run activate script") ||
-		strings.HasPrefix(line, "Activation script snippet '") && strings.Contains(line, "' failed")
+	return strings.HasPrefix(line, "Failed to run activate script") || nix.FailedSnippet(line) != ""
 }
 
 // cause tells whose fault it is that the switch failed. A signal is not the worker's own: the kernel has

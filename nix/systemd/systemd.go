@@ -47,13 +47,30 @@ func Stopping(ctx context.Context) bool {
 	return strings.TrimSpace(string(state)) == "stopping"
 }
 
+// BootLog returns what the journal has of the present boot under a name (SYSLOG_IDENTIFIER), or of a unit. It has the
+// messages of the initrd too, which can be under another machine's ID. Without systemd there are none.
+func BootLog(ctx context.Context, name, unit string) (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || !Running() {
+		return "", nil
+	}
+	boot := "_BOOT_ID=" + strings.ReplaceAll(strings.TrimSpace(string(id)), "-", "")
+	return output(ctx, "journalctl", "--no-pager", "--quiet", "--merge", "--output=cat",
+		boot, "SYSLOG_IDENTIFIER="+name, "+", boot, "_SYSTEMD_UNIT="+unit)
+}
+
 // systemctl returns what systemctl printed.
 func systemctl(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "systemctl", append([]string{"--no-pager", "--no-ask-password"}, args...)...)
+	return output(ctx, "systemctl", append([]string{"--no-pager", "--no-ask-password"}, args...)...)
+}
+
+// output returns what a program printed.
+func output(ctx context.Context, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("systemctl %s: %w: %s", args[0], err, bytes.TrimSpace(said.Bytes()))
+		return "", fmt.Errorf("%s %s: %w: %s", program, args[0], err, bytes.TrimSpace(said.Bytes()))
 	}
 	return out.String(), nil
 }

@@ -92,6 +92,34 @@ func (r *records) take(ctx context.Context, infos []store.RecordInfo, hosts map[
 	})
 }
 
+// Entry is one host's record.
+type Entry struct {
+	Host   string
+	Record *record.Record // nil if it cannot be understood
+	Heard  time.Time      // when it was written, by the store's clock
+}
+
+// Reader reads a fleet's records again and again, and of these only those that have changed.
+type Reader struct {
+	Store   Store
+	records records
+}
+
+// Look returns all records, in any order.
+func (r *Reader) Look(ctx context.Context) ([]Entry, error) {
+	if r.records.known == nil {
+		r.records = records{store: r.Store, known: map[string]entry{}}
+	}
+	if err := r.records.refresh(ctx, nil); err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, 0, len(r.records.known))
+	for host, e := range r.records.known {
+		entries = append(entries, Entry{host, e.record, e.info.Modified})
+	}
+	return entries, nil
+}
+
 // Heard returns the records of the hosts that have written one since then, by the store's clock.
 func Heard(ctx context.Context, s Store, since time.Time) ([]record.Record, error) {
 	all := records{store: s, known: map[string]entry{}}

@@ -36,6 +36,12 @@ type Options struct {
 	Configurations []string // to prebuild; none: all
 	CacheKey       string   // file with the secret key that the cache's paths are signed by
 
+	// Plan has hosts take the release in waves; nil: all at once.
+	Plan            *release.Plan
+	RolloutKeyNames []string // to sign the plan's progress with; none: KeyNames
+	// RolloutSigners may have signed the progress of the last release's rollout, besides Signers and the keys.
+	RolloutSigners release.Signers
+
 	Source  release.Source
 	Expires time.Duration // 0: never
 
@@ -49,8 +55,8 @@ func (o Options) Wanted() bool { return len(o.KeyNames) > 0 || o.Prebuild || len
 // A Publisher makes releases. Close it.
 type Publisher struct {
 	Options
-	keys   []ssh.Signer
-	closes []func() error
+	keys, rolloutKeys []ssh.Signer
+	closes            []func() error
 }
 
 // Open opens the keys. The publisher's own keys are among its signers.
@@ -59,16 +65,45 @@ func Open(o Options) (*Publisher, error) {
 		return nil, errors.New("--prebuild needs a cache that the hosts can fetch from: give --cache URL")
 	}
 	p := &Publisher{Options: o}
-	for _, name := range o.KeyNames {
-		key, closeKey, err := release.OpenKey(name)
-		if err != nil {
-			return nil, errors.Join(err, p.Close())
-		}
-		p.keys, p.closes = append(p.keys, key), append(p.closes, closeKey)
+	var err error
+	if p.keys, err = p.open(o.KeyNames); err == nil {
+		p.rolloutKeys, err = p.open(o.RolloutKeyNames)
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	for _, key := range p.keys {
 		p.Signers = append(p.Signers, key.PublicKey())
+	}
+	if len(p.Signers) == 0 { // of a command that only takes a rollout on, by the one key that there is
+		for _, key := range p.rolloutKeys {
+			p.Signers = append(p.Signers, key.PublicKey())
+		}
 	}
 
 	return p, nil
+}
+
+func (p *Publisher) open(names []string) (keys []ssh.Signer, err error) {
+	for _, name := range names {
+		key, closeKey, err := release.OpenKey(name)
+		if err != nil {
+			return nil, err
+		}
+		keys, p.closes = append(keys, key), append(p.closes, closeKey)
+	}
+
+	return keys, nil
+}
+
+// policy is what the publisher demands of an object before it takes anything from it.
+func (p *Publisher) policy() release.Policy {
+	rollout := append(slices.Clone(p.Signers), p.RolloutSigners...)
+	for _, key := range p.rolloutKeys {
+		rollout = append(rollout, key.PublicKey())
+	}
+
+	return release.Policy{Remote: p.Remote, Signers: p.Signers, RolloutSigners: rollout}
 }
 
 // Close closes what the keys hold open.
@@ -91,6 +126,9 @@ type Store interface {
 type Last struct {
 	Version store.Version     // zero if there is none
 	Release *release.Verified // nil if it is none, or the publisher's signers do not vouch for it
+	Frame   *release.Frame    // of Release
+	// Progress of the release's plan; nil if it has none, or nobody vouches for it.
+	Progress *release.VerifiedProgress
 }
 
 // Last looks at the remote. An object that does not verify counts as absent but for its version: otherwise
@@ -112,18 +150,23 @@ func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
 	if err != nil || f == nil || len(p.Signers) == 0 {
 		return Last{Version: v}, nil
 	}
-	verified, err := release.Policy{Remote: p.Remote, Signers: p.Signers}.Verify(f)
+	verified, err := p.policy().Verify(f)
 	if err != nil {
 		p.Log.Warn("the remote holds a release that your signers do not vouch for; it is ignored", "error", err)
 		return Last{Version: v}, nil
 	}
 
-	return Last{v, verified}, nil
+	progress, err := p.policy().VerifyProgress(f, verified)
+	if err != nil {
+		p.Log.Warn("your keys do not vouch for the progress of the remote's rollout; it is ignored", "error", err)
+	}
+
+	return Last{v, verified, f, progress}, nil
 }
 
 // Published reports whether the remote holds the release m already, vouched for by all of the publisher's keys.
 func (p *Publisher) Published(last Last, m *release.Manifest) bool {
-	if last.Release == nil || last.Release.Release != m.Release {
+	if last.Release == nil || last.Release.Release != m.Release || last.Unfinished() {
 		return false
 	}
 	for _, key := range p.keys {
@@ -161,7 +204,7 @@ func (p *Publisher) Frame(ctx context.Context, file *os.File, last int64) (*rele
 	now := time.Now().UTC()
 	m := &release.Manifest{
 		Remote: p.Remote, Serial: release.NextSerial(last, now), Created: now.Truncate(time.Second), Archive: archive,
-		Caches: p.Caches, Source: p.Source,
+		Caches: p.Caches, Source: p.Source, Rollout: p.Plan,
 	}
 	if p.Expires > 0 {
 		m.Expires = now.Add(p.Expires)
@@ -196,7 +239,11 @@ func (p *Publisher) Renew(ctx context.Context, s Copier, last Last, file *os.Fil
 	if last.Release == nil {
 		return nil, errors.New("the remote holds no release that your signers vouch for: publish one with npcnix push")
 	}
+	if last.Unfinished() {
+		return nil, errors.New("the release's rollout is not complete: finish it first, see npcnix rollout status")
+	}
 	m, now := *last.Release.Manifest, time.Now().UTC()
+	m.Rollout = nil
 	if err := s.CopyArchive(ctx, last.Version, store.Archive{SHA256: m.Archive.SHA256, Size: m.Archive.Size}, file); err != nil {
 		return nil, err
 	}
@@ -232,6 +279,11 @@ func (p *Publisher) sign(m *release.Manifest) ([]byte, error) {
 			return nil, err
 		}
 		f.Signatures = append(f.Signatures, signature)
+	}
+	if m.Rollout != nil {
+		if err := p.progress(&f, m, release.Progress{Step: 1, Admitted: 1, State: release.Running}); err != nil {
+			return nil, err
+		}
 	}
 
 	return f.Encode()

@@ -1,0 +1,314 @@
+package rollout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/cmd/npcnix/publish"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
+)
+
+var (
+	// ErrHosts says that a wave failed: more hosts than the budget allows, or the check.
+	ErrHosts = errors.New("the wave failed")
+	// ErrTime says that a wave did not pass in time.
+	ErrTime = errors.New("the wave did not pass in time")
+	// ErrOvertaken says that the remote holds something else by now.
+	ErrOvertaken = errors.New("the rollout was overtaken")
+	// ErrStopped says that another command has paused, halted or reverted the rollout.
+	ErrStopped = errors.New("the rollout was stopped")
+	// ErrNone says that the remote holds no rollout.
+	ErrNone = errors.New("the remote holds no rollout that your keys vouch for")
+)
+
+// Remote is what a rollout asks of a remote. *store.Remote serves.
+type Remote interface {
+	fleet.Store
+	publish.Remote
+}
+
+// Options of a rollout's command.
+type Options struct {
+	Remote    Remote
+	Publisher *publish.Publisher // with rollout keys, unless the command only looks
+
+	Budget      Budget
+	WaveTimeout time.Duration // from when the command began to watch the wave
+	Interval    time.Duration // between two looks
+	// Check runs when a wave has passed, before the next is admitted. Nil: there is none.
+	Check  func(ctx context.Context, wave int, release string) error
+	Revert bool // a wave that fails reverts the rollout; otherwise it is halted
+	// Say tells an operator what happens, one line at a time.
+	Say func(string)
+}
+
+// A Rollout is one that a remote holds. Make it with Open.
+type Rollout struct {
+	Options
+	last   publish.Last
+	reader fleet.Reader
+	tally  Tally
+	said   string
+}
+
+// Open reads the rollout that the remote holds.
+func Open(ctx context.Context, o Options) (*Rollout, error) {
+	r := &Rollout{Options: o, reader: fleet.Reader{Store: o.Remote}}
+	last, err := o.Publisher.Last(ctx, o.Remote)
+	switch {
+	case err != nil:
+		return nil, err
+	case last.Release == nil || last.Release.Rollout == nil:
+		return nil, ErrNone
+	}
+	r.last = last
+
+	return r, nil
+}
+
+// Manifest is the release's.
+func (r *Rollout) Manifest() *release.Manifest { return r.last.Release.Manifest }
+
+// Progress is how far the rollout has come. A release without a progress that a trusted key has signed has not
+// begun.
+func (r *Rollout) Progress() release.Progress {
+	if p := r.last.Progress; p != nil {
+		return *p.Progress
+	}
+
+	return release.Progress{Release: r.Manifest().Release, Serial: r.Manifest().Serial, State: release.Running}
+}
+
+// Look reads the records, and says where the hosts stand.
+func (r *Rollout) Look(ctx context.Context) (Tally, error) {
+	entries, err := r.reader.Look(ctx)
+	if err != nil {
+		return Tally{}, err
+	}
+	p := r.Progress()
+	r.tally = judge(r.Manifest(), &p, r.last.Version, r.Remote.URL(), entries)
+
+	return r.tally, nil
+}
+
+// Step publishes the rollout with so many waves admitted, in that state.
+func (r *Rollout) Step(ctx context.Context, admitted int, state release.Rollout) error {
+	last, err := r.Publisher.Step(ctx, r.Remote, r.last, admitted, state)
+	if errors.Is(err, store.ErrChanged) {
+		if changed := r.reload(ctx); changed != nil {
+			return changed
+		}
+		p := r.Progress()
+		return fmt.Errorf("%w: another command came first; it is at step %d, %s, with %d waves admitted", ErrOvertaken, p.Step, p.State, p.Admitted)
+	}
+	if err != nil {
+		return err
+	}
+	r.last = last
+	r.Say(fmt.Sprintf("step %d: %s, %d of %d waves admitted", last.Progress.Step, state, admitted, len(r.Manifest().Rollout.Waves)))
+
+	return nil
+}
+
+// reload reads what the remote holds by now.
+func (r *Rollout) reload(ctx context.Context) error {
+	now, err := r.Publisher.Last(ctx, r.Remote)
+	if err != nil {
+		return err
+	}
+	if now.Release == nil || now.Release.Digest != r.last.Release.Digest {
+		return fmt.Errorf("%w: the remote holds %s by now", ErrOvertaken, describe(now))
+	}
+	r.last = now
+
+	return nil
+}
+
+// describe says what overtook a rollout.
+func describe(l publish.Last) string {
+	switch {
+	case l.Version.ETag == "":
+		return "nothing"
+	case l.Release == nil:
+		return fmt.Sprintf("the version %s, which your keys do not vouch for", fleet.Short(l.Version.ETag))
+	}
+
+	return fmt.Sprintf("release %s with serial %d, signed by %s", publish.Short(l.Release.Manifest), l.Release.Serial, l.Release.Keys[0])
+}
+
+// Run takes the rollout through its waves until it is complete, or fails. Trouble with the store does not end it.
+func (r *Rollout) Run(ctx context.Context) error {
+	began, watched := time.Now(), int64(0)
+	for {
+		err := r.refresh(ctx)
+		if errors.Is(err, ErrOvertaken) || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
+		if p := r.Progress(); p.Step != watched {
+			began, watched = time.Now(), p.Step
+		}
+		if err == nil {
+			var done bool
+			if done, err = r.proceed(ctx, time.Since(began)); done {
+				return err
+			}
+		}
+		if err != nil {
+			r.say("trying again: " + err.Error())
+		}
+		if !pause(ctx, r.Interval) {
+			return ctx.Err()
+		}
+	}
+}
+
+// refresh brings what is known of the remote and its hosts up to date.
+func (r *Rollout) refresh(ctx context.Context) error {
+	have := r.last.Version
+	if have.Modified.IsZero() { // a store's answer to a publish can lack the time
+		have = store.Version{}
+	}
+	v, err := r.Remote.Latest(ctx, have)
+	switch {
+	case err == nil && v.ETag == r.last.Version.ETag:
+		r.last.Version = v
+	case err == nil, errors.Is(err, store.ErrNotFound):
+		err = r.reload(ctx)
+	}
+	if err == nil {
+		_, err = r.Look(ctx)
+	}
+
+	return err
+}
+
+// proceed does what the rollout's state and its hosts ask for. Done says that there is nothing more to do.
+func (r *Rollout) proceed(ctx context.Context, watched time.Duration) (done bool, err error) {
+	p := r.Progress()
+	waves := len(r.Manifest().Rollout.Waves)
+	switch p.State {
+	case release.Complete:
+		return true, nil
+	case release.Running:
+	default:
+		return true, fmt.Errorf("%w: it is %s", ErrStopped, p.State)
+	}
+	if p.Admitted == 0 {
+		return r.stepped(ctx, 1, release.Running)
+	}
+
+	r.report(p.Admitted, waves)
+	switch r.Budget.verdict(r.tally) {
+	case failed:
+		return r.fail(ctx, p.Admitted, fmt.Errorf("%w: %d hosts failed, and %d can (--max-failed): %s",
+			ErrHosts, r.tally.Count(Failed), r.Budget.Failed, r.tally.first(Failed)))
+	case pending:
+		if r.WaveTimeout > 0 && watched >= r.WaveTimeout {
+			return r.fail(ctx, p.Admitted, fmt.Errorf("%w: after %s, %d hosts do not run it: %s",
+				ErrTime, r.WaveTimeout, r.tally.Count(Waiting), r.tally.first(Waiting)))
+		}
+		return false, nil
+	}
+
+	if r.Check != nil {
+		if err := r.Check(ctx, p.Admitted, p.Release); err != nil {
+			if ctx.Err() != nil {
+				return true, ctx.Err()
+			}
+			return r.fail(ctx, p.Admitted, fmt.Errorf("%w: the check: %w", ErrHosts, err))
+		}
+	}
+	if p.Admitted == waves {
+		return r.stepped(ctx, waves, release.Complete)
+	}
+
+	return r.stepped(ctx, p.Admitted+1, release.Running)
+}
+
+// stepped is Step for proceed: an error ends the rollout's command only if to try again cannot help.
+func (r *Rollout) stepped(ctx context.Context, admitted int, state release.Rollout) (done bool, err error) {
+	err = r.Step(ctx, admitted, state)
+
+	return hopeless(err) || err == nil && state == release.Complete, err
+}
+
+// hopeless reports whether to try a step again cannot help.
+func hopeless(err error) bool {
+	for _, e := range []error{ErrOvertaken, store.ErrForbidden, store.ErrCredentials, store.ErrUnsafe, store.ErrUnconfirmed} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+
+	return false
+}
+
+// fail stops the rollout, and says why.
+func (r *Rollout) fail(ctx context.Context, admitted int, why error) (done bool, err error) {
+	state := release.Halted
+	if r.Revert && r.Manifest().Rollout.Base != nil {
+		state = release.Reverted
+	}
+	if err := r.Step(ctx, admitted, state); err != nil {
+		return hopeless(err), errors.Join(why, fmt.Errorf("the rollout could not be stopped: %w", err))
+	}
+
+	return true, fmt.Errorf("%w; the rollout is %s", why, state)
+}
+
+// first names the first hosts that stand so.
+func (t Tally) first(s Standing) string {
+	const shown = 5
+	var said string
+	n := 0
+	for _, h := range t.Hosts {
+		if h.Standing != s {
+			continue
+		}
+		if n++; n > shown {
+			continue
+		}
+		if said != "" {
+			said += ", "
+		}
+		said += fleet.Clean(h.Name)
+		if h.Why != "" {
+			said += " (" + h.Why + ")"
+		}
+	}
+	if n > shown {
+		said += fmt.Sprintf(" and %d more", n-shown)
+	}
+
+	return said
+}
+
+// report says where the admitted waves stand, if that has changed.
+func (r *Rollout) report(admitted, waves int) {
+	r.say(fmt.Sprintf("wave %d of %d: %d passed, %d waiting, %d failed; %d held, %d silent", admitted, waves,
+		r.tally.Count(Passed), r.tally.Count(Waiting), r.tally.Count(Failed), r.tally.Count(Held), r.tally.Count(Silent)))
+}
+
+// say says a line that was not said last.
+func (r *Rollout) say(line string) {
+	if line != r.said {
+		r.said = line
+		r.Say(line)
+	}
+}
+
+// pause waits, and reports whether ctx still lives.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
