@@ -120,6 +120,8 @@ var contract = []struct {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
+		v = publish(t, remote, append(append(bytes.Clone(archive), packed(t, "unsigned")...), "\x5b\x2a\x4d\x18\x01\x00\x00\x00x"...))
+		wantError(t, remote.FetchSigned(t.Context(), v, signed, filepath.Join(t.TempDir(), "x")), store.ErrUnsafe, "nobody signed")
 	}},
 	{"a changed object is another version", func(t *testing.T, r rig, remote *store.Remote) {
 		one := publish(t, remote, packed(t, "one"))
