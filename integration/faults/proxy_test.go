@@ -22,7 +22,6 @@ type proxy struct {
 	rule     *rule
 	fetching func() // is called once, when the agent fetches a flake
 	requests int    // of the agent, since the start
-	sawKey   string // the access key id of its last one
 }
 
 // rule says what becomes of some of the agent's requests.
