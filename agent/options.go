@@ -180,6 +180,7 @@ type Agent struct {
 	heldBack string // the ETag of the version that was last said to be held
 
 	uncached uncached
+	vigil    vigil
 
 	config     config.Config // as last read, overrides included
 	settings   *config.Reader

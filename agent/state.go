@@ -95,7 +95,9 @@ type Applied struct {
 	Trigger record.Trigger `json:"trigger,omitempty"`
 	Attempt int            `json:"attempt,omitempty"`
 	Times   record.Times   `json:"times,omitzero"`
-	Warning string         `json:"warning,omitempty"` // what is worth telling of it, though it is verified
+	// SoakSecs is for how long its rollout wants it to be healthy.
+	SoakSecs int64  `json:"soak_secs,omitempty"`
+	Warning  string `json:"warning,omitempty"` // what is worth telling of it, though it is verified
 }
 
 // Ran is the system that a release was on this host.

@@ -128,12 +128,12 @@ func remembering(ran []Ran, a Applied) []Ran {
 }
 
 // republish takes note that the applied release was published again, as another object.
-func (s State) republish(t Target) State {
+func (s State) republish(t Target, soak int64) State {
 	a := *s.Applied
 	if !a.SameRelease(t) {
 		return s
 	}
-	a.ETag, a.VersionID = t.ETag, t.VersionID
+	a.ETag, a.VersionID, a.SoakSecs = t.ETag, t.VersionID, soak
 	s.Applied = &a
 
 	return s

@@ -52,6 +52,7 @@ const everything = `
 	rebootWindow = "23:30-05:00";
 	hooks = { preActivate = [ "/bin/pre" ]; postActivate = [ "/bin/post" "x" ]; onFailure = [ "/bin/failure" ]; };
 	hookTimeoutSecs = 299;
+	healthIntervalSecs = 61;
 	keepGenerations = 7;
 	recordRefreshSecs = 3601;
 	signers = [ "release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f" ];
@@ -90,6 +91,7 @@ const everythingJSON = `{
 	"reboot_window": "23:30-05:00",
 	"hooks": {"pre_activate": ["/bin/pre"], "post_activate": ["/bin/post", "x"], "on_failure": ["/bin/failure"]},
 	"hook_timeout_secs": 299,
+	"health_interval_secs": 61,
 	"keep_generations": 7,
 	"record_refresh_secs": 3601,
 	"signers": ["release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"],

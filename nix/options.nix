@@ -113,6 +113,7 @@ in
       passCredentials = unset types.bool "Whether hooks get the agent's AWS credentials in their environment.";
     };
     hookTimeoutSecs = number "hookTimeoutSecs";
+    healthIntervalSecs = number "healthIntervalSecs";
 
     keepGenerations = number "keepGenerations";
 

@@ -103,6 +103,11 @@ var Settings = []Setting{
 		More: "Each has exactly one of `command`, `http` and `tcp`.",
 	},
 	{
+		Name: "health_interval_secs", Kind: Integer, Default: int64(60), Min: 0, Max: aYear,
+		Text: "Seconds between looks at the applied system's `checks` and units, after it was committed; 0 means never.",
+		More: "If two looks in a row find a fault, the record says that the system is unhealthy. A host that never looks passes no soak of a rollout.",
+	},
+	{
 		Name: "reboot", Kind: Text, Default: string(RebootNever), OneOf: []string{string(RebootNever), string(RebootWhenNeeded)},
 		Text: "Whether the host reboots when a reboot is due.",
 		More: "One is due if the kernel, the initrd or the kernel modules differ from those that were booted, or if the new " +
