@@ -121,11 +121,14 @@ type fakeStore struct {
 	*trace
 	mu        sync.Mutex
 	etag      string
-	object    []byte // what Tail tells of
+	object    []byte        // what Tail tells of
+	ahead     time.Duration // of the host's clock is the store's
 	latestErr error
 	fetchErr  error
 	recordErr error
 	records   []record.Record
+	copies    []string // "FOLDER/HOST STATUS ETAG"
+	copyErr   error
 
 	announced   string // of the last look
 	announcedAt time.Time
@@ -155,7 +158,7 @@ func (s *fakeStore) Tail(_ context.Context, v store.Version, n int64) (store.Tai
 	if v.ETag != s.etag {
 		return store.Tail{}, store.ErrChanged
 	}
-	return store.Tail{Data: s.object[max(0, len(s.object)-int(n)):], Now: time.Now()}, nil
+	return store.Tail{Data: s.object[max(0, len(s.object)-int(n)):], Now: time.Now().Add(s.ahead)}, nil
 }
 
 func (s *fakeStore) FetchSigned(ctx context.Context, v store.Version, _ store.Archive, dir string) error {
@@ -180,6 +183,19 @@ func (s *fakeStore) PutRecord(ctx context.Context, host string, body []byte) err
 		s.records = append(s.records, r)
 	}
 	return s.recordErr
+}
+
+func (s *fakeStore) PutRecordCopy(_ context.Context, folder, host string, body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var r record.Record
+	if err := json.Unmarshal(body, &r); err != nil {
+		return err
+	}
+	if s.copyErr == nil {
+		s.copies = append(s.copies, fmt.Sprintf("%s/%s %s %s", folder, host, r.Status, r.Version.ETag))
+	}
+	return s.copyErr
 }
 
 func (s *fakeStore) lastRecord() record.Record {
