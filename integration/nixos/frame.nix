@@ -100,6 +100,13 @@ let
           printf "Activation script snippet '%s' failed (%s)\n" "etc" "$_localstatus"
         fi
 
+        #### Activation script snippet hostname:
+        _localstatus=0
+        hostname '${config.networking.hostName}'
+        if (( _localstatus > 0 )); then
+          printf "Activation script snippet '%s' failed (%s)\n" "hostname" "$_localstatus"
+        fi
+
         #### Activation script snippet test:
         _localstatus=0
         ${cfg.activation}
@@ -284,6 +291,7 @@ let
         environment.etc."systemd/system".source = systemUnits;
         environment.etc."systemd/user".source = userUnits;
         environment.etc.NIXOS.text = "";
+        environment.etc.hostname.text = config.networking.hostName + "\n";
         environment.etc."os-release".text = "NAME=NixOS\nID=nixos\nVERSION_ID=\"26.05\"\nPRETTY_NAME=\"NixOS of parts\"\n";
         system.build.toplevel =
           if failed != [ ] then throw "\nFailed assertions:\n${lib.concatStringsSep "\n" (map (x: "- ${x}") failed)}"
