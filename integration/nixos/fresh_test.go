@@ -35,7 +35,7 @@ func TestAVersionIsVerifiedByANewProcess(t *testing.T) {
 			{ name = "store"; tcp = "store.test:` + fmt.Sprint(port) + `"; timeoutSecs = 2; }
 			{ name = "named"; tcp = "named.test:` + fmt.Sprint(port) + `"; timeoutSecs = 2; }
 		];
-		services.npcnix.verifyTimeoutSecs = 15;
+		services.npcnix.verifyTimeoutSecs = 25;
 		environment.etc.hosts.text = lib.mkDefault "127.0.0.1 store.test\n";
 		environment.etc."resolv.conf".text = lib.mkDefault "nameserver ` + resolver + `\noptions timeout:1 attempts:2\n";
 		environment.etc."nsswitch.conf".text = lib.mkDefault "hosts: files dns\n";
