@@ -43,7 +43,7 @@ let
     "apt-daily.timer" "apt-daily-upgrade.timer" "dpkg-db-backup.timer" "fstrim.timer" "e2scrub_all.timer" "e2scrub_reap.service"
   ];
 
-  frame = { config, ... }:
+  frame = { config, extendModules, ... }:
     let
       cfg = config.test;
       slib = import (parts + "/systemd-lib.nix") { inherit config lib pkgs; };
@@ -216,6 +216,8 @@ let
         ln -s $etc/etc $out/etc
         ln -s $kernel/bzImage $out/kernel
         ln -s $kernel/lib/modules $out/kernel-modules
+        mkdir $out/specialisation
+        ${lib.concatStrings (lib.mapAttrsToList (name: system: "ln -s ${system} $out/specialisation/${name}\n") special)}
         ln -s $initrd $out/initrd
         echo '${cfg.kernelParams}' >$out/kernel-params
         cp $inhibitors $out/switch-inhibitors
@@ -228,6 +230,10 @@ let
         sed "s|@out@|$out|g" $switch >$out/bin/switch-to-configuration
         chmod +x $out/activate $out/init $out/bin/switch-to-configuration
       '';
+      # nixos/modules/system/activation/specialisation.nix
+      special = lib.mapAttrs
+        (_: module: (extendModules { modules = [ module { specialisation = lib.mkForce { }; } ]; }).config.system.build.toplevel)
+        config.specialisation;
       failed = map (x: x.message) (lib.filter (x: !x.assertion) config.assertions);
       unit = t.submodule {
         options = {
@@ -264,6 +270,7 @@ let
             };
           }));
         };
+        specialisation = option (t.attrsOf t.deferredModule) { };
         system.autoUpgrade.enable = option t.bool false;
         system.switch.inhibitors = option (t.attrsOf t.str) { };
         system.build = lib.mkOption { type = t.lazyAttrsOf t.unspecified; default = { }; };
