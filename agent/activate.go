@@ -29,6 +29,7 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	if err := a.save(r); err != nil {
 		return err
 	}
+	a.unwatched()
 	a.put(a.recordOf(r, record.Activating))
 	a.status("activating " + r.target.ETag)
 

@@ -126,6 +126,7 @@ func (a *Agent) start(ctx context.Context) (stop func()) {
 	var received, written sync.WaitGroup
 	received.Go(func() { a.inbox.Run(receiving) })
 	written.Go(func() { a.record.Run(writing) })
+	written.Go(func() { a.keepWatch(receiving) })
 	written.Go(func() { a.monitor.Run(writing) })
 	written.Go(func() { a.metrics.Run(writing) })
 

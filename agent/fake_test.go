@@ -126,6 +126,8 @@ type fakeStore struct {
 	fetchErr  error
 	recordErr error
 	records   []record.Record
+	copies    []string // "FOLDER/HOST STATUS ETAG"
+	copyErr   error
 
 	announced   string // of the last look
 	announcedAt time.Time
@@ -180,6 +182,19 @@ func (s *fakeStore) PutRecord(ctx context.Context, host string, body []byte) err
 		s.records = append(s.records, r)
 	}
 	return s.recordErr
+}
+
+func (s *fakeStore) PutRecordCopy(_ context.Context, folder, host string, body []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var r record.Record
+	if err := json.Unmarshal(body, &r); err != nil {
+		return err
+	}
+	if s.copyErr == nil {
+		s.copies = append(s.copies, fmt.Sprintf("%s/%s %s %s", folder, host, r.Status, r.Version.ETag))
+	}
+	return s.copyErr
 }
 
 func (s *fakeStore) lastRecord() record.Record {

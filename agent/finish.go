@@ -22,6 +22,9 @@ const finishGrace = 2 * time.Second
 // of the others from being made.
 func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 	rule := endings[res.ending]
+	if res.ending != overtaken && res.ending != terminated {
+		a.watchOver(r)
+	}
 
 	var rec record.Record
 	if rule.record {
@@ -31,6 +34,7 @@ func (a *Agent) finish(ctx context.Context, r *round, res result) result {
 			rec.Error = record.Bounded(res.err.Error(), record.MaxError)
 		}
 		a.markRenamed(ctx, r, rec)
+		a.tellFailure(ctx, r, rec)
 	}
 	_ = a.save(r) // reported
 	if rule.record {

@@ -66,3 +66,6 @@ func (nothing) FetchSigned(context.Context, store.Version, store.Archive, string
 	return errNoStore
 }
 func (nothing) PutRecord(context.Context, string, []byte) error { return errNoStore }
+func (nothing) PutRecordCopy(context.Context, string, string, []byte) error {
+	return errNoStore
+}

@@ -58,6 +58,7 @@ func measureHealth(s metrics.Samples, now health.Health) {
 		healthy = healthy && p.Works
 	}
 	s.Bool(metrics.Healthy, healthy)
+	s.Bool(metrics.SystemHealthy, now.Unhealthy == "")
 	s.Bool(metrics.RebootPending, now.RebootDue != "")
 	s.At(metrics.LastNotice, now.LastEvent)
 	s.Clear(metrics.QueueHealthy)

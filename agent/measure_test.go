@@ -43,6 +43,7 @@ func TestMetrics(t *testing.T) {
 			npcnix_release_info{remote="s3://bucket/npcnix/remotes/dev.npcnix",configuration="web1",release="v1",rev=""} 1
 			npcnix_last_attempt_success 1
 			npcnix_healthy 1
+			npcnix_system_healthy 1
 			npcnix_needs_repair 0
 			npcnix_closure_bytes 4096`},
 		record.Failed: {func(_ *testing.T, r *rig) {

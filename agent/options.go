@@ -33,6 +33,8 @@ type Store interface {
 	// FetchSigned unpacks exactly the version v into dir, or returns an error wrapping store.ErrChanged
 	// if it is another by now, or store.ErrUnsafe if it does not begin with the archive.
 	FetchSigned(ctx context.Context, v store.Version, archive store.Archive, dir string) error
+	// PutRecordCopy stores a copy of a host's record in a folder beside the records.
+	PutRecordCopy(ctx context.Context, folder, host string, body []byte) error
 	record.Store
 }
 
@@ -178,6 +180,7 @@ type Agent struct {
 	heldBack string // the ETag of the version that was last said to be held
 
 	uncached uncached
+	vigil    vigil
 
 	config     config.Config // as last read, overrides included
 	settings   *config.Reader
@@ -186,6 +189,7 @@ type Agent struct {
 	logged     map[string]work             // the lines about the present work
 	receives   bool                        // the queue worked when the last round began
 	idled      time.Time                   // when an event last brought nothing new
+	untold     bool                        // that a failure or recovery cannot be told was logged
 	marked     bool                        // the record of an earlier name was tried to be marked
 	ran        string                      // the system that ran at the end of the last round
 	sized      string                      // the system whose closure was measured last

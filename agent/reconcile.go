@@ -141,7 +141,7 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 		a.Log.Info("held back by its rollout", "etag", r.target.ETag, "why", decision.Why)
 	}
 	if !decision.Apply && r.state.Applied != nil {
-		r.move(r.state.republish(r.target)) // the same release in another object
+		r.move(r.state.republish(r.target, r.soak())) // the same release in another object
 	}
 
 	return decision, nil

@@ -99,9 +99,18 @@ func (r *round) published(v store.Version) time.Time {
 	return v.Modified
 }
 
+// soak is for how many seconds the rollout of the round's release wants that to be healthy.
+func (r *round) soak() int64 {
+	if r.release == nil || r.release.Rollout == nil || r.admission.base != "" {
+		return 0
+	}
+
+	return r.release.Rollout.Soak
+}
+
 func (r *round) appliedAs(system, previous string) Applied {
 	return Applied{
-		Target: r.target, System: system, Previous: previous, At: time.Now().UTC(),
+		SoakSecs: r.soak(), Target: r.target, System: system, Previous: previous, At: time.Now().UTC(),
 		Trigger: r.trigger, Attempt: r.attempt, Times: r.times, Warning: r.warning,
 	}
 }

@@ -25,7 +25,7 @@ func (a *Agent) loadConfig() (c config.Config, damaged, err error) {
 // connects reports whether an agent made with the settings o reaches what c names.
 func connects(c, o config.Config) bool {
 	return c.Remote == o.Remote && c.RemoteRegion == o.RemoteRegion &&
-		c.RemoteCredentialsFile == o.RemoteCredentialsFile && c.QueueURL == o.QueueURL &&
+		c.RemoteCredentialsFile == o.RemoteCredentialsFile && c.QueueURL == o.QueueURL && c.TopicARN == o.TopicARN &&
 		c.Host == o.Host && c.LeaseSecs == o.LeaseSecs
 }
 

@@ -75,6 +75,10 @@ type State struct {
 	RebootedFor string `json:"rebooted_for,omitempty"`
 	RebootedIn  string `json:"rebooted_in_boot,omitempty"`
 
+	// Told is the ETag of the version whose failure was told to whoever wants to be notified; "" if none was, or
+	// the recovery was told too.
+	Told string `json:"told,omitempty"`
+
 	// Host is the name under which the record was last written.
 	Host string `json:"host,omitempty"`
 
@@ -91,7 +95,9 @@ type Applied struct {
 	Trigger record.Trigger `json:"trigger,omitempty"`
 	Attempt int            `json:"attempt,omitempty"`
 	Times   record.Times   `json:"times,omitzero"`
-	Warning string         `json:"warning,omitempty"` // what is worth telling of it, though it is verified
+	// SoakSecs is for how long its rollout wants it to be healthy.
+	SoakSecs int64  `json:"soak_secs,omitempty"`
+	Warning  string `json:"warning,omitempty"` // what is worth telling of it, though it is verified
 }
 
 // Ran is the system that a release was on this host.

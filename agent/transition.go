@@ -32,6 +32,13 @@ func (s State) named(host string) State {
 	return s
 }
 
+// told takes note of the version whose failure was told; "" once a recovery was.
+func (s State) told(etag string) State {
+	s.Told = etag
+
+	return s
+}
+
 // intend begins an attempt at the intent's target.
 func (s State) intend(in Intent) State {
 	s.Intent = &in
@@ -121,12 +128,12 @@ func remembering(ran []Ran, a Applied) []Ran {
 }
 
 // republish takes note that the applied release was published again, as another object.
-func (s State) republish(t Target) State {
+func (s State) republish(t Target, soak int64) State {
 	a := *s.Applied
 	if !a.SameRelease(t) {
 		return s
 	}
-	a.ETag, a.VersionID = t.ETag, t.VersionID
+	a.ETag, a.VersionID, a.SoakSecs = t.ETag, t.VersionID, soak
 	s.Applied = &a
 
 	return s

@@ -78,6 +78,9 @@ func QueueEndpoint(raw string) (region, base string) {
 // CheckQueueURL returns an error that says what is wrong with a queue's URL, as far as that
 // shows without asking.
 func CheckQueueURL(raw string) error {
+	if raw == AutoQueue {
+		return nil
+	}
 	_, err := parseQueueURL(raw)
 	return err
 }

@@ -104,25 +104,10 @@ func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	warn := func(_ logging.Classification, format string, args ...any) {
-		if o.Warn != nil {
-			o.Warn("aws sdk: " + fmt.Sprintf(format, args...))
-		}
-	}
-	load := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(newHTTPClient(o.attempt)), config.WithLogger(logging.LoggerFunc(warn)),
-	}
-	if o.Region != "" {
-		load = append(load, config.WithRegion(o.Region))
-	}
-	cfg, err := credentials.Load(ctx, load...)
+	cfg, err := loadConfig(ctx, o.Region, o.attempt, o.Warn)
 	if err != nil {
-		return nil, fmt.Errorf("load AWS configuration for the queue: %w", err)
+		return nil, err
 	}
-	if cfg.Region == "" {
-		cfg.Region = "us-east-1" // any will do: an endpoint that names none checks none
-	}
-	cfg.APIOptions = append(cfg.APIOptions, boundAnswers)
 	client := sqs.NewFromConfig(cfg, func(s *sqs.Options) {
 		if s.BaseEndpoint == nil && where.base != "" {
 			s.BaseEndpoint = &where.base
@@ -131,6 +116,30 @@ func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 		}
 	})
 	return &Queue{sqs: client, options: o}, nil
+}
+
+// loadConfig loads the SDK's configuration for requests whose attempts have a limit. Region "": the SDK's.
+func loadConfig(ctx context.Context, region string, attempt time.Duration, warn func(string)) (aws.Config, error) {
+	log := func(_ logging.Classification, format string, args ...any) {
+		if warn != nil {
+			warn("aws sdk: " + fmt.Sprintf(format, args...))
+		}
+	}
+	load := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(newHTTPClient(attempt)), config.WithLogger(logging.LoggerFunc(log)),
+	}
+	if region != "" {
+		load = append(load, config.WithRegion(region))
+	}
+	cfg, err := credentials.Load(ctx, load...)
+	if err != nil {
+		return aws.Config{}, fmt.Errorf("load AWS configuration for the queue: %w", err)
+	}
+	if cfg.Region == "" {
+		cfg.Region = "us-east-1" // any will do: an endpoint that names none checks none
+	}
+	cfg.APIOptions = append(cfg.APIOptions, boundAnswers)
+	return cfg, nil
 }
 
 // newHTTPClient returns a client whose every attempt, to the last byte of the answer, is

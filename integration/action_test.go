@@ -62,7 +62,7 @@ func TestWorkflowsAreSound(t *testing.T) {
 func TestActionInstalls(t *testing.T) {
 	t.Parallel()
 	install := steps(t, "..", "action.yml")["Install npcnix"]
-	archive := release(t)
+	archive := releaseArchive(t)
 	sum := fmt.Sprintf("%x", sha256.Sum256(archive))
 	for _, c := range []struct{ name, tag, sums, says string }{
 		{"a release", "v1.2.3", sum + "  npcnix_1.2.3_linux_amd64.tar.gz\n", ""},
@@ -128,8 +128,8 @@ func TestActionPublishes(t *testing.T) {
 	}
 }
 
-// release is an archive as a release has it.
-func release(t *testing.T) []byte {
+// releaseArchive is an archive as a release has it.
+func releaseArchive(t *testing.T) []byte {
 	t.Helper()
 	program, err := os.ReadFile(npcnix)
 	if err != nil {

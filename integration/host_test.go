@@ -29,6 +29,7 @@ type host struct {
 	*world
 	name, dir string // dir holds all of the host
 	salt      string
+	nixConfig string // further lines of nix.conf
 	log       *lockedBuffer
 	agent     *exec.Cmd
 	ended     chan error
@@ -84,7 +85,7 @@ func (h *host) start(args ...string) {
 	h.t.Helper()
 	h.agent = exec.Command(npcnix, append(append(h.flags(), "follow", "--log-level", "debug", "--host", h.name,
 		"--profile", h.path("profiles", "system"), "--current-system", h.path("root", nixtest.CurrentSystem)), args...)...)
-	h.agent.Env = append(append(h.env(), nixtest.Env()...), nixtest.RootVariable+"="+h.path("root"), "XDG_CACHE_HOME="+h.path("cache"))
+	h.agent.Env = append(h.nixEnv(), nixtest.RootVariable+"="+h.path("root"), "XDG_CACHE_HOME="+h.path("cache"))
 	h.agent.Stderr = h.log
 	h.must(os.MkdirAll(h.path("profiles"), 0o755))
 	h.must(os.MkdirAll(filepath.Dir(h.path("root", nixtest.CurrentSystem)), 0o755)) // /run is always there
@@ -109,6 +110,11 @@ func (h *host) signal(s os.Signal) int {
 		h.t.Fatal(err)
 	}
 	return h.agent.ProcessState.ExitCode()
+}
+
+// nixEnv is the environment of what uses nix as the host does.
+func (h *host) nixEnv() []string {
+	return append(h.env(), nixtest.Env()[0]+"\n"+h.nixConfig)
 }
 
 func (h *host) terminate() int { return h.signal(syscall.SIGTERM) }

@@ -18,6 +18,8 @@ module "store" {
   bucket  = { id = "acme", arn = "arn:aws:s3:::acme", region = "eu-central-1" }
   prefix  = "npcnix/remotes"
   remotes = ["dev"]
+
+  eventbridge = true
 }
 
 module "remote" {
@@ -34,6 +36,11 @@ module "upload" {
 
 module "gate" {
   source = "MODULES/gate"
+  remote = module.remote
+}
+
+module "notify" {
+  source = "MODULES/notify"
   remote = module.remote
 }
 

@@ -176,6 +176,10 @@ in
         message = "services.npcnix.queueUrl is set, but ${toString cfg.remote} is not in S3, so nothing would be sent to the queue. Remove one of them.";
       }
       {
+        assertion = cfg.queueUrl != "auto" || cfg.topicArn != null;
+        message = ''services.npcnix.queueUrl is "auto", but no topicArn says which topic announces publishes. Set it.'';
+      }
+      {
         assertion = lib.unique checkNames == checkNames;
         message = "services.npcnix.checks: two checks have the same name. Give each its own name.";
       }

@@ -29,6 +29,7 @@ const everything = `
 	remoteCredentialsFile = "/run/secrets/npcnix-remote";
 	configuration = "web1";
 	queueUrl = "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1";
+	topicArn = "arn:aws:sns:eu-central-1:111122223333:npcnix-dev";
 	host = "web1.example";
 	pollIntervalSecs = 601;
 	leaseSecs = 121;
@@ -51,6 +52,7 @@ const everything = `
 	rebootWindow = "23:30-05:00";
 	hooks = { preActivate = [ "/bin/pre" ]; postActivate = [ "/bin/post" "x" ]; onFailure = [ "/bin/failure" ]; };
 	hookTimeoutSecs = 299;
+	healthIntervalSecs = 61;
 	keepGenerations = 7;
 	recordRefreshSecs = 3601;
 	signers = [ "release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f" ];
@@ -66,6 +68,7 @@ const everythingJSON = `{
 	"remote_credentials_file": "/run/secrets/npcnix-remote",
 	"configuration": "web1",
 	"queue_url": "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1",
+	"topic_arn": "arn:aws:sns:eu-central-1:111122223333:npcnix-dev",
 	"host": "web1.example",
 	"poll_interval_secs": 601,
 	"lease_secs": 121,
@@ -88,6 +91,7 @@ const everythingJSON = `{
 	"reboot_window": "23:30-05:00",
 	"hooks": {"pre_activate": ["/bin/pre"], "post_activate": ["/bin/post", "x"], "on_failure": ["/bin/failure"]},
 	"hook_timeout_secs": 299,
+	"health_interval_secs": 61,
 	"keep_generations": 7,
 	"record_refresh_secs": 3601,
 	"signers": ["release@example.org ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"],
@@ -302,6 +306,7 @@ func refuses(t *testing.T) {
 		`rebootWindow = "03:00-05:00";`:                                           "the host never reboots",
 		`reboot = "when-needed"; rebootWindow = "03:00-03:00";`:                   "it begins and ends at the same time",
 		`queueUrl = "https://q/1/a"; remote = "https://h/p";`:                     "https://h/p is not in S3",
+		`queueUrl = "auto"; remote = "s3://b/p";`:                                 "no topicArn says which topic",
 		`queueUrl = "https://q/1/a"; remote = "file:///p";`:                       "file:///p is not in S3",
 		`checks = [ { name = "a"; } ];`:                                           `the check "a" must have exactly one of`,
 		`checks = [ { name = "a"; tcp = "x:1"; http = "http://x"; } ];`:           `the check "a" must have exactly one of`,

@@ -80,7 +80,9 @@ in
     remoteCredentialsFile = example "/run/secrets/npcnix-remote" (setting "remoteCredentialsFile" (types.strMatching "/.*"));
     configuration = example "web1" (setting "configuration" (types.strMatching ''[^"]+''));
     queueUrl = example "https://sqs.eu-central-1.amazonaws.com/111122223333/npcnix-dev-web1"
-      (setting "queueUrl" (types.strMatching "https?://[^[:space:]]+"));
+      (setting "queueUrl" (types.strMatching "auto|https?://[^[:space:]]+"));
+    topicArn = example "arn:aws:sns:eu-central-1:111122223333:npcnix-dev"
+      (setting "topicArn" (types.strMatching "arn:[^:]+:sns:[^:]+:[0-9]+:[^:]+"));
     host = example "web1" (setting "host" (types.strMatching "[A-Za-z0-9._-]{1,200}"));
 
     pollIntervalSecs = number "pollIntervalSecs";
@@ -111,6 +113,7 @@ in
       passCredentials = unset types.bool "Whether hooks get the agent's AWS credentials in their environment.";
     };
     hookTimeoutSecs = number "hookTimeoutSecs";
+    healthIntervalSecs = number "healthIntervalSecs";
 
     keepGenerations = number "keepGenerations";
 

@@ -120,6 +120,8 @@ var contract = []struct {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
+		v = publish(t, remote, append(append(bytes.Clone(archive), packed(t, "unsigned")...), "\x5b\x2a\x4d\x18\x01\x00\x00\x00x"...))
+		wantError(t, remote.FetchSigned(t.Context(), v, signed, filepath.Join(t.TempDir(), "x")), store.ErrUnsafe, "nobody signed")
 	}},
 	{"a changed object is another version", func(t *testing.T, r rig, remote *store.Remote) {
 		one := publish(t, remote, packed(t, "one"))
@@ -216,6 +218,22 @@ var contract = []struct {
 				}
 			}
 			t.Error("no PUT of dev.npcnix.acks/web1.json")
+		}
+	}},
+	{"a copy of a record stands in a folder, and is no record", func(t *testing.T, r rig, remote *store.Remote) {
+		if err := remote.PutRecordCopy(t.Context(), "failed", "web1", []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.PutRecordCopy(t.Context(), "failed", "../web1", []byte("{}")); err == nil {
+			t.Error("a path was taken for a host")
+		}
+		_, err := remote.GetRecord(t.Context(), "web1")
+		wantError(t, err, store.ErrNotFound, "web1")
+		if !r.lists {
+			return
+		}
+		if infos, err := remote.Records(t.Context()); err != nil || len(infos) != 0 {
+			t.Errorf("%v, %v", infos, err)
 		}
 	}},
 	{"records are listed, each with an ETag that changes when it does", func(t *testing.T, r rig, remote *store.Remote) {

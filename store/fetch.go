@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -150,8 +151,8 @@ func (r *Remote) download(ctx context.Context, get getter, v Version, want Archi
 	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrUnsafe) && in.whole() {
 		return got, fmt.Errorf("%w: it was cut short before it was published; publish it again", ErrUnsafe)
 	}
-	if err == nil && want.SHA256 != "" && got.archiveDigest() != want.SHA256 {
-		return got, fmt.Errorf("%w: the packed flake is not the one that was signed", ErrUnsafe)
+	if err == nil && want.SHA256 != "" {
+		err = got.signed(want)
 	}
 	return got, watch.explain(err)
 }
@@ -164,6 +165,8 @@ type receipt struct {
 
 	archive hash.Hash // of the first bytes,
 	left    int64     // of which so many are to come
+	header  []byte    // the first bytes after those, where the frame of a release begins
+	rest    int64     // how many bytes came after the archive
 }
 
 // judgedBody is a body of which the backend knows more.
@@ -185,7 +188,29 @@ func (g *receipt) Write(p []byte) (int, error) {
 	first := p[:min(int64(len(p)), g.left)]
 	g.archive.Write(first)
 	g.left -= int64(len(first))
+	rest := p[len(first):]
+	g.header = append(g.header, rest[:min(len(rest), skippableHeader-len(g.header))]...)
+	g.rest += int64(len(rest))
 	return g.sha256.Write(p)
+}
+
+// A skippable frame of zstd begins with one of sixteen magics and the length of what follows (RFC 8878, section 3.1.2).
+const (
+	skippableHeader = 8
+	skippableMagic  = 0x184D2A50
+	magicVariant    = 0xF
+)
+
+// signed returns nil if the object is the packed flake that was signed, and one frame that zstd skips.
+func (g *receipt) signed(want Archive) error {
+	if g.archiveDigest() != want.SHA256 {
+		return fmt.Errorf("%w: the packed flake is not the one that was signed", ErrUnsafe)
+	}
+	if len(g.header) < skippableHeader || binary.LittleEndian.Uint32(g.header)&^magicVariant != skippableMagic ||
+		int64(binary.LittleEndian.Uint32(g.header[4:])) != g.rest-skippableHeader {
+		return fmt.Errorf("%w: bytes that nobody signed follow the packed flake", ErrUnsafe)
+	}
+	return nil
 }
 
 // archiveDigest is that of the packed flake; "" if it did not arrive whole.

@@ -42,6 +42,20 @@ func (r *Remote) PutRecord(ctx context.Context, host string, body []byte) error 
 	if err != nil {
 		return err
 	}
+	return r.putRecord(ctx, host, suffix, body)
+}
+
+// PutRecordCopy stores a copy of a record as <remote>.acks/<folder>/<host>.json. The folder's name is one path
+// element. Records omits copies: they are for what a store tells others of new objects.
+func (r *Remote) PutRecordCopy(ctx context.Context, folder, host string, body []byte) error {
+	suffix, err := recordSuffix(host)
+	if err != nil {
+		return err
+	}
+	return r.putRecord(ctx, host, recordsSuffix+folder+"/"+strings.TrimPrefix(suffix, recordsSuffix), body)
+}
+
+func (r *Remote) putRecord(ctx context.Context, host, suffix string, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout)
 	defer cancel()
 	if _, err := r.backend.put(ctx, suffix, bytes.NewReader(body), int64(len(body)), nil); err != nil {

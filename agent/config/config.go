@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix/jsonfile"
 	"github.com/npcnix/npcnix/nix/systemd"
 )
@@ -40,29 +41,31 @@ type Config struct {
 	Paused             *Pause `json:"paused,omitempty"`
 
 	// New beside the Rust npcnix's.
-	QueueURL          string   `json:"queue_url,omitempty"`
-	Host              string   `json:"host,omitempty"`
-	PollIntervalSecs  int64    `json:"poll_interval_secs,omitempty"`
-	LeaseSecs         int64    `json:"lease_secs,omitempty"`
-	RetryDelaysSecs   []int64  `json:"retry_delays_secs,omitzero"`
-	CorrectDrift      bool     `json:"correct_drift,omitempty"`
-	BuildTimeoutSecs  *int64   `json:"build_timeout_secs,omitempty"`
-	SwitchTimeoutSecs int64    `json:"switch_timeout_secs,omitempty"`
-	VerifyTimeoutSecs int64    `json:"verify_timeout_secs,omitempty"`
-	SettleSecs        *int64   `json:"settle_secs,omitempty"`
-	ExemptUnits       []string `json:"exempt_units,omitempty"`
-	Checks            []Check  `json:"checks,omitempty"`
-	Hooks             Hooks    `json:"hooks,omitzero"`
-	HookTimeoutSecs   int64    `json:"hook_timeout_secs,omitempty"`
-	KeepGenerations   int64    `json:"keep_generations,omitempty"`
-	RecordRefreshSecs *int64   `json:"record_refresh_secs,omitempty"`
-	MetricsTextfile   string   `json:"metrics_textfile,omitempty"`
-	Reboot            Reboot   `json:"reboot,omitempty"`
-	RebootWindow      string   `json:"reboot_window,omitempty"`
-	Signers           []string `json:"signers,omitempty"`
-	SignersRequired   int64    `json:"signers_required,omitempty"`
-	RolloutSigners    []string `json:"rollout_signers,omitempty"`
-	Evaluation        string   `json:"evaluation,omitempty"`
+	QueueURL           string   `json:"queue_url,omitempty"`
+	TopicARN           string   `json:"topic_arn,omitempty"`
+	Host               string   `json:"host,omitempty"`
+	PollIntervalSecs   int64    `json:"poll_interval_secs,omitempty"`
+	LeaseSecs          int64    `json:"lease_secs,omitempty"`
+	RetryDelaysSecs    []int64  `json:"retry_delays_secs,omitzero"`
+	CorrectDrift       bool     `json:"correct_drift,omitempty"`
+	BuildTimeoutSecs   *int64   `json:"build_timeout_secs,omitempty"`
+	SwitchTimeoutSecs  int64    `json:"switch_timeout_secs,omitempty"`
+	VerifyTimeoutSecs  int64    `json:"verify_timeout_secs,omitempty"`
+	SettleSecs         *int64   `json:"settle_secs,omitempty"`
+	ExemptUnits        []string `json:"exempt_units,omitempty"`
+	Checks             []Check  `json:"checks,omitempty"`
+	Hooks              Hooks    `json:"hooks,omitzero"`
+	HealthIntervalSecs *int64   `json:"health_interval_secs,omitempty"`
+	HookTimeoutSecs    int64    `json:"hook_timeout_secs,omitempty"`
+	KeepGenerations    int64    `json:"keep_generations,omitempty"`
+	RecordRefreshSecs  *int64   `json:"record_refresh_secs,omitempty"`
+	MetricsTextfile    string   `json:"metrics_textfile,omitempty"`
+	Reboot             Reboot   `json:"reboot,omitempty"`
+	RebootWindow       string   `json:"reboot_window,omitempty"`
+	Signers            []string `json:"signers,omitempty"`
+	SignersRequired    int64    `json:"signers_required,omitempty"`
+	RolloutSigners     []string `json:"rollout_signers,omitempty"`
+	Evaluation         string   `json:"evaluation,omitempty"`
 
 	// RetryToken changes with each `npcnix retry`: a failure or rejection noted under another token no
 	// longer counts. A token and not a time, so that no clock can revert it.
@@ -237,6 +240,9 @@ func (c *Config) Validate() error {
 	if watched, verify := c.SettleTime(), c.VerifyTimeout(); watched >= verify {
 		return fmt.Errorf("settle_secs is %d, but verification can take only %d seconds: make settle_secs smaller, or verify_timeout_secs larger",
 			int64(watched.Seconds()), int64(verify.Seconds()))
+	}
+	if c.QueueURL == events.AutoQueue && c.TopicARN == "" {
+		return errors.New("queue_url is auto, which needs the topic that announces publishes: `npcnix config set topic_arn ARN`")
 	}
 	delays := must("retry_delays_secs")
 	for _, secs := range c.RetryDelaysSecs {

@@ -68,6 +68,9 @@ func (c Config) VerifyTimeout() time.Duration { return seconds(c.integer("verify
 // SettleTime is how long units are watched after a switch.
 func (c Config) SettleTime() time.Duration { return seconds(c.integer("settle_secs")) }
 
+// HealthInterval is the time between two looks at the applied system; 0: never.
+func (c Config) HealthInterval() time.Duration { return seconds(c.integer("health_interval_secs")) }
+
 // HookTimeout is how long a hook can take.
 func (c Config) HookTimeout() time.Duration { return seconds(c.integer("hook_timeout_secs")) }
 

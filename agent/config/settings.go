@@ -31,7 +31,11 @@ var Settings = []Setting{
 	{
 		Name: "queue_url", Kind: Text, Flag: "queue-url", check: events.CheckQueueURL,
 		Text: "URL of the SQS queue that announces publishes.",
-		More: "Without a queue, the host polls.",
+		More: "Without a queue, the host polls. With `auto` it makes a queue of its own, and subscribes it to `topic_arn`.",
+	},
+	{
+		Name: "topic_arn", Kind: Text, Flag: "topic-arn", check: events.CheckTopic,
+		Text: "ARN of the SNS topic that announces publishes, for a `queue_url` of `auto`.",
 	},
 	{
 		Name: "host", Kind: Text, Flag: "host", check: store.CheckHost,
@@ -97,6 +101,11 @@ var Settings = []Setting{
 		Name: "checks", Kind: List, Default: []Check{}, Example: `[{"name": "web", "http": "http://127.0.0.1:8080/health"}]`,
 		Text: "Checks that a new system must pass before it is committed.",
 		More: "Each has exactly one of `command`, `http` and `tcp`.",
+	},
+	{
+		Name: "health_interval_secs", Kind: Integer, Default: int64(60), Min: 0, Max: aYear,
+		Text: "Seconds between looks at the applied system's `checks` and units, after it was committed; 0 means never.",
+		More: "If two looks in a row find a fault, the record says that the system is unhealthy. A host that never looks passes no soak of a rollout.",
 	},
 	{
 		Name: "reboot", Kind: Text, Default: string(RebootNever), OneOf: []string{string(RebootNever), string(RebootWhenNeeded)},

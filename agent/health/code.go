@@ -18,6 +18,7 @@ const (
 	Record      Code = "record"
 	Metrics     Code = "metrics"
 	Drift       Code = "drift"
+	System      Code = "system"
 	RebootDue   Code = "reboot_due"
 	Reboot      Code = "reboot"
 )
@@ -43,6 +44,7 @@ var conditions = map[Code]condition{
 	Record:      {"cannot write the acknowledgement record; the host is updated all the same", "writing acknowledgement records again", true},
 	Metrics:     {"cannot write metrics_textfile; the host is updated all the same", "writing metrics_textfile again", false},
 	Drift:       {"an operator has changed the running system; leaving it alone, because correct_drift is off", "the applied system runs again", false},
+	System:      {"the applied system is unhealthy; leaving it as it is", "the applied system is healthy again", false},
 	RebootDue:   {"cannot tell whether a reboot is due", "telling again whether a reboot is due", false},
 	Reboot:      {"cannot reboot the machine; retrying", "the machine can be rebooted again", false},
 }

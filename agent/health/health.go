@@ -38,6 +38,8 @@ type Health struct {
 	RebootAt  time.Time      `json:"reboot_at,omitzero"` // when the agent will reboot the machine; zero: it will not
 	// TransientError is why the last round came to nothing, if the version was not to blame.
 	TransientError string `json:"transient_error,omitempty"`
+	// Unhealthy is why the applied system is not healthy, though it was verified.
+	Unhealthy string `json:"unhealthy,omitempty"`
 	// Held is why the host keeps what it runs, if the rollout of the store's version does not admit it.
 	Held string `json:"held,omitempty"`
 	// Parts tells what works and what does not, by [Code]. What was not tried yet is not in it.

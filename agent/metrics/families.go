@@ -35,6 +35,7 @@ const (
 	Messages            = "npcnix_messages_total"
 	QueueHealthy        = "npcnix_queue_healthy"
 	Healthy             = "npcnix_healthy"
+	SystemHealthy       = "npcnix_system_healthy"
 	NeedsRepair         = "npcnix_needs_repair"
 	RebootPending       = "npcnix_reboot_pending"
 	ClosureBytes        = "npcnix_closure_bytes"
@@ -60,6 +61,7 @@ var families = []Family{
 	{Messages, Counter, "Messages of the queue, by what became of them."},
 	{QueueHealthy, Gauge, "Whether messages can be received. Absent without a queue."},
 	{Healthy, Gauge, "Whether all works that the agent needs, whatever became of the wanted version."},
+	{SystemHealthy, Gauge, "Whether the checks and units of the applied system hold: 0 if two looks in a row found a fault."},
 	{NeedsRepair, Gauge, "Whether a rollback has failed, and nothing was applied since."},
 	{RebootPending, Gauge, "Whether a reboot is due."},
 	{ClosureBytes, Gauge, "Size of the applied system and all that it needs."},

@@ -63,7 +63,11 @@ type Record struct {
 	Warning        string   `json:"warning,omitempty"` // about the host, whatever the version
 	Trouble        *Trouble `json:"trouble,omitempty"` // what keeps the host from its work at present; nil: nothing does
 	RebootDue      bool     `json:"reboot_due,omitempty"`
-	Signers        []string `json:"signers,omitempty"` // fingerprints of the publishers' keys that the host trusts
+	// Unhealthy is why what runs is not healthy, though it was verified. HealthySecs is for how long it was healthy,
+	// once that is as long as its rollout wants it; 0 before, and without a rollout.
+	Unhealthy   string   `json:"unhealthy,omitempty"`
+	HealthySecs int64    `json:"healthy_secs,omitempty"`
+	Signers     []string `json:"signers,omitempty"` // fingerprints of the publishers' keys that the host trusts
 	// SignersRequired is how many of them must sign a release; 0 means one.
 	SignersRequired int    `json:"signers_required,omitempty"`
 	Agent           string `json:"agent_version,omitempty"`

@@ -29,14 +29,16 @@ type Writer struct {
 	host   string
 	report func(error) // after each attempt; nil if it succeeded
 
-	mu      sync.Mutex
-	wanted  Record        // the latest
-	trouble *Trouble      // that it tells of besides
-	seq     int           // its number
-	tried   int           // number of the latest that was attempted
-	since   time.Time     // when the work began that the latest tells of; zero: it tells of an end
-	refresh time.Duration // after which an unchanged record is written again; 0: never
-	changed chan struct{} // closed, and replaced, when any of the above changes
+	mu          sync.Mutex
+	wanted      Record   // the latest
+	trouble     *Trouble // that it tells of besides
+	unhealthy   string   // so does it of this
+	healthySecs int64
+	seq         int           // its number
+	tried       int           // number of the latest that was attempted
+	since       time.Time     // when the work began that the latest tells of; zero: it tells of an end
+	refresh     time.Duration // after which an unchanged record is written again; 0: never
+	changed     chan struct{} // closed, and replaced, when any of the above changes
 }
 
 // NewWriter returns the writer of host's records. It calls report after each attempt, with nil if the
@@ -82,6 +84,21 @@ func (w *Writer) SetTrouble(t *Trouble) {
 	was := w.trouble
 	w.trouble = t
 	if w.seq > 0 && ((was == nil) != (t == nil) || t != nil && t.Kind != was.Kind) {
+		w.seq++
+		w.signal()
+	}
+}
+
+// SetHealth says what each record tells of the health of what runs from now on. The latest record is written again
+// if that is news: that what runs is unhealthy, is not any more, or was healthy for as long as was asked. That
+// nothing is known yet is no news.
+func (w *Writer) SetHealth(unhealthy string, healthySecs int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	news := (unhealthy == "") != (w.unhealthy == "") || healthySecs > w.healthySecs
+	w.unhealthy, w.healthySecs = unhealthy, healthySecs
+	if w.seq > 0 && news {
 		w.seq++
 		w.signal()
 	}
@@ -135,7 +152,7 @@ func (w *Writer) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		w.mu.Lock()
 		next, seq, refresh, since := w.wanted, w.seq, w.refresh, w.since
-		next.Trouble = w.trouble
+		next.Trouble, next.Unhealthy, next.HealthySecs = w.trouble, w.unhealthy, w.healthySecs
 		var changed <-chan struct{} = w.changed
 		w.mu.Unlock()
 		if seq == written && !stale(ctx, at, seq, refresh, changed) {

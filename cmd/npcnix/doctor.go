@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ func newDoctorCommand(c *common) *cobra.Command {
 }
 
 func runDoctor(ctx context.Context, c *common, o doctorOptions) error {
-	if err := o.complete(c); err != nil {
+	if err := o.complete(ctx, c); err != nil {
 		return err
 	}
 	report := &findings{}
@@ -108,7 +109,7 @@ func runDoctor(ctx context.Context, c *common, o doctorOptions) error {
 }
 
 // complete checks the options and takes the rest from this host's settings if no remote is given.
-func (o *doctorOptions) complete(c *common) error {
+func (o *doctorOptions) complete(ctx context.Context, c *common) error {
 	if o.QueueURL != "" {
 		if err := events.CheckQueueURL(o.QueueURL); err != nil {
 			return usageError{err}
@@ -133,6 +134,16 @@ func (o *doctorOptions) complete(c *common) error {
 	o.Remote, o.Region, o.CredentialsFile = remote.url, remote.region, remote.credentialsFile
 	if o.QueueURL == "" {
 		o.QueueURL = conf.QueueURL
+	}
+	if o.QueueURL == events.AutoQueue {
+		queue, err := openOwnQueue(ctx, conf, events.OwnQueueOptions{})
+		if err == nil {
+			o.QueueURL, err = queue.URL(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: the agent makes its queue when it starts; `journalctl -u npcnix` says what it lacks", err)
+		}
+		o.TopicARN = cmp.Or(o.TopicARN, conf.TopicARN)
 	}
 	o.Host = &doctor.Host{Dir: c.dir(), Config: conf, CurrentSystem: o.currentSystem}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -112,11 +111,9 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	if err != nil {
 		return nil, nil, err
 	}
-	name := conf.Host
-	if name == "" {
-		if name, err = os.Hostname(); err != nil {
-			return nil, nil, fmt.Errorf("read the host name: %w; give --host", err)
-		}
+	name, err := recordName(conf)
+	if err != nil {
+		return nil, nil, err
 	}
 	remote, err := store.Open(ctx, conf.Remote, store.Options{
 		Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile, Warn: f.warn,
@@ -181,6 +178,15 @@ func (f *follower) queue(ctx context.Context, conf config.Config, remote *store.
 	switch {
 	case f.once == agent.OnceAny:
 		return nil, nothing, nil
+	case conf.QueueURL == events.AutoQueue:
+		queue, err := openOwnQueue(ctx, conf, events.OwnQueueOptions{
+			Look: events.Notice{Bucket: remote.Bucket(), Key: remote.Key()}, Warn: f.warn,
+			Made: func(url string) { f.log.Info("this host has a queue of its own", "url", url, "topic", conf.TopicARN) },
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return queue, nothing, nil
 	case conf.QueueURL != "":
 		queue, err := events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease(), Warn: f.warn})
 		if err != nil {
@@ -201,7 +207,8 @@ func (f *follower) queue(ctx context.Context, conf config.Config, remote *store.
 // unrecorded is a store that takes no records.
 type unrecorded struct{ *store.Remote }
 
-func (unrecorded) PutRecord(context.Context, string, []byte) error { return nil }
+func (unrecorded) PutRecord(context.Context, string, []byte) error             { return nil }
+func (unrecorded) PutRecordCopy(context.Context, string, string, []byte) error { return nil }
 
 // reach connects to the store and, if asked to, to the queue, with new credentials, names and connections:
 // one that was made before the switch says nothing about the system that runs now.
@@ -216,7 +223,12 @@ func reach(ctx context.Context, conf config.Config, queue bool) error {
 	if !queue || conf.QueueURL == "" {
 		return nil
 	}
-	q, err := events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()})
+	var q interface{ Reach(context.Context) error }
+	if conf.QueueURL == events.AutoQueue {
+		q, err = openOwnQueue(ctx, conf, events.OwnQueueOptions{})
+	} else {
+		q, err = events.OpenQueue(ctx, events.QueueOptions{URL: conf.QueueURL, Lease: conf.Lease()})
+	}
 	if err == nil {
 		err = q.Reach(ctx)
 	}

@@ -23,8 +23,9 @@ is in the first wave that has it. The last wave is 100%. A host that is not admi
 status is held. Between the waves nothing runs but this command: if it dies, the fleet stays as it is, and
 npcnix rollout resume goes on.
 
-A wave passes when all its hosts but --max-missing run the release, and the --wave-check succeeds. It fails when
-more than --max-failed hosts failed, rolled back or rejected the release. Then the rollout is halted: no host
+A wave passes when all its hosts but --max-missing were healthy with the release for --soak, and the --wave-check
+succeeds. It fails when more than --max-failed hosts failed, rolled back or rejected the release, or are unhealthy
+with it. Then the rollout is halted: no host
 begins any more. With --on-failure revert, all hosts go back to the release that the remote held before. Hosts
 that were not heard in the two hours before a step are counted nowhere.
 

@@ -23,10 +23,12 @@ import (
 type planFlags struct {
 	waves []string
 	seed  string
+	soak  time.Duration
 }
 
 func (f *planFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.waves, "wave", nil, "hosts of the next wave: names, patterns and shares, such as web1,canary-* or 10%; the last wave is 100% (repeatable)")
+	flags.DurationVar(&f.soak, "soak", 15*time.Minute, "how long a host must be healthy with the release before it counts for its wave")
 	flags.StringVar(&f.seed, "seed", "", "any text; with another one, other hosts are the first of a share")
 }
 
@@ -38,7 +40,7 @@ func (f *planFlags) plan() (*release.Plan, error) {
 		}
 		return nil, nil
 	}
-	plan := &release.Plan{Seed: f.seed}
+	plan := &release.Plan{Seed: f.seed, Soak: int64(f.soak.Seconds())}
 	for _, wave := range f.waves {
 		plan.Waves = append(plan.Waves, strings.Split(wave, ","))
 	}

@@ -87,7 +87,7 @@ func newRootCommand(c *common) *cobra.Command {
 		newWaitCommand(c), newHostsCommand(c),
 		newActivateCommand(c), newFollowCommand(c), newInstallCommand(c),
 		newConfigCommand(c), newStatusCommand(c), newDoctorCommand(c),
-		newPauseCommand(c), newUnpauseCommand(c), newRetryCommand(c),
+		newPauseCommand(c), newUnpauseCommand(c), newRetryCommand(c), newLeaveCommand(c),
 		newVersionCommand(c), newActivationCommand(c),
 	)
 	refuseUnknownTopics(root)

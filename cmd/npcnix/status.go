@@ -14,6 +14,7 @@ import (
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 	"github.com/npcnix/npcnix/store"
@@ -27,6 +28,7 @@ type hostStatus struct {
 	Remote          string              `json:"remote,omitempty"`
 	Configuration   string              `json:"configuration,omitempty"`
 	QueueURL        string              `json:"queue_url,omitempty"`
+	OwnQueue        string              `json:"own_queue,omitempty"` // the name of the queue that the host makes
 	Running         string              `json:"running_system,omitempty"`
 	Specialisation  string              `json:"specialisation,omitempty"` // of the applied system, that runs
 	Drifted         bool                `json:"drifted"`
@@ -113,6 +115,9 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 	}
 	if s.Agent.Health, s.Agent.Running, err = health.Read(c.dir()); err != nil {
 		s.Agent.Error = err.Error()
+	}
+	if host, err := recordName(conf); err == nil && s.QueueURL == events.AutoQueue {
+		s.OwnQueue = events.OwnQueueName(conf.TopicARN, remoteTag(conf), host)
 	}
 	if s.QueueURL == "" && s.Agent.Running {
 		s.QueueURL = s.Agent.QueueURL // from a flag, or from the agent's environment

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func (s hostStatus) text(now time.Time) string {
 	l.add("host", "%s", or(s.Host, "unknown"))
 	l.add("remote", "%s", or(s.Remote, "not set"))
 	l.add("configuration", "%s", or(s.Configuration, "not set"))
-	l.add("events", "%s", or(s.QueueURL, map[bool]string{true: "watching the file", false: "no queue, so the agent polls"}[strings.HasPrefix(s.Remote, "file:")]))
+	l.add("events", "%s", or(cmp.Or(s.OwnQueue, s.QueueURL), map[bool]string{true: "watching the file", false: "no queue, so the agent polls"}[strings.HasPrefix(s.Remote, "file:")]))
 	s.systems(&l, now)
 	s.progress(&l, now)
 	s.agent(&l, now)

@@ -39,6 +39,8 @@ func (s hostStatus) standing(now time.Time) string {
 		return "held: " + s.Agent.Held
 	case s.Applied == nil:
 		return "nothing is applied yet"
+	case s.Agent.Unhealthy != "" && s.Agent.Running:
+		return "unhealthy with " + fleet.Short(s.Applied.ETag) + ": " + firstLine(s.Agent.Unhealthy)
 	case s.Wanted != s.Applied.ETag:
 		return "behind: the remote holds " + fleet.Short(s.Wanted)
 	case s.RebootDue != "":

@@ -18,7 +18,7 @@ locals {
           Sid      = "WriteOwnRecord"
           Effect   = "Allow"
           Action   = ["s3:PutObject"]
-          Resource = "${var.remote.bucket.arn}/${var.remote.key}.acks/${var.host}.json"
+          Resource = [for folder in ["", "failed/", "recovered/"] : "${var.remote.bucket.arn}/${var.remote.key}.acks/${folder}${var.host}.json"]
         },
       ],
       var.queue == null ? [] : [{

@@ -33,6 +33,11 @@ output "events" {
   value       = var.store.events || var.topic != null
 }
 
+output "eventbridge" {
+  description = "Whether S3 tells EventBridge of each new object of the bucket, as module notify needs."
+  value       = var.store.eventbridge
+}
+
 output "topic_arn" {
   description = "The ARN of the topic that announces publishes. Null without events."
   value       = var.topic == null ? var.store.remotes[var.name].topic_arn : var.topic.arn

@@ -5,6 +5,7 @@ variable "store" {
     prefix      = string
     region      = string
     events      = bool
+    eventbridge = optional(bool, false)
     kms_key_arn = optional(string)
     remotes = map(object({
       filename  = string

@@ -79,9 +79,10 @@ locals {
 
 # S3 checks that it may publish to the topic when the notification is written, so the policies come first.
 resource "aws_s3_bucket_notification" "store" {
-  count = var.events && var.manage_notification ? 1 : 0
+  count = (var.events || var.eventbridge) && var.manage_notification ? 1 : 0
 
-  bucket = var.bucket.id
+  bucket      = var.bucket.id
+  eventbridge = var.eventbridge
 
   dynamic "topic" {
     for_each = local.notification_topics

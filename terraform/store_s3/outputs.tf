@@ -26,6 +26,11 @@ output "events" {
   value       = var.events
 }
 
+output "eventbridge" {
+  description = "Whether S3 tells EventBridge of each new object of the bucket."
+  value       = var.eventbridge
+}
+
 output "remotes" {
   description = "Per remote name: filename, key, url and topic_arn (null without events)."
   value = { for name, key in local.keys : name => {

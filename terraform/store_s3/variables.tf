@@ -43,8 +43,8 @@ variable "remotes" {
     error_message = "These remotes overlap, because the key of the second begins with the whole key of the first: ${join("; ", flatten([for one in var.remotes : [for other in var.remotes : "\"${one}\" and \"${other}\"" if one != other && startswith(other, "${one}.npcnix")]]))}. Rename one of each pair."
   }
   validation {
-    condition     = length(var.remotes) > 0 || !var.events || !var.manage_notification
-    error_message = "There are no remotes, so the bucket's present notification would be replaced by an empty one. Name a remote, or set manage_notification = false or events = false."
+    condition     = length(var.remotes) > 0 || !(var.events || var.eventbridge) || !var.manage_notification
+    error_message = "There are no remotes, so the bucket's present notification would be replaced by an empty one. Name a remote, or set manage_notification = false, or events and eventbridge to false."
   }
 }
 
@@ -52,6 +52,13 @@ variable "events" {
   description = "Whether each remote gets a topic that announces its publishes. Without events, hosts poll."
   type        = bool
   default     = true
+  nullable    = false
+}
+
+variable "eventbridge" {
+  description = "Whether S3 tells EventBridge of each new object of the bucket, as module notify needs. With manage_notification = false, set the switch where you manage the notification."
+  type        = bool
+  default     = false
   nullable    = false
 }
 

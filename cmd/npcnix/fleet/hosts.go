@@ -83,6 +83,9 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 			row.RunningRev, row.WantedRev, row.Message = clean(r.Runs().Rev), clean(r.Version.Rev), clean(r.Version.Message)
 			row.Error, row.RebootDue, row.Agent = r.Error, r.RebootDue, clean(r.Agent)
 			row.Warning, row.Trouble = clean(r.Warning), troubleOf(r)
+			if r.Unhealthy != "" {
+				row.Warning = strings.TrimSuffix("what runs is unhealthy: "+firstLine(r.Unhealthy)+"; "+row.Warning, "; ")
+			}
 			if h.State == Behind {
 				row.Why = firstLine(r.Error)
 			}

@@ -33,18 +33,20 @@ type world struct {
 	signers    release.Signers
 	hosts      map[string]*host
 	said       []string
+	soak       int64 // seconds, of each plan; hosts are healthy for as long at once
 }
 
 // host is one host: what it runs, and what a release does to it.
 type host struct {
-	name   string
-	runs   string          // release
-	ran    map[string]bool // releases
-	off    bool
-	breaks func(release string) record.Status // what becomes of a release; "" if it is applied
-	says   string                             // its record, in short
-	step   int64
-	serial int64
+	name       string
+	runs       string          // release
+	ran        map[string]bool // releases
+	off        bool
+	breaks     func(release string) record.Status // what becomes of a release; "" if it is applied
+	ill, still bool                               // it is unhealthy with what it runs; it has died since it applied that
+	says       string                             // its record, in short
+	step       int64
+	serial     int64
 }
 
 func newWorld(t *testing.T, hosts ...string) *world {
@@ -108,7 +110,7 @@ func (w *world) publish(text string, waves ...string) string {
 	w.t.Helper()
 	var plan *release.Plan
 	if len(waves) > 0 {
-		plan = &release.Plan{}
+		plan = &release.Plan{Soak: w.soak}
 		for _, wave := range waves {
 			plan.Waves = append(plan.Waves, strings.Split(wave, ","))
 		}
@@ -177,7 +179,7 @@ func (w *world) look() {
 	w.t.Helper()
 	v, m, p := w.object()
 	for _, h := range w.hosts {
-		if h.off {
+		if h.off || h.still && h.runs == m.Release {
 			continue
 		}
 		target, held := m.Release, false
@@ -212,9 +214,12 @@ func (h *host) take(w *world, v store.Version, target string, held bool) {
 	}
 	r := record.Record{
 		Remote: w.remote.URL(), Configuration: "c", Status: status, Version: record.Version{ETag: v.ETag, Release: target},
-		Running: &record.Version{Release: h.runs},
+		Running: &record.Version{Release: h.runs}, HealthySecs: w.soak,
 	}
-	if says := fmt.Sprint(status, v.ETag, target, h.runs); says != h.says {
+	if h.ill && h.runs == target {
+		r.Unhealthy, r.HealthySecs = "check web: it answers 500", 0
+	}
+	if says := fmt.Sprint(status, v.ETag, target, h.runs, h.ill); says != h.says {
 		h.says = says
 	} else {
 		return

@@ -24,9 +24,9 @@ import (
 type Standing string
 
 const (
-	Passed  Standing = "passed"  // it runs the release
-	Waiting Standing = "waiting" // it is admitted, and does not run the release yet
-	Failed  Standing = "failed"  // it failed, rolled back or rejected the release
+	Passed  Standing = "passed"  // it runs the release, and was healthy for the soak
+	Waiting Standing = "waiting" // it is admitted, and does not run the release yet, or not for long enough
+	Failed  Standing = "failed"  // it failed, rolled back or rejected the release, or is unhealthy with it
 	Held    Standing = "held"    // its wave is not admitted
 	Silent  Standing = "silent"  // it was not heard in the two hours before the wave: it is counted nowhere
 )
@@ -76,7 +76,7 @@ func judge(m *release.Manifest, p *release.Progress, published store.Version, re
 			continue
 		}
 		h := Host{Name: e.Host, Wave: m.Rollout.Wave(e.Host, r.Configuration)}
-		h.Standing, h.Why = standing(m.Release, published.ETag, *r)
+		h.Standing, h.Why = standing(m, published.ETag, *r)
 		switch {
 		case h.Wave > p.Admitted && h.Standing == Waiting:
 			h.Standing, h.Why = Held, ""
@@ -92,7 +92,12 @@ func judge(m *release.Manifest, p *release.Progress, published store.Version, re
 }
 
 // standing is where a host stands with a release, whatever its wave.
-func standing(name, etag string, r record.Record) (Standing, string) {
+func standing(m *release.Manifest, etag string, r record.Record) (Standing, string) {
+	name := m.Release
+	if r.Unhealthy != "" && r.Runs().Release == name {
+		line, _, _ := strings.Cut(r.Unhealthy, "\n")
+		return Failed, "unhealthy: " + fleet.Clean(line)
+	}
 	about := r.Version.Release == name || r.Version.Release == "" && r.Version.ETag == etag
 	switch r.Status {
 	case record.Failed, record.RolledBack, record.Rejected:
@@ -100,7 +105,11 @@ func standing(name, etag string, r record.Record) (Standing, string) {
 			return Failed, said(r)
 		}
 	case record.Applied:
-		if r.Runs().Release == name {
+		switch {
+		case r.Runs().Release != name:
+		case r.HealthySecs < m.Rollout.Soak: // silence is not health
+			return Waiting, "it soaks"
+		default:
 			return Passed, ""
 		}
 	}

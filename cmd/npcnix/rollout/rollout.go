@@ -208,7 +208,7 @@ func (r *Rollout) proceed(ctx context.Context, watched time.Duration) (done bool
 			ErrHosts, r.tally.Count(Failed), r.Budget.Failed, r.tally.first(Failed)))
 	case pending:
 		if r.WaveTimeout > 0 && watched >= r.WaveTimeout {
-			return r.fail(ctx, p.Admitted, fmt.Errorf("%w: after %s, %d hosts do not run it: %s",
+			return r.fail(ctx, p.Admitted, fmt.Errorf("%w: after %s, %d hosts have not passed: %s",
 				ErrTime, r.WaveTimeout, r.tally.Count(Waiting), r.tally.first(Waiting)))
 		}
 		return false, nil

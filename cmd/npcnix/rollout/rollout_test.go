@@ -22,7 +22,9 @@ import (
 
 func TestJudge(t *testing.T) {
 	at := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
-	m := &release.Manifest{Release: "new", Rollout: &release.Plan{Waves: [][]string{{"a"}, {"100%"}}}}
+	m := &release.Manifest{Release: "new", Rollout: &release.Plan{Soak: 900, Waves: [][]string{{"a"}, {"100%"}}}}
+	soaked := func(r record.Record) record.Record { r.HealthySecs = 900; return r }
+	ill := func(r record.Record) record.Record { r.Unhealthy = "check web: it answers 500"; return r }
 	of := func(status record.Status, about, runs string) record.Record {
 		return record.Record{Remote: "s3://b/k", Status: status, Version: record.Version{ETag: "e", Release: about}, Running: &record.Version{Release: runs}}
 	}
@@ -34,7 +36,11 @@ func TestJudge(t *testing.T) {
 		ago      time.Duration
 		want     Standing
 	}{
-		{"it runs the release", "a", 1, of(record.Applied, "new", "new"), 0, Passed},
+		{"it was healthy with the release for the soak", "a", 1, soaked(of(record.Applied, "new", "new")), 0, Passed},
+		{"it runs the release, and the soak is not over", "a", 1, of(record.Applied, "new", "new"), 0, Waiting},
+		{"it is unhealthy with the release", "a", 1, ill(of(record.Applied, "new", "new")), 0, Failed},
+		{"it is unhealthy with another one", "a", 1, ill(of(record.Building, "new", "old")), 0, Waiting},
+		{"it was healthy with another one", "a", 1, soaked(of(record.Applied, "old", "old")), 0, Waiting},
 		{"it runs another one", "a", 1, of(record.Applied, "old", "old"), 0, Waiting},
 		{"it builds it", "a", 1, of(record.Building, "new", "old"), 0, Waiting},
 		{"it failed", "a", 1, of(record.Failed, "new", "old"), 0, Failed},
@@ -153,6 +159,37 @@ func TestRollout(t *testing.T) {
 		}
 		if _, _, p := w.object(); p.State != release.Reverted || len(w.running(base)) != 20 || w.ever(name) != 2 {
 			t.Errorf("%+v: %v run the base, %d ever ran it", p, w.running(base), w.ever(name))
+		}
+	})
+
+	inBubble(t, "canaries that pass and turn unhealthy in the soak are back on the base, by the rollout key alone", func(t *testing.T) {
+		w := newWorld(t, names(20)...)
+		base := w.publish("one")
+		w.look()
+		w.soak = 900
+		name := w.publish("two", "web1", "100%")
+		w.hosts["web1"].ill = true
+		if err := w.run(t.Context(), func(o *Options) { o.Revert = true }); !errors.Is(err, ErrHosts) || !strings.Contains(err.Error(), "answers 500") {
+			t.Errorf("%v", err)
+		}
+		w.look()
+		if _, _, p := w.object(); p.State != release.Reverted || len(w.running(base)) != 20 || w.ever(name) != 1 {
+			t.Errorf("%+v: %v run the base, %d ever ran it", p, w.running(base), w.ever(name))
+		}
+	})
+
+	inBubble(t, "a canary that dies after it applied the release does not pass the soak", func(t *testing.T) {
+		w := newWorld(t, names(5)...)
+		w.publish("one")
+		w.look()
+		name := w.publish("two", "web1", "100%")
+		w.soak, w.hosts["web1"].still = 0, true
+		w.look()
+		w.soak = 900
+		r := w.open()
+		r.Manifest().Rollout.Soak = 900
+		if err := r.Run(t.Context()); !errors.Is(err, ErrTime) || !strings.Contains(err.Error(), "web1 (it soaks)") || w.ever(name) != 1 {
+			t.Errorf("%v; %d ran it", err, w.ever(name))
 		}
 	})
 

@@ -48,7 +48,7 @@ run "a_polling_host_reads_its_remote_and_writes_its_record" {
         Sid      = "WriteOwnRecord"
         Effect   = "Allow"
         Action   = ["s3:PutObject"]
-        Resource = "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix.acks/web1.json"
+        Resource = [for folder in ["", "failed/", "recovered/"] : "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix.acks/${folder}web1.json"]
       },
     ]
     error_message = "The policy allows more or less than that."
@@ -92,7 +92,7 @@ run "a_host_with_a_queue_and_a_key_may_use_both" {
         Sid      = "WriteOwnRecord"
         Effect   = "Allow"
         Action   = ["s3:PutObject"]
-        Resource = "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix.acks/web1.json"
+        Resource = [for folder in ["", "failed/", "recovered/"] : "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix.acks/${folder}web1.json"]
       },
       {
         Sid      = "ReceiveFromOwnQueue"

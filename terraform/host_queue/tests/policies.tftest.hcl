@@ -82,7 +82,7 @@ run "only_the_topic_sends_and_only_the_host_receives" {
         Sid      = "WriteOwnRecord"
         Effect   = "Allow"
         Action   = ["s3:PutObject"]
-        Resource = "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix.acks/web1.json"
+        Resource = [for folder in ["", "failed/", "recovered/"] : "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix.acks/${folder}web1.json"]
       },
       {
         Sid      = "ReceiveFromOwnQueue"

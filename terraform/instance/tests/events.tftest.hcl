@@ -72,7 +72,7 @@ run "a_host_is_told_its_queue_and_may_use_it" {
         Sid      = "WriteOwnRecord"
         Effect   = "Allow"
         Action   = ["s3:PutObject"]
-        Resource = "arn:aws:s3:::acme/npcnix/remotes/dev.npcnix.acks/web1.prod.json"
+        Resource = [for folder in ["", "failed/", "recovered/"] : "arn:aws:s3:::acme/npcnix/remotes/dev.npcnix.acks/${folder}web1.prod.json"]
       },
       {
         Sid      = "ReceiveFromOwnQueue"

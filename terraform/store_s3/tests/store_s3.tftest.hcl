@@ -196,3 +196,16 @@ run "a_window_that_kms_does_not_accept_is_refused" {
   }
   expect_failures = [var.kms_key_deletion_window_in_days]
 }
+
+run "a_bucket_tells_eventbridge_if_asked_to_also_without_topics" {
+  command = plan
+  variables {
+    events      = false
+    eventbridge = true
+  }
+
+  assert {
+    condition     = aws_s3_bucket_notification.store[0].eventbridge && length(aws_s3_bucket_notification.store[0].topic) == 0 && output.eventbridge
+    error_message = "The bucket's notification does not switch EventBridge on, or has more than that."
+  }
+}

@@ -1,0 +1,129 @@
+package integration
+
+import (
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/integration/moto"
+	"github.com/npcnix/npcnix/nix/nixtest"
+)
+
+// TestOwnQueue follows hosts that make their queue themselves.
+func TestOwnQueue(t *testing.T) {
+	t.Parallel()
+	t.Run("on moto", func(t *testing.T) {
+		t.Parallel()
+		ownQueue(t, moto.Start(t))
+	})
+	t.Run("on awsfake", func(t *testing.T) {
+		t.Parallel()
+		ownQueue(t, newCloud(t).URL())
+	})
+}
+
+func ownQueue(t *testing.T, endpoint string) {
+	w := newWorld(t, endpoint)
+	h := newHost(w, "web1")
+	h.configure(map[string]any{"remote": remote, "configuration": "web1", "host": "web1", "queue_url": "auto", "topic_arn": w.topic, "lease_secs": 3, "poll_interval_secs": 3600})
+	name := events.OwnQueueName(w.topic, remote, "web1")
+	h.publish(nixtest.System{Version: "zero"}) // before there is a queue
+	h.start()
+	h.await("the record", func() bool { return h.record().Status == record.Applied })
+	h.await("the subscription", func() bool { return len(w.subscriptions()) == 1 })
+	tags, err := w.sqs.ListQueueTags(t.Context(), &sqs.ListQueueTagsInput{QueueUrl: aws.String(w.queueURL(name))})
+	w.must(err)
+	if tags.Tags["npcnix:host"] != "web1" || tags.Tags["npcnix:remote"] != remote {
+		t.Errorf("tags %v", tags.Tags)
+	}
+
+	h.publish(nixtest.System{Version: "one"})
+	h.await("the event reconciled", func() bool { return h.marker() == "one" && h.record().Trigger == record.Event })
+	h.await("the message deleted", func() bool { v, f := w.depth(w.queueURL(name)); return v == "0" && f == "0" })
+
+	// The queue is deleted: what is published meanwhile is found when it is there again.
+	before := h.log.count("this host has a queue of its own")
+	_, err = w.sqs.DeleteQueue(t.Context(), &sqs.DeleteQueueInput{QueueUrl: aws.String(w.queueURL(name))})
+	w.must(err)
+	h.publish(nixtest.System{Version: "two"})
+	h.await("the queue made again", func() bool { return h.log.count("this host has a queue of its own") > before })
+	h.await("what was published meanwhile", func() bool { return h.marker() == "two" })
+	h.publish(nixtest.System{Version: "three"})
+	h.await("the next version", func() bool { return h.marker() == "three" })
+
+	// While the agent runs, it would only make the queue again.
+	if out, code := h.command("leave"); code != 1 || !strings.Contains(out, "systemctl stop npcnix") {
+		t.Errorf("leave beside an agent: exit code %d: %s", code, out)
+	}
+	if out, code := h.command("doctor"); !strings.Contains(out, name) {
+		t.Errorf("doctor does not know the queue: exit code %d: %s", code, out)
+	}
+	h.terminate()
+	for range 2 { // the second time there is nothing to delete
+		if out, code := h.command("leave"); code != 0 {
+			t.Errorf("leave: exit code %d: %s", code, out)
+		}
+	}
+	if left := w.subscriptions(); len(left) != 0 {
+		t.Errorf("subscriptions are left: %v", left)
+	}
+	if left := w.queues(); len(left) != 0 {
+		t.Errorf("queues are left: %v", left)
+	}
+
+	// A queue of that name that is another's is not taken.
+	_, err = w.sqs.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: &name, Tags: map[string]string{"npcnix:host": "web2"}})
+	w.must(err)
+	h.start()
+	h.await("the refusal", func() bool { return h.log.count("is not this host's") > 0 })
+	h.publish(nixtest.System{Version: "four"})
+	h.await("a poll", func() bool { return h.marker() == "four" })
+	if code := h.terminate(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// command runs npcnix with the host's folders, and returns what it printed and its exit code.
+func (h *host) command(args ...string) (string, int) {
+	h.t.Helper()
+	cmd := exec.Command(npcnix, append(h.flags(), args...)...)
+	cmd.Env = append(h.env(), nixtest.Env()...)
+	out, _ := cmd.CombinedOutput()
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+func (w *world) subscriptions() (endpoints []string) {
+	w.t.Helper()
+	out, err := w.sns.ListSubscriptionsByTopic(w.t.Context(), &sns.ListSubscriptionsByTopicInput{TopicArn: &w.topic})
+	w.must(err)
+	for _, s := range out.Subscriptions {
+		endpoints = append(endpoints, *s.Endpoint)
+	}
+	return endpoints
+}
+
+// queues are the names of all queues.
+func (w *world) queues() (names []string) {
+	w.t.Helper()
+	out, err := w.sqs.ListQueues(w.t.Context(), &sqs.ListQueuesInput{})
+	w.must(err)
+	for _, url := range out.QueueUrls {
+		names = append(names, filepath.Base(url))
+	}
+	return slices.Sorted(slices.Values(names))
+}
+
+func (w *world) queueURL(name string) string {
+	w.t.Helper()
+	out, err := w.sqs.GetQueueUrl(w.t.Context(), &sqs.GetQueueUrlInput{QueueName: &name})
+	w.must(err)
+	return *out.QueueUrl
+}
