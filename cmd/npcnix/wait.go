@@ -13,7 +13,9 @@ import (
 	"golang.org/x/term"
 
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 // waitFlags say whom to wait for, and how; wait and push --wait share them.
@@ -83,7 +85,7 @@ const waitHelp = `Wait until the expected hosts run a version: the one that the 
 
 Expected are the hosts of --host, --hosts-file and --topic-arn together. If none of these is given, they are
 all hosts that have a record beside the remote. A host is done if its record says that it applied exactly
-this version from this remote. A host has failed if an attempt failed, even if it will try again, or if it
+this version from this remote, or, if the version is a release, another publish of this release. A host has failed if an attempt failed, even if it will try again, or if it
 rolled the version back or rejected it, even after it was done. All other hosts are missing:
 
   - unheard hosts, which have no record, and hosts whose record cannot be understood
@@ -97,13 +99,14 @@ mistake, and the wait does not begin. --allow-unknown waits for such hosts too.
 The wait ends as soon as --min-ok hosts are done, or once too many have failed for --min-ok to be reached;
 --keep-going then still waits for the rest. If the remote comes to hold another version, the wait for the
 older one ends as superseded: two looks in a row must see it, and it must not be older by the store's clock.
+A release that was renewed or published again is no other version.
 Errors after the first look do not end the wait.
 
 A version that was published before can make a host silent, because an agent has nothing new to say about
 it. Agents write their record every hour (record_refresh_secs). With record_refresh_secs 0, or more than two
 hours, such a host stays missing until it has news or its agent starts again.
 
-Each interval costs one HEAD, and one LIST per 1,000 records. A record is read when it has changed. With
+Each interval costs one HEAD, and one LIST per 1,000 records. The end of each version is read once. A record is read when it has changed. With
 --topic-arn the queues of hosts that are not done are shown too: one to two requests per queue every 10 s.
 
 --by-queue is for hosts that cannot write records. It looks at the queues' counters alone. A host is done if
@@ -186,7 +189,7 @@ func (w *waitFlags) makeGate(ctx context.Context, c *common, flags *pflag.FlagSe
 	o := fleet.Options{
 		Store: r, Hosts: w.hosts, KeepGoing: w.keepGoing, Timeout: w.timeout, Interval: w.interval,
 		ByQueue: w.byQueue, EmptyFor: w.emptyFor, Views: w.views(c),
-		Resume: func(etag string) string { return resume(flags, r, etag) },
+		Resume: func(etag string) string { return resume(flags, r, etag) }, ReleaseOf: releaseOf(r),
 	}
 	if w.minOK != "" {
 		o.Need, _ = fleet.ParseNeed(w.minOK) // validated
@@ -217,6 +220,21 @@ func (w *waitFlags) makeGate(ctx context.Context, c *common, flags *pflag.FlagSe
 		err = usageError{err}
 	}
 	return gate, err
+}
+
+// releaseOf reads which release a version of the remote is. Nothing is signed or run by what it says.
+func releaseOf(r *store.Remote) func(context.Context, store.Version) (fleet.Release, error) {
+	return func(ctx context.Context, v store.Version) (fleet.Release, error) {
+		f, _, err := publish.Read(ctx, r, v)
+		if err != nil || f == nil {
+			return fleet.Release{}, err
+		}
+		m, err := release.Parse(f.Manifest)
+		if err != nil {
+			return fleet.Release{}, err
+		}
+		return fleet.Release{ID: m.Release, Rev: m.Source.Rev, Message: m.Source.Message}, nil
+	}
 }
 
 func readHosts(name string) ([]string, error) {

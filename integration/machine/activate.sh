@@ -1,31 +1,30 @@
 #!/bin/bash
-# A toplevel's activate: its units become those in /etc/systemd/system, and itself
-# /run/current-system. Files there that came from no toplevel are left alone.
-set -eu
-PATH=/usr/sbin:/usr/bin:/sbin:/bin
-toplevel=$(dirname "$(readlink -f "$0")")
-units=/etc/systemd/system new=$toplevel/etc/systemd/system
-manifest=$units/.toplevel # the files that came from a toplevel
+# A toplevel's activate, as nixos/modules/system/activation/activation-script.nix makes it.
+systemConfig=$(dirname "$(readlink -f "$0")")
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+_status=0
+trap "_status=1 _localstatus=\$?" ERR
+umask 0022
 
-mkdir -p /nix/var/nix/gcroots "$units"
-touch "$manifest"
-(cd "$new" && find . -mindepth 1 ! -type d | sort) >"$manifest.new"
-# Cut short at any instant, it leaves no file that the manifest lacks.
-sort -u "$manifest" "$manifest.new" >"$manifest.both"
-mv "$manifest.both" "$manifest"
-while read -r unit; do
-  if [ -e "$new/$unit" ] || [ -L "$new/$unit" ]; then
-    mkdir -p "$(dirname "$units/$unit")"
-    # What an earlier run left of its copy goes first: cp would follow a link, or refuse it.
-    cp -P --remove-destination "$new/$unit" "$units/.copy"
-    mv -fT "$units/.copy" "$units/$unit"
-  else
-    rm -f "$units/$unit"
-  fi
-done <"$manifest"
-mv "$manifest.new" "$manifest"
+#### Activation script snippet etc:
+_localstatus=0
+echo "setting up /etc..."
+perl /opt/nixos/setup-etc.pl "$systemConfig/etc"
+if (( _localstatus > 0 )); then
+  printf "Activation script snippet '%s' failed (%s)\n" "etc" "$_localstatus"
+fi
 
-ln -sfn "$toplevel" /run/current-system.new
-mv -fT /run/current-system.new /run/current-system
+#### Activation script snippet test:
+_localstatus=0
+if [ -e "$systemConfig/activation" ]; then bash "$systemConfig/activation"; fi
+if (( _localstatus > 0 )); then
+  printf "Activation script snippet '%s' failed (%s)\n" "test" "$_localstatus"
+fi
+
+# Make this configuration the current configuration.
+ln -sfn "$systemConfig" /run/current-system
+# Prevent the current configuration from being garbage-collected.
+mkdir -p /nix/var/nix/gcroots
 ln -sfn /run/current-system /nix/var/nix/gcroots/current-system
 ln -sfn /run/booted-system /nix/var/nix/gcroots/booted-system
+exit $_status

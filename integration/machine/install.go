@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -12,8 +13,11 @@ type Switch struct {
 
 // Build builds a system in the machine, out of a flake of its own, and returns its toplevel, which
 // a garbage collector root of that name protects.
+//
+// Without NixOS's parts the test is skipped; with NPCNIX_REQUIRE_ALL it fails.
 func (m *Machine) Build(s System) string {
 	m.t.Helper()
+	needSwitch(m.t)
 	text, err := flake("machine", map[string]System{"machine": s})
 	if err != nil {
 		m.t.Fatal(err)
@@ -26,11 +30,17 @@ func (m *Machine) Build(s System) string {
 }
 
 // Install makes a system the running one, the profile's newest generation and the boot loader's
-// default, as nixos-rebuild does. It returns the toplevel.
+// default, as nixos-rebuild does. The first one makes a NixOS of the machine: what Debian has in
+// /etc/systemd/system goes. It returns the toplevel.
 func (m *Machine) Install(s System) string {
 	m.t.Helper()
 	toplevel := m.Build(s)
 	m.Must("nix-env", "--profile", Profile, "--set", toplevel)
+	if m.Link(CurrentSystem) == "" { // as nixos-install does: it is no NixOS yet
+		m.Must("rm", "-rf", "/etc/systemd/system", "/etc/systemd/user")
+		m.Must(toplevel + "/activate")
+		m.Must("systemctl", "daemon-reload")
+	}
 	m.Must(toplevel+"/bin/switch-to-configuration", "switch")
 	return toplevel
 }
@@ -40,7 +50,11 @@ func (m *Machine) Version() string {
 	return strings.TrimSpace(m.Read(CurrentSystem + "/version"))
 }
 
-// Switches returns the runs of any switch-to-configuration, in the order in which they began.
+// lockTaken is how a switch-to-configuration ends whose lock another one has.
+const lockTaken = "11"
+
+// Switches returns the runs of any switch-to-configuration, in the order in which they began. One that did
+// not get NixOS's lock is none.
 func (m *Machine) Switches() []Switch {
 	var switches []Switch
 	running := map[string]int{} // the last switch of each process number
@@ -56,7 +70,7 @@ func (m *Machine) Switches() []Switch {
 			}
 		}
 	}
-	return switches
+	return slices.DeleteFunc(switches, func(s Switch) bool { return s.Status == lockTaken })
 }
 
 // Unit returns a property of a unit, such as ActiveState or MainPID.

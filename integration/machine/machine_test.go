@@ -29,7 +29,6 @@ func TestMachine(t *testing.T) {
 	t.Run("keeps its disk and loses its processes", keepsDisk)
 	t.Run("does not outlive the process of its test", nothingLeft)
 	t.Run("can be killed at any instant of its boot", killedInBoot)
-	t.Run("ends an activation that was cut short", activationCutShort)
 	t.Run("is off when it has switched itself off", switchedOff)
 }
 
@@ -186,39 +185,6 @@ func killedInBoot(t *testing.T) {
 	if m.Link(CurrentSystem) != toplevel || m.Unit("a", "ActiveState") != "active" {
 		t.Error("the machine does not come up as it was")
 	}
-}
-
-// Whatever a copy of a unit was killed at, the next activation ends it: each leftover is one that a kill can
-// leave, of a unit or of its link in a target's .wants.
-func activationCutShort(t *testing.T) {
-	t.Parallel()
-	each(t, Options{}, func(t *testing.T, m *Machine) {
-		const units = "/etc/systemd/system"
-		toplevel := m.Install(System{Version: "one", Units: map[string]string{"a.service": daemon("a"), "b.service": daemon("b")}})
-		for name, leftover := range map[string]string{
-			"a link that leads nowhere": "ln -s ../nowhere.service .copy",
-			"a link to a unit":          "ln -s b.service .copy",
-			"half a unit":               "echo [Unit >.copy",
-			"a list of files":           "echo ./a.service >.toplevel.new; echo ./a.serv >.toplevel.both",
-		} {
-			m.Must("/bin/sh", "-ec", "cd "+units+"; rm -f a.service; "+leftover)
-			m.Must(toplevel + "/activate")
-			for _, unit := range []string{"a", "b"} {
-				if text := m.Read(units + "/" + unit + ".service"); text != daemon(unit) {
-					t.Errorf("after %s, unit %s is %q", name, unit, text)
-				}
-			}
-			if to := m.Link(units + "/multi-user.target.wants/a.service"); to != units+"/a.service" {
-				t.Errorf("after %s, the target wants %q", name, to)
-			}
-			if m.Exists(units+"/.toplevel.both") || m.Exists(units+"/.toplevel.new") {
-				t.Errorf("after %s, a list is left", name)
-			}
-			if out := m.Must("find", units, "-name", ".copy"); out != "" {
-				t.Errorf("after %s, there is still %s", name, out)
-			}
-		}
-	})
 }
 
 func switchedOff(t *testing.T) {

@@ -17,13 +17,15 @@ var (
 	switchScript string
 	//go:embed activate.sh
 	activateScript string
+	//go:embed bootloader.sh
+	bootloaderScript string
 )
 
 // Where systems leave their traces in a machine.
 const (
-	// Switches gets two lines of each switch-to-configuration with the action switch, test or boot
-	// that has got the lock: "VERSION ACTION begin PID" and "VERSION ACTION end PID STATUS". One
-	// that was killed has no second line. See [Machine.Switches].
+	// Switches gets two lines of each switch-to-configuration with the action switch, test or boot:
+	// "VERSION ACTION begin PID" and "VERSION ACTION end PID STATUS". One that was killed has no
+	// second line. See [Machine.Switches].
 	Switches = "/var/lib/machine/switches"
 
 	CurrentSystem = "/run/current-system" // the running toplevel
@@ -33,6 +35,23 @@ const (
 
 	// Profile is NixOS's profile of systems; a switch does not touch it.
 	Profile = "/nix/var/nix/profiles/system"
+
+	// Masked is the text of a unit that is masked.
+	Masked = "masked"
+)
+
+var (
+	// debianTargets are units of Debian's that NixOS has among its own: those that are active are started by
+	// each switch.
+	debianTargets = []string{
+		"sysinit", "basic", "multi-user", "sockets", "timers", "paths", "local-fs", "network", "network-online",
+		"remote-fs", "swap", "slices", "nss-user-lookup", "rescue", "graphical", "shutdown", "reboot",
+	}
+	// debianMasked are units of Debian's that a test has no use for.
+	debianMasked = []string{
+		"console-getty.service", "getty.target", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer",
+		"e2scrub_all.timer", "e2scrub_reap.service", "systemd-firstboot.service", "nix-daemon.service", "nix-daemon.socket",
+	}
 )
 
 // System describes one configuration of a flake. The zero System has no units and switches well.
@@ -55,10 +74,15 @@ type System struct {
 	// with 100, after the boot loader was set.
 	Init string
 
+	// SystemConf is systemd's own configuration. If the running system has another, switch and test have
+	// systemd re-execute itself.
+	SystemConf string
+
 	// Scripts of bash that can break a switch. Each may end with a status, hang, or kill.
-	Bootloader string // run by switch and boot before they set the default; a status makes theirs 1
-	Before     string // run by switch and test before they stop units; a status ends them with it
-	After      string // run by switch and test after they have started units; likewise
+	Bootloader string // run by switch and boot before they set the default; an exit ends that: well with 0, else the switch fails
+	Activation string // a snippet of the activation script, run with NixOS's lock held, before the system is the running one
+	Before     string // run by switch and test before all else, also the lock; a status ends them with it
+	After      string // run by switch and test after all else, if the system is the running one then; likewise
 }
 
 // Flake writes dir/flake.nix, with a nixosConfiguration for each name; dir is created. It has no
@@ -112,35 +136,28 @@ func toplevel(name, salt string, s System) (string, error) {
 		"switch-inhibitors":           string(inhibitors),
 		"activate":                    activateScript,
 		"bin/switch-to-configuration": switchScript,
+		"bin/install-bootloader":      bootloaderScript,
+		"bin/pre-switch-check":        "#!/bin/bash\nexec bash " + partsInside + "/pre-switch-check.sh \"$@\"\n",
 	}
-	for path, script := range map[string]string{"bootloader": s.Bootloader, "before": s.Before, "after": s.After} {
+	for path, script := range map[string]string{"bootloader": s.Bootloader, "activation": s.Activation, "before": s.Before, "after": s.After} {
 		if script != "" {
 			files[path] = script
 		}
 	}
 	var build, env strings.Builder
-	build.WriteString("PATH=/usr/bin:/bin:/run/current-system/sw/bin\nmkdir -p $out/bin $out/etc/systemd/system\ncd $out\n")
-	for unit, text := range s.Units {
-		files["etc/systemd/system/"+unit] = text
-		for line := range strings.Lines(text) {
-			if targets, ok := strings.CutPrefix(line, "WantedBy="); ok {
-				for _, target := range strings.Fields(targets) {
-					wants := "etc/systemd/system/" + target + ".wants"
-					fmt.Fprintf(&build, "mkdir -p %s\nln -s %s %s\n", word(wants), word("../"+unit), word(wants+"/"+unit))
-				}
-			}
-		}
-	}
+	build.WriteString("PATH=/usr/bin:/bin:/run/current-system/sw/bin\nmkdir -p $out/bin $out/sw $out/units $out/etc/systemd\ncd $out\n")
+	build.WriteString("ln -s /usr/bin sw/bin\n")
+	s.addUnits(files, &build)
 	for i, path := range slices.Sorted(maps.Keys(files)) {
 		fmt.Fprintf(&env, "      file%d = builtins.toFile %s %s;\n", i, quoted(plain(filepath.Base(path))), quoted(files[path]))
 		fmt.Fprintf(&build, "cp \"$file%d\" %s\n", i, word(path))
 	}
-	for link, content := range map[string]string{"kernel": s.Kernel, "initrd": s.Initrd, "kernel-modules": s.Modules} {
-		variable := strings.ReplaceAll(link, "-", "_")
-		fmt.Fprintf(&env, "      %s = builtins.toFile %s %s;\n", variable, quoted(link), quoted(content))
+	for link, content := range map[string]string{"kernel": s.Kernel, "initrd": s.Initrd, "kernel-modules": s.Modules, "etc/systemd/system.conf": s.SystemConf} {
+		variable := strings.NewReplacer("-", "_", "/", "_", ".", "_").Replace(link)
+		fmt.Fprintf(&env, "      %s = builtins.toFile %s %s;\n", variable, quoted(filepath.Base(link)), quoted(content))
 		fmt.Fprintf(&build, "ln -s \"$%s\" %s\n", variable, link)
 	}
-	build.WriteString("chmod +x activate bin/switch-to-configuration\n")
+	build.WriteString("chmod +x activate bin/switch-to-configuration bin/install-bootloader bin/pre-switch-check\n")
 	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
 	return fmt.Sprintf(`derivation {
       name = %s;
@@ -148,6 +165,34 @@ func toplevel(name, salt string, s System) (string, error) {
       builder = "/bin/sh";
       args = [ "-euc" %s ];
 %s    }`, quoted("nixos-system-"+plain(name)+"-"+plain(salt)), quoted(arch+"-linux"), quoted(build.String()), env.String()), nil
+}
+
+// addUnits adds the folder of units, to which /etc/systemd/system is to be one link.
+func (s System) addUnits(files map[string]string, build *strings.Builder) {
+	build.WriteString("ln -s ../../units etc/systemd/system\nln -s multi-user.target units/default.target\n")
+	files["units/sysinit-reactivation.target"] = "[Unit]\nDescription=Reactivate sysinit units\n"
+	for _, target := range debianTargets {
+		fmt.Fprintf(build, "ln -s /usr/lib/systemd/system/%s.target units/\n", target)
+	}
+	masked := slices.Clone(debianMasked)
+	for unit, text := range s.Units {
+		if text == Masked {
+			masked = append(masked, unit)
+			continue
+		}
+		files["units/"+unit] = text
+		for line := range strings.Lines(text) {
+			if targets, ok := strings.CutPrefix(line, "WantedBy="); ok {
+				for _, target := range strings.Fields(targets) {
+					wants := "units/" + target + ".wants"
+					fmt.Fprintf(build, "mkdir -p %s\nln -s %s %s\n", word(wants), word("../"+unit), word(wants+"/"+unit))
+				}
+			}
+		}
+	}
+	for _, unit := range masked {
+		fmt.Fprintf(build, "ln -s /dev/null %s\n", word("units/"+unit))
+	}
 }
 
 // quoted makes a string of the Nix language.

@@ -1,7 +1,9 @@
 package machine
 
 import (
+	"cmp"
 	"errors"
+	"maps"
 	"os/exec"
 	"strings"
 	"testing"
@@ -34,11 +36,11 @@ func TestSwitch(t *testing.T) {
 
 func switchUnits(t *testing.T) {
 	t.Parallel()
-	each(t, Options{Files: map[string]string{"/etc/systemd/system/debian.service": daemon("debian")}}, func(t *testing.T, m *Machine) {
+	each(t, Options{Files: map[string]string{"/usr/lib/systemd/system/debian.service": daemon("debian")}}, func(t *testing.T, m *Machine) {
 		m.Must("systemctl", "start", "debian")
 		one := m.Install(System{Version: "one", Kernel: "6.1", Units: map[string]string{
 			"same.service": daemon("same"), "changed.service": daemon("1"), "gone.service": daemon("gone"),
-			"kept.service": daemon("1", "X-RestartIfChanged=false"), "stays.service": daemon("stays", "X-StopOnRemoval=false"),
+			"kept.service": daemon("1", "X-RestartIfChanged=false"), "stays.service": daemon("stays", "[Unit]", "X-StopOnRemoval=false"),
 			"again.service": daemon("1", "X-StopIfChanged=false"),
 		}})
 		if m.Version() != "one" || m.Link(CurrentSystem) != one || m.Link(BootDefault) != one || m.Link(Profile) != one {
@@ -54,6 +56,9 @@ func switchUnits(t *testing.T) {
 		}
 		if path := m.Unit("same", "FragmentPath"); path != "/etc/systemd/system/same.service" {
 			t.Errorf("a unit is at %s", path)
+		}
+		if to := m.Link("/etc/systemd/system"); to != one+"/units" || !m.Exists("/etc/NIXOS") {
+			t.Errorf("units are in %s; /etc/NIXOS: %v", to, m.Exists("/etc/NIXOS"))
 		}
 
 		two := m.Build(System{Version: "two", Kernel: "6.2", Units: map[string]string{
@@ -100,40 +105,103 @@ func switchUnits(t *testing.T) {
 	})
 }
 
+// oneshot is the text of a unit that runs a command once.
+func oneshot(command string, more ...string) string {
+	return strings.Join(more, "\n") + "\n[Service]\nType=oneshot\nExecStart=" + command + "\n[Install]\nWantedBy=multi-user.target\n"
+}
+
+// anyErrno is the status of a switch that ends with what errno happens to be.
+const anyErrno = -1
+
+// outcome is what a switch is to do.
+type outcome struct {
+	system  System
+	action  string
+	noCheck string // NIXOS_NO_CHECK
+	status  int
+	prints  []string // in this order
+	runs    string   // the version that runs afterwards
+	boots   string   // the version that is the boot default
+	web     string   // the state of web.service, "" for active
+}
+
 func switchStatus(t *testing.T) {
 	t.Parallel()
-	failing := "[Service]\nType=oneshot\nExecStart=false\n[Install]\nWantedBy=multi-user.target\n"
-	crashing := "[Service]\nExecStart=false\nRestart=always\nRestartSec=1000\n[Install]\nWantedBy=multi-user.target\n"
-	m := Boot(t, Options{})
-	base := m.Install(System{Version: "base", Inhibitors: map[string]string{"dbus": "dbus", "gone": "1"}})
-	for _, test := range []struct {
-		system  System
-		action  string
-		noCheck string // NIXOS_NO_CHECK
-		status  int
-		prints  string
-		runs    string // the version that runs afterwards
-		boots   string // the version that is the boot default
-	}{
-		{System{Version: "inhibited", Inhibitors: map[string]string{"dbus": "broker", "new": "1"}}, "switch", "", 1, "dbus : dbus -> broker\n", "base", "base"},
-		{System{Version: "inhibited", Inhibitors: map[string]string{"dbus": "broker", "new": "1"}}, "check", "", 1, "Pre-switch checks failed\n", "base", "base"},
-		{System{Version: "inhibited", Inhibitors: map[string]string{"dbus": "broker", "new": "1"}}, "boot", "", 0, "", "base", "inhibited"},
-		{System{Version: "inhibited", Inhibitors: map[string]string{"dbus": "broker", "new": "1"}}, "test", "1", 0, "activating", "inhibited", "base"},
-		{System{Version: "bootloader", Bootloader: "exit 7"}, "switch", "", 1, "Failed to install bootloader", "base", "base"},
-		{System{Version: "early", Before: "exit 3"}, "switch", "", 3, "", "base", "early"},
-		{System{Version: "late", After: "exit 3"}, "switch", "", 3, "", "late", "late"},
-		{System{Version: "init", Init: "systemd 3"}, "switch", "", 100, "incompatible", "base", "init"},
-		{System{Version: "failing", Units: map[string]string{"failing.service": failing}}, "switch", "", 4, "units failed: failing.service\n", "failing", "failing"},
-		{System{Version: "crashing", Units: map[string]string{"crashing.service": crashing}}, "test", "", 4, "units failed: crashing.service\n", "crashing", "base"},
-		{System{Version: "usage"}, "build", "", 1, "Usage", "base", "base"},
+	web := func(more ...string) map[string]string { return map[string]string{"web.service": daemon("2", more...)} }
+	with := func(units map[string]string, name, text string) map[string]string {
+		units[name] = text
+		return units
+	}
+	other := System{Version: "inhibited", Inhibitors: map[string]string{"dbus": "broker", "new": "1"}}
+	for machine, outcomes := range map[string][]outcome{
+		"checks, boot loader, scripts": {
+			{other, "switch", "", 1, []string{"dbus : dbus -> broker", "Pre-switch check 'switchInhibitors' failed", "Pre-switch checks failed"}, "base", "base", ""},
+			{other, "check", "", 1, []string{"Pre-switch checks failed"}, "base", "base", ""},
+			{other, "boot", "", 0, nil, "base", "inhibited", ""},
+			{other, "test", "1", 0, []string{"activating the configuration..."}, "inhibited", "base", ""},
+			{System{Version: "bootloader", Bootloader: "exit 7"}, "switch", "", anyErrno, []string{"Failed to install bootloader"}, "base", "base", ""},
+			{System{Version: "early", Before: "exit 3"}, "switch", "", 3, nil, "base", "base", ""},
+			{System{Version: "late", After: "exit 3"}, "switch", "", 3, nil, "late", "late", ""},
+			{System{Version: "init", Init: "systemd 3"}, "switch", "", 100, []string{"incompatible"}, "base", "init", ""},
+			{System{Version: "systemd", SystemConf: "[Manager]\nLogLevel=info\n"}, "test", "", 0, []string{"restarting systemd..."}, "systemd", "base", ""},
+			{System{Version: "usage"}, "build", "", 1, []string{"Usage"}, "base", "base", ""},
+		},
+		"units": {
+			{System{Version: "changed", Units: web()}, "test", "", 0, []string{
+				"stopping the following units: web.service", "activating the configuration...", "setting up /etc...",
+				"restarting sysinit-reactivation.target", "starting the following units: web.service"}, "changed", "base", ""},
+			{System{Version: "removed", Units: map[string]string{"web.service": ""}}, "test", "", 0, []string{"stopping the following units: web.service"}, "removed", "base", "inactive"},
+			{System{Version: "masked", Units: map[string]string{"web.service": Masked}}, "test", "", 0, []string{"stopping the following units: web.service"}, "masked", "base", "inactive"},
+			{System{Version: "failing", Units: map[string]string{"failing.service": oneshot("false")}}, "switch", "", 4,
+				[]string{"warning: the following units failed: failing.service\n"}, "failing", "failing", ""},
+			{System{Version: "crashing", Units: map[string]string{"crashing.service": daemon("crashes", "ExecStart=", "ExecStart=false", "Restart=always", "RestartSec=1000")}}, "test", "", 4,
+				[]string{"units failed: crashing.service\n"}, "crashing", "base", ""},
+			{System{Version: "web-fails", Units: web("ExecStartPre=false")}, "test", "", 4,
+				[]string{"starting the following units: web.service", "Failed to start web.service", "units failed: web.service"}, "web-fails", "base", "failed"},
+			{System{Version: "dependency", Units: with(web("[Unit]", "Requires=setup.service", "After=setup.service"), "setup.service", oneshot("false"))}, "test", "", 4,
+				[]string{"Failed to start web.service", "units failed: setup.service"}, "dependency", "base", "inactive"},
+			{System{Version: "no-dependency", Units: web("[Unit]", "Requires=nosuch.service", "After=nosuch.service")}, "test", "", 4,
+				[]string{"Failed to start web.service"}, "no-dependency", "base", "inactive"},
+			{System{Version: "snippet", Activation: "exit 9"}, "test", "", 2,
+				[]string{"Activation script snippet 'test' failed (9)", "Failed to run activate script"}, "snippet", "base", ""},
+			{System{Version: "snippet-and-unit", Activation: "exit 9", Units: map[string]string{"failing.service": oneshot("false")}}, "test", "", 4,
+				[]string{"Activation script snippet 'test' failed (9)", "Failed to run activate script", "units failed: failing.service"}, "snippet-and-unit", "base", ""},
+		},
 	} {
-		toplevel := m.Build(test.system)
-		out, err := m.Run("env", "NIXOS_NO_CHECK="+test.noCheck, toplevel+"/bin/switch-to-configuration", test.action)
-		boots := strings.TrimSpace(m.Read(BootDefault + "/version"))
-		if got := status(t, err); got != test.status || !strings.Contains(out, test.prints) || m.Version() != test.runs || boots != test.boots {
-			t.Errorf("%s %s: status %d, runs %s, boots %s; want %+v\n%s", test.action, test.system.Version, got, m.Version(), boots, test, out)
+		t.Run(machine, func(t *testing.T) {
+			t.Parallel()
+			m := Boot(t, Options{})
+			base := m.Install(System{Version: "base", Units: map[string]string{"web.service": daemon("1")}, Inhibitors: map[string]string{"dbus": "dbus", "gone": "1"}})
+			for _, o := range outcomes {
+				o.check(t, m)
+				m.Must("env", "NIXOS_NO_CHECK=1", base+"/bin/switch-to-configuration", "switch")
+			}
+		})
+	}
+}
+
+// check switches to the system, and looks at what comes of it.
+func (o outcome) check(t *testing.T, m *Machine) {
+	t.Helper()
+	units := map[string]string{"web.service": daemon("1")}
+	maps.Copy(units, o.system.Units)
+	maps.DeleteFunc(units, func(_, text string) bool { return text == "" })
+	o.system.Units = units
+	out, err := m.Run("env", "NIXOS_NO_CHECK="+o.noCheck, m.Build(o.system)+"/bin/switch-to-configuration", o.action)
+	boots := strings.TrimSpace(m.Read(BootDefault + "/version"))
+	if got := status(t, err); (got != o.status && !(o.status == anyErrno && got != 0)) || m.Version() != o.runs || boots != o.boots {
+		t.Errorf("%s %s: status %d, runs %s, boots %s; want %d, %s, %s\n%s", o.action, o.system.Version, got, m.Version(), boots, o.status, o.runs, o.boots, out)
+	}
+	rest := out
+	for _, text := range o.prints {
+		_, after, ok := strings.Cut(rest, text)
+		if !ok {
+			t.Errorf("%s %s does not print %q in its place:\n%s", o.action, o.system.Version, text, out)
 		}
-		m.Must("env", "NIXOS_NO_CHECK=1", base+"/bin/switch-to-configuration", "switch")
+		rest = after
+	}
+	if state := m.Unit("web.service", "ActiveState"); state != cmp.Or(o.web, "active") {
+		t.Errorf("%s %s: web.service is %s\n%s", o.action, o.system.Version, state, out)
 	}
 }
 
@@ -141,7 +209,7 @@ func switchLock(t *testing.T) {
 	t.Parallel()
 	each(t, Options{}, func(t *testing.T, m *Machine) {
 		m.Install(System{Version: "one", Units: map[string]string{"a.service": daemon("1")}})
-		two := m.Build(System{Version: "two", Before: "[ -e /run/go-on ] || { touch /run/waits; exec sleep 1000; }",
+		two := m.Build(System{Version: "two", Activation: "[ -e /run/go-on ] || { touch /run/waits; exec sleep 1000; }",
 			Units: map[string]string{"a.service": daemon("2")}})
 		m.Must("systemd-run", "--unit=activate", two+"/bin/switch-to-configuration", "test")
 		m.Await("the switch waits", func() bool { return m.Exists("/run/waits") })

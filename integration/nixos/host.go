@@ -108,7 +108,7 @@ func NewBare(t testing.TB, o Options, userData string) (h *Host, etag string) {
 // boot boots the Debian that a host is installed on.
 func boot(t testing.TB, o Options, files map[string]string) *Host {
 	t.Helper()
-	parts := Parts(t)
+	parts := machine.Parts(t)
 	h := &Host{t: t, options: o, parts: parts, flakes: t.TempDir()}
 	binds := map[string]string{"/opt/npcnix": o.Agent, "/srv/flakes": h.flakes}
 	if built, inside := program(t, parts, o.Flavour); built != "" {
@@ -212,7 +212,7 @@ func Module(t testing.TB) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	for _, pattern := range []string{"*.nix", "*.json"} {
-		paths, err := filepath.Glob(filepath.Join(Root(t), "nix", pattern))
+		paths, err := filepath.Glob(filepath.Join(machine.Root(t), "nix", pattern))
 		if err != nil {
 			t.Fatal(err)
 		}

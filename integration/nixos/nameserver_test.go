@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"github.com/npcnix/npcnix/integration/machine"
 )
 
 // nameserver serves the test, and the machine that shares its network, as a resolver on the port that resolv.conf
@@ -16,7 +18,7 @@ func nameserver(t *testing.T) string {
 	at[3] |= 2
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.AddrFrom4(at), 53)))
 	if err != nil {
-		lacks(t, err.Error())
+		machine.Lacks(t, err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	go func() {

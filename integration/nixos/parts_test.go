@@ -5,11 +5,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/npcnix/npcnix/integration/machine"
 )
 
 // A folder that is laid out as nixpkgs is, of what the parts have.
 func TestPartsAreCollectedFromACheckout(t *testing.T) {
-	parts := Parts(t)
+	parts := machine.Parts(t)
 	checkout, dest := t.TempDir(), filepath.Join(t.TempDir(), "parts")
 	for to, from := range map[string]string{
 		"nixos/lib/systemd-lib.nix":                                                             "systemd-lib.nix",
@@ -33,16 +35,16 @@ func TestPartsAreCollectedFromACheckout(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(checkout, "lib"), os.DirFS(filepath.Join(parts, "lib"))); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(filepath.Join(Root(t), "integration", "nixos-parts.sh"), dest, checkout).CombinedOutput(); err != nil {
+	if out, err := exec.Command(filepath.Join(machine.Root(t), "integration", "nixos-parts.sh"), dest, checkout).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Setenv("NPCNIX_NIXOS_PARTS", dest)
 	for _, part := range []string{"pre-switch-check.sh", "stc.pl", "systemd-boot-builder.py", "systemd-unit-options.nix"} {
-		if _, err := os.Stat(filepath.Join(Parts(t), part)); err != nil {
+		if _, err := os.Stat(filepath.Join(machine.Parts(t), part)); err != nil {
 			t.Error(err)
 		}
 	}
-	if out, err := exec.Command(filepath.Join(Root(t), "integration", "nixos-parts.sh"), dest, t.TempDir()).CombinedOutput(); err == nil {
+	if out, err := exec.Command(filepath.Join(machine.Root(t), "integration", "nixos-parts.sh"), dest, t.TempDir()).CombinedOutput(); err == nil {
 		t.Errorf("a folder that is no checkout is taken for one: %s", out)
 	}
 }

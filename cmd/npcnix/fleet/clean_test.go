@@ -85,8 +85,8 @@ func TestNothingForeignSpeaksToTheTerminal(t *testing.T) {
 	for _, state := range []string{"failed", "building", "paused", text} {
 		r.Remote, r.Status, r.Version.ETag = remote, record.Status(state), "v1"
 		for _, etag := range []string{"v1", "v2"} {
-			h := judge("web1", r, remote, etag)
-			elsewhere := judge("web1", r, "s3://other/key", etag)
+			h := judge("web1", r, remote, etag, "")
+			elsewhere := judge("web1", r, "s3://other/key", etag, "")
 			p := Progress{Remote: "s3://x/" + text, Version: store.Version{ETag: text}, Hosts: []Host{h, elsewhere}, Need: 2, Trouble: text}
 			result := Result{Progress: p, Outcome: HostsFailed, Resume: text, Latency: Latency{Hosts: 1, SlowestHost: text}}
 			result.Failed, result.Newer.ETag = 1, text

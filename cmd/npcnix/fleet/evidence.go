@@ -10,7 +10,7 @@ import (
 // replaced reports whether the remote surely holds another version by now: it shows one that is not
 // older, and does so again. Caches and stores that copy with a delay show older ones for a while.
 func (w *wait) replaced() bool {
-	if w.now.ETag == w.version.ETag || w.looks < 2 {
+	if w.holds() || w.looks < 2 {
 		return false
 	}
 	if !w.version.Modified.IsZero() {

@@ -20,6 +20,7 @@ import (
 type Progress struct {
 	Remote  string
 	Version store.Version // that is awaited
+	Release Release       // that the version is, as far as known
 	Hosts   []Host        // in order of their names
 	Need    int           // how many must be done
 

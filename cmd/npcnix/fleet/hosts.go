@@ -63,10 +63,10 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 	if err := r.records.refresh(ctx, nil); err != nil {
 		return nil, store.Version{}, err
 	}
-	moment := time.Now()
+	moment, release := time.Now(), r.records.release(now.ETag).ID
 	var rows []Row
 	for host, e := range r.records.known {
-		h := r.records.standing(host, r.Store.URL(), now)
+		h := r.records.standing(host, r.Store.URL(), now, release)
 		row := Row{
 			Host: host, Status: h.State, Why: h.Why, Heard: h.Heard, Behind: now.ETag != "" && h.Verdict != Done,
 			Silent: moment.Sub(h.Heard) > r.Stale,

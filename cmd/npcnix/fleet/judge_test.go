@@ -41,20 +41,20 @@ func recordCounts(t *testing.T) {
 		r := &record.Record{}
 		r.Remote, r.Version.ETag, r.Error = c.remote, c.etag, "it broke\nat line 2"
 		r.Status = record.Status(c.state)
-		h := judge("web1", r, remote, etag)
+		h := judge("web1", r, remote, etag, "")
 		if h.Verdict != c.verdict || h.State != c.seen || !strings.Contains(h.Why, c.why) || strings.Contains(h.Why, "line 2") && c.state != "paused" {
 			t.Errorf("%s: %+v", c.name, h)
 		}
 	}
 	renamed := &record.Record{Remote: remote, Version: record.Version{ETag: etag}, Status: record.Applied, RenamedTo: "web2"}
-	if h := judge("web1", renamed, remote, etag); h.Verdict != Missing || h.State != Renamed || !strings.Contains(h.Why, "web2") {
+	if h := judge("web1", renamed, remote, etag, ""); h.Verdict != Missing || h.State != Renamed || !strings.Contains(h.Why, "web2") {
 		t.Errorf("renamed: %+v", h)
 	}
 	boots := &record.Record{Remote: remote, Version: record.Version{ETag: etag}, Status: record.RebootPending, RebootDue: true}
-	if h := judge("web1", boots, remote, etag); h.Verdict != Missing || !strings.Contains(h.Why, "reboot is due") {
+	if h := judge("web1", boots, remote, etag, ""); h.Verdict != Missing || !strings.Contains(h.Why, "reboot is due") {
 		t.Errorf("reboot pending: %+v", h)
 	}
-	if h := judge("web1", nil, remote, etag); h.Verdict != Missing || h.State != Unheard {
+	if h := judge("web1", nil, remote, etag, ""); h.Verdict != Missing || h.State != Unheard {
 		t.Errorf("no record: %+v", h)
 	}
 }
@@ -99,7 +99,7 @@ func recordHostile(t *testing.T) {
 	r := &record.Record{}
 	r.Remote, r.Version.ETag, r.Status = remote, "v1", "failed"
 	r.Error = "\x1b]0;title\a::error::gotcha\r\x1b[31m\u202e"
-	h := judge("web1", r, remote, "v1")
+	h := judge("web1", r, remote, "v1", "")
 	if h.Why != "]0;title::error::gotcha [31m" {
 		t.Errorf("%q", h.Why)
 	}

@@ -165,13 +165,13 @@ func (r *records) list(ctx context.Context, hosts map[string]bool) ([]store.Reco
 
 // standing judges one host. A record that was written long before the version was published, by the
 // store's clock, is of an earlier publish of the same files: the host may have died since.
-func (r *records) standing(host, remote string, v store.Version) Host {
+func (r *records) standing(host, remote string, v store.Version, release string) Host {
 	e, known := r.known[host]
 	var h Host
 	if known && e.err != nil {
 		h = unreadable(host, e.err)
 	} else {
-		h = judge(host, e.record, remote, v.ETag)
+		h = judge(host, e.record, remote, v.ETag, release)
 	}
 	h.Heard = e.info.Modified
 	if h.Verdict != Missing && !h.Heard.IsZero() && v.Modified.Sub(h.Heard) > StaleAfter {

@@ -76,7 +76,7 @@ func (r *Roster) Timeline(ctx context.Context, begins string) (Timeline, error) 
 	}
 	t := Timeline{Version: version}
 	for host, e := range r.records.known {
-		h := r.records.standing(host, r.Store.URL(), now)
+		h := r.records.standing(host, r.Store.URL(), now, "")
 		if h.State == Renamed || h.State == Elsewhere || e.record == nil || e.record.Version.ETag != version.ETag {
 			t.Others = append(t.Others, host+": "+inWords(h.State))
 			continue

@@ -81,6 +81,9 @@ func (j *JSON) End(r Result) {
 		Error    string       `json:"error,omitempty"`
 		Remote   string       `json:"remote"`
 		ETag     string       `json:"etag"`
+		Release  string       `json:"release,omitempty"`
+		Rev      string       `json:"rev,omitempty"`
+		Message  string       `json:"message,omitempty"`
 		Newer    string       `json:"newer_etag,omitempty"`
 		Elapsed  *seconds     `json:"elapsed_secs"`
 		Expected int          `json:"expected"`
@@ -92,7 +95,7 @@ func (j *JSON) End(r Result) {
 		NotDone  []hostObject `json:"not_done,omitempty"`
 		Resume   string       `json:"resume,omitempty"`
 	}{
-		Event: "summary", Outcome: r.Outcome, Remote: r.Remote, ETag: r.Version.ETag, Newer: r.Newer.ETag,
+		Event: "summary", Outcome: r.Outcome, Remote: r.Remote, ETag: r.Version.ETag, Release: r.Release.ID, Rev: r.Release.Rev, Message: r.Release.Message, Newer: r.Newer.ETag,
 		Elapsed: secondsOf(r.Elapsed), Expected: len(r.Hosts), Needed: r.Need, Done: r.Done, Failed: r.Failed, Missing: r.Missing,
 		Resume: r.Resume,
 	}

@@ -25,7 +25,7 @@ func (l *Lines) Update(p Progress, changed []Host) {
 	l.last = p
 	if p.Trouble == "" && !l.begun {
 		l.begun, l.counted = true, p.Elapsed
-		l.say("waiting for %s of %s to run %s: %s", need(p), p.Remote, Short(p.Version.ETag), counts(p))
+		l.say("waiting for %s of %s to run %s: %s", need(p), p.Remote, p.name(), counts(p))
 		for _, h := range changed {
 			// Those that are done or were not heard yet are counted above.
 			if h.Verdict != Done && h.State != Behind && h.State != Unheard && h.State != "waiting" {

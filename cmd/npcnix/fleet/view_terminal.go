@@ -48,7 +48,7 @@ func (t *Terminal) frame() []string {
 	width, height := room(t.Size)
 	p := *t.last
 	lines := []string{
-		fmt.Sprintf("%s of %s, %s of %s", Short(p.Version.ETag), p.Remote, stopwatch(p.Elapsed), stopwatch(p.Timeout)),
+		fmt.Sprintf("%s of %s, %s of %s", p.name(), p.Remote, stopwatch(p.Elapsed), stopwatch(p.Timeout)),
 		bar(p, max(10, min(40, width/5))) + " " + counts(p),
 	}
 	if p.Trouble != "" {

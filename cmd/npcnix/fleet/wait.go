@@ -47,6 +47,8 @@ type Options struct {
 	// Before is what the remote held before the publish of the version, if that is known: a cache
 	// may go on answering with it for a while. It may be set after Prepare.
 	Before store.Version
+	// ReleaseOf reads which release a version is; nil: versions are known by their ETags alone.
+	ReleaseOf func(ctx context.Context, v store.Version) (Release, error)
 }
 
 // ErrHosts means that there is no sensible set of hosts to wait for.
@@ -160,7 +162,7 @@ func (g *Gate) WaitFor(ctx context.Context, v store.Version, from Origin) (Resul
 	if g.ByQueue && from != Published {
 		g.sampler.nothingBefore()
 	}
-	w := &wait{Gate: g, version: v, known: from != Named, answered: from != Named, began: time.Now()}
+	w := &wait{Gate: g, version: v, known: from != Named, answered: from != Named, began: time.Now(), releases: map[string]Release{}}
 	if g.sampler != nil && !g.ByQueue {
 		defer g.sampler.watch(ctx, max(g.Interval, queuePace))()
 	}
@@ -200,9 +202,10 @@ type wait struct {
 
 	answered bool // the store did, to the caller
 	rounds   int
-	now      store.Version // what the remote held when it was last looked at
-	looks    int           // in a row that found now there
-	trouble  error         // of the last look
+	now      store.Version      // what the remote held when it was last looked at
+	looks    int                // in a row that found now there
+	releases map[string]Release // of versions that the remote held, by ETag
+	trouble  error              // of the last look
 }
 
 // run looks until the fate of the version is decided, or until ctx ends: then it returns nothing.
@@ -270,6 +273,7 @@ func (w *wait) look(ctx context.Context) error {
 		w.looks = 1
 	}
 	w.now = now
+	w.identify(ctx)
 	if now.ETag == w.version.ETag {
 		w.version.Modified, w.Before = now.Modified, store.Version{} // no cache hides it any more
 	}
@@ -286,12 +290,13 @@ func (w *wait) judge() (changed []Host) {
 	if version.Modified.IsZero() {
 		version.Modified = w.Before.Modified // it was not published sooner
 	}
+	release := w.release().ID
 	for _, name := range w.hosts {
 		var h Host
 		if w.ByQueue {
 			h = w.sampler.standing(name, moment, w.EmptyFor)
 		} else {
-			h = w.records.standing(name, w.Store.URL(), version)
+			h = w.records.standing(name, w.Store.URL(), version, release)
 			if w.sampler != nil {
 				h.Queue = w.sampler.depth(name)
 			}
@@ -346,7 +351,7 @@ func (w *wait) decide() (Outcome, error) {
 	case gone:
 		return Superseded, nil
 	}
-	w.known = w.known || w.now.ETag == w.version.ETag
+	w.known = w.known || w.holds()
 	return "", nil
 }
 
@@ -363,7 +368,7 @@ func (w *wait) timedOut() Outcome {
 }
 
 func (w *wait) progress() Progress {
-	p := Progress{Remote: w.Store.URL(), Version: w.version, Need: w.need, Elapsed: time.Since(w.began), Timeout: w.Timeout}
+	p := Progress{Remote: w.Store.URL(), Version: w.version, Release: w.release(), Need: w.need, Elapsed: time.Since(w.began), Timeout: w.Timeout}
 	for _, name := range w.hosts {
 		h, seen := w.last[name]
 		if !seen {

@@ -258,6 +258,57 @@ func passesBesideNewer(t *testing.T) {
 	})
 }
 
+// A release is the same whoever publishes it again: its hosts are done, and the wait for it goes on.
+func TestWaitGoesByRelease(t *testing.T) {
+	ofVersions := func(releases map[string]string) func(context.Context, store.Version) (Release, error) {
+		return func(_ context.Context, v store.Version) (Release, error) {
+			return Release{ID: releases[v.ETag], Rev: "abc", Message: "a change"}, nil
+		}
+	}
+	version := func(etag, release string) map[string]string {
+		return map[string]string{"etag": etag, "release": release}
+	}
+	for _, c := range []struct {
+		name     string
+		releases map[string]string
+		outcome  Outcome
+		after    time.Duration
+	}{
+		{"the same one, published again", map[string]string{"v2": "r", "v3": "r"}, Passed, 5 * time.Second},
+		{"another one", map[string]string{"v2": "r", "v3": "other"}, Superseded, 3 * time.Second},
+		{"no release", map[string]string{}, Superseded, 3 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newStore("v2")
+				s.says("web1", "applied", "v1", "version", version("v1", "r")) // of a publish before
+				s.says("web2", "building", "v2", "version", version("v2", "r"))
+				at(t, 1500*time.Millisecond, func() { s.publish("v3") })
+				at(t, 4500*time.Millisecond, func() { s.says("web2", "applied", "v3", "version", version("v3", c.releases["v3"])) })
+				first := "web1 done"
+				if c.releases["v2"] == "" {
+					s.says("web2", "building", "v2")
+					first = "web1 missing"
+				}
+				r := wantWait(t, Options{Store: s, ReleaseOf: ofVersions(c.releases)}, "v2", c.outcome, c.after,
+					first, map[Outcome]string{Passed: "web2 done", Superseded: "web2 missing"}[c.outcome])
+				if name := r.name(); name != "v2 (abc: a change)" {
+					t.Errorf("it is called %q", name)
+				}
+			})
+		})
+	}
+
+	t.Run("but not where another publish of it was rejected, which this one lifts", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			s := newStore("v2")
+			s.says("web1", "rejected", "v1", "version", version("v1", "r"))
+			at(t, 1500*time.Millisecond, func() { s.says("web1", "applied", "v2", "version", version("v2", "r")) })
+			wantWait(t, Options{Store: s, ReleaseOf: ofVersions(map[string]string{"v2": "r"})}, "v2", Passed, 2*time.Second, "web1 done")
+		})
+	})
+}
+
 func neverThere(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v2")
