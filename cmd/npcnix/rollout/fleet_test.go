@@ -33,7 +33,8 @@ type world struct {
 	signers    release.Signers
 	hosts      map[string]*host
 	said       []string
-	soak       int64 // seconds, of each plan; hosts are healthy for as long at once
+	pack       func(text string) []byte // nil: hosts do not read what is packed
+	soak       int64                    // seconds, of each plan; hosts are healthy for as long at once
 }
 
 // host is one host: what it runs, and what a release does to it.
@@ -132,7 +133,11 @@ func (w *world) publish(text string, waves ...string) string {
 		w.t.Fatal(err)
 	}
 	defer file.Close()
-	if _, err := file.WriteString("a packed flake: " + text); err != nil {
+	packed := []byte("a packed flake: " + text)
+	if w.pack != nil {
+		packed = w.pack(text)
+	}
+	if _, err := file.Write(packed); err != nil {
 		w.t.Fatal(err)
 	}
 	m, err := p.Frame(w.t.Context(), file, serial)
