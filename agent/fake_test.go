@@ -121,7 +121,8 @@ type fakeStore struct {
 	*trace
 	mu        sync.Mutex
 	etag      string
-	object    []byte // what Tail tells of
+	object    []byte        // what Tail tells of
+	ahead     time.Duration // of the host's clock is the store's
 	latestErr error
 	fetchErr  error
 	recordErr error
@@ -157,7 +158,7 @@ func (s *fakeStore) Tail(_ context.Context, v store.Version, n int64) (store.Tai
 	if v.ETag != s.etag {
 		return store.Tail{}, store.ErrChanged
 	}
-	return store.Tail{Data: s.object[max(0, len(s.object)-int(n)):], Now: time.Now()}, nil
+	return store.Tail{Data: s.object[max(0, len(s.object)-int(n)):], Now: time.Now().Add(s.ahead)}, nil
 }
 
 func (s *fakeStore) FetchSigned(ctx context.Context, v store.Version, _ store.Archive, dir string) error {

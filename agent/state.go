@@ -75,8 +75,8 @@ type State struct {
 	RebootedFor string `json:"rebooted_for,omitempty"`
 	RebootedIn  string `json:"rebooted_in_boot,omitempty"`
 
-	// Told is the ETag of the version whose failure was told to whoever wants to be notified; "" if none was, or
-	// the recovery was told too.
+	// Told is the version whose failure was told to whoever wants to be notified: its release, or its ETag if it has
+	// none. It is "" if none was, or the recovery was told too.
 	Told string `json:"told,omitempty"`
 
 	// Host is the name under which the record was last written.

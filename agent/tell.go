@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/npcnix/npcnix/agent/record"
@@ -28,9 +29,10 @@ func (c copies) PutRecord(ctx context.Context, host string, body []byte) error {
 // nothing else. An agent that is killed in between tells it twice.
 func (a *Agent) tellFailure(ctx context.Context, r *round, rec record.Record) {
 	folder, told := "", ""
+	version := cmp.Or(rec.Version.Release, rec.Version.ETag) // each wave of a release is another object
 	switch {
-	case (rec.Status == record.RolledBack || rec.Status == record.Rejected) && rec.Version.ETag != r.state.Told:
-		folder, told = failedFolder, rec.Version.ETag
+	case (rec.Status == record.RolledBack || rec.Status == record.Rejected) && version != r.state.Told:
+		folder, told = failedFolder, version
 	case rec.Status == record.Applied && r.state.Told != "":
 		folder = recoveredFolder
 	default:

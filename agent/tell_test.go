@@ -3,9 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/npcnix/npcnix/agent/record"
 )
 
 func TestTellingOfAFailure(t *testing.T) {
@@ -49,6 +52,17 @@ func TestTellingOfAFailure(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		r.end()
 		told(t, r, "failed/web1 rejected bad", "failed/web1 rejected worse", "recovered/web1 applied good")
+	})
+	t.Run("the next object of the same release is not told again", func(t *testing.T) {
+		s := &fakeStore{}
+		a := &Agent{Options: Options{Name: "web1", Store: s, Log: slog.New(slog.DiscardHandler)}}
+		r := &round{}
+		for _, v := range []record.Version{{ETag: "a", Release: "r1"}, {ETag: "b", Release: "r1"}, {ETag: "c", Release: "r2"}} {
+			a.tellFailure(t.Context(), r, record.Record{Status: record.RolledBack, Version: v})
+		}
+		if want := []string{"failed/web1 rolled_back a", "failed/web1 rolled_back c"}; !slices.Equal(s.copies, want) {
+			t.Errorf("told %q, want %q", s.copies, want)
+		}
 	})
 	inBubble(t, "what cannot be told now is told at a later look, logged once, and costs nothing else", func(t *testing.T) {
 		r := newRig(t)

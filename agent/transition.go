@@ -33,8 +33,8 @@ func (s State) named(host string) State {
 }
 
 // told takes note of the version whose failure was told; "" once a recovery was.
-func (s State) told(etag string) State {
-	s.Told = etag
+func (s State) told(version string) State {
+	s.Told = version
 
 	return s
 }

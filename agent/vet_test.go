@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -40,6 +39,11 @@ func newSigner(t *testing.T) (key ssh.Signer, line string) {
 // released is an object of a release that the key has signed.
 func released(t *testing.T, key ssh.Signer, change func(*release.Manifest)) []byte {
 	t.Helper()
+	return releasedBy(t, change, key)
+}
+
+func releasedBy(t *testing.T, change func(*release.Manifest), keys ...ssh.Signer) []byte {
+	t.Helper()
 	archive := []byte("a packed flake")
 	sum, err := release.HashArchive(bytes.NewReader(archive))
 	if err != nil {
@@ -52,11 +56,15 @@ func released(t *testing.T, key ssh.Signer, change func(*release.Manifest)) []by
 	if err != nil {
 		t.Fatal(err)
 	}
-	signature, err := release.Sign(data, key, release.Namespace)
-	if err != nil {
-		t.Fatal(err)
+	frame := release.Frame{Manifest: data}
+	for _, key := range keys {
+		signature, err := release.Sign(data, key, release.Namespace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame.Signatures = append(frame.Signatures, signature)
 	}
-	end, err := release.Frame{Manifest: data, Signatures: []string{signature}}.Encode()
+	end, err := frame.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,27 +281,5 @@ func TestReleaseRefusedByItsOwnSystem(t *testing.T) {
 		if r.host.left.Phase != activation.RolledBack {
 			t.Errorf("phase %s", r.host.left.Phase)
 		}
-	})
-}
-
-func TestADamagedMemoryRefusesEveryRelease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r, key := trusting(t)
-		r.publish("v1", released(t, key, asItIs))
-		if err := os.WriteFile(r.dir.Path("trust.json"), []byte("{"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		r.start()
-		time.Sleep(time.Hour)
-		equal(t, "activations", r.of("activate"), nil)
-		if rec := r.store.lastRecord(); !strings.Contains(rec.Error, "npcnix trust reset") {
-			t.Errorf("record: %+v", rec)
-		}
-		if err := trust.Reset(r.dir); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Hour)
-		r.end()
-		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
 	})
 }
