@@ -51,9 +51,9 @@ power: # hours: the table of docs/safety.md
 	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 24h -run TestPowerCuts ./integration/nixos || exit; cat .cache/power-cuts-nixos; \
 	done
 
-firmware: # the disk of a virtual machine after each flush of an activation
+firmware: # a virtual machine boots by OVMF and systemd-boot; its disk after each flush of an activation
 	./integration/deps.sh firmware
-	NPCNIX_TEST_FIRMWARE=1 go test -count 1 -v -timeout 4h -run TestEveryFlush ./integration/nixos
+	NPCNIX_TEST_FIRMWARE=1 go test -count 1 -v -timeout 4h -run 'TestFirmware|TestEveryFlush' ./integration/nixos
 
 slow: # a machine with a twentieth of a core
 	NPCNIX_TEST_SLOW=1 go test -count 1 -v -timeout 60m -run TestSlowMachine ./integration
