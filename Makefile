@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build help deps lock lint check test matrix rounds power slow nixos newest fleet waves demo bench clean
+.PHONY: build help deps lock lint check test matrix faults rounds power slow nixos newest fleet waves demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
@@ -35,7 +35,10 @@ test: deps lint build ## everything that must hold, on real parts: at most 20 mi
 	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 70m -json ./integration ./... | go run ./integration/testreport
 	@cat .cache/kill-rounds .cache/power-cuts .cache/power-cuts-nixos 2>/dev/null || true # there is none where no machine can be booted
 
-matrix: deps build rounds power slow nixos newest fleet waves ## what takes too long for each change: more of the same on more versions and seeds
+matrix: deps build faults rounds power slow nixos newest fleet waves ## what takes too long for each change: more of the same on more versions and seeds
+
+faults: # each fault at each moment; the table is that of docs/safety.md
+	NPCNIX_TEST_FAULTS=all go test -count 1 -timeout 30m -run TestFaults ./integration/faults; status=$$?; cat .cache/faults.md; exit $$status
 
 rounds: # 208 for each seed, twice as many as make test has
 	for seed in 1 2 3; do \
@@ -56,9 +59,10 @@ nixos: # all scenarios on NixOS's own parts; the table is that of docs/design
 	rm -f .cache/matrix.tsv
 	NPCNIX_TEST_MATRIX=1 go test -count 1 -parallel 3 -timeout 120m ./integration/nixos; status=$$?; cat .cache/matrix.md; exit $$status
 
-newest: # the module, the template and builds with the nix of Debian sid, which is another one every few weeks
+newest: # the module, the template, builds, and a cache in S3 with the nix of Debian sid, which is another one every few weeks
 	NPCNIX_NIX_SUITE=sid ./integration/nix-next.sh .cache/nix-sid
 	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 ./nix/...
+	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 -run TestACacheInS3 ./integration
 
 waves: # a rollout over 300 agents
 	NPCNIX_TEST_HOSTS=300 go test -count 1 -v -timeout 30m -run TestRolloutOfRealAgents ./cmd/npcnix/rollout

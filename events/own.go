@@ -67,7 +67,7 @@ func OpenOwnQueue(ctx context.Context, o OwnQueueOptions) (*OwnQueue, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := loadConfig(ctx, region, attemptLimit, o.Warn)
+	cfg, err := loadConfig(ctx, QueueOptions{Region: region, Warn: o.Warn, attempt: attemptLimit})
 	if err != nil {
 		return nil, err
 	}

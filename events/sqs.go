@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -15,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
-	"github.com/aws/smithy-go/logging"
 
 	"github.com/npcnix/npcnix/store/credentials"
 )
@@ -44,6 +44,8 @@ type QueueOptions struct {
 	// Wait is how long the server holds a long poll; whole seconds, rounded up. Default and
 	// maximum 20 s.
 	Wait time.Duration
+	// Dial makes the connections, as net.Dialer's DialContext does. Nil: that does.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Warn is told what the SDK warns of. Nil: nobody.
 	Warn func(message string)
 
@@ -104,7 +106,7 @@ func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := loadConfig(ctx, o.Region, o.attempt, o.Warn)
+	cfg, err := loadConfig(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -119,17 +121,12 @@ func OpenQueue(ctx context.Context, o QueueOptions) (*Queue, error) {
 }
 
 // loadConfig loads the SDK's configuration for requests whose attempts have a limit. Region "": the SDK's.
-func loadConfig(ctx context.Context, region string, attempt time.Duration, warn func(string)) (aws.Config, error) {
-	log := func(_ logging.Classification, format string, args ...any) {
-		if warn != nil {
-			warn("aws sdk: " + fmt.Sprintf(format, args...))
-		}
-	}
+func loadConfig(ctx context.Context, o QueueOptions) (aws.Config, error) {
 	load := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(newHTTPClient(attempt)), config.WithLogger(logging.LoggerFunc(log)),
+		config.WithHTTPClient(newHTTPClient(o)), config.WithLogger(credentials.Logger(o.Warn)),
 	}
-	if region != "" {
-		load = append(load, config.WithRegion(region))
+	if o.Region != "" {
+		load = append(load, config.WithRegion(o.Region))
 	}
 	cfg, err := credentials.Load(ctx, load...)
 	if err != nil {
@@ -146,8 +143,11 @@ func loadConfig(ctx context.Context, region string, attempt time.Duration, warn 
 // limited: the SDK sets no limit, and a half-open connection would hang a long poll for
 // ever. It keeps to HTTP/1.1, where a timeout drops the connection, so that the next attempt
 // makes a new one; over HTTP/2 the dead one would be used again.
-func newHTTPClient(limit time.Duration) *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().WithTimeout(limit).WithTransportOptions(func(t *http.Transport) {
+func newHTTPClient(o QueueOptions) *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().WithTimeout(o.attempt).WithTransportOptions(func(t *http.Transport) {
+		if o.Dial != nil {
+			t.DialContext = o.Dial
+		}
 		t.Protocols = new(http.Protocols)
 		t.Protocols.SetHTTP1(true)
 		t.TLSClientConfig.NextProtos = []string{"http/1.1"} // the SDK's transport has offered h2 by now

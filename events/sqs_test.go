@@ -188,6 +188,7 @@ func TestWarningsOfTheSDKGoToTheCaller(t *testing.T) {
 	for _, warn := range []func(string){nil, func(message string) { warned = append(warned, message) }} {
 		q := s.open(t, func(o *QueueOptions) { o.Warn = warn })
 		q.sqs.(*sqs.Client).Options().Logger.Logf(logging.Warn, "the clock is off by %d s", 7)
+		q.sqs.(*sqs.Client).Options().Logger.Logf(logging.Warn, "the clock is off by %d s", 8) // not again
 	}
 	if len(warned) != 1 || warned[0] != "aws sdk: the clock is off by 7 s" {
 		t.Errorf("warned %q", warned)

@@ -131,6 +131,15 @@ func TestRealise(t *testing.T) {
 			})
 		}
 
+		t.Run("over HTTP", func(t *testing.T) {
+			server := httptest.NewServer(http.FileServer(http.Dir(p.dir)))
+			defer server.Close()
+			if err := h.Realise(t.Context(), p.System, []nix.Cache{{URL: server.URL, Keys: p.cache.Keys}}); err != nil {
+				t.Fatal(err)
+			}
+			p.forget(t, h)
+		})
+
 		t.Run("the whole system, held against garbage collection", func(t *testing.T) {
 			if err := h.Realise(t.Context(), p.System, []nix.Cache{p.cache}); err != nil {
 				t.Fatal(err)

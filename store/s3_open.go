@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go/logging"
 
 	"github.com/npcnix/npcnix/store/credentials"
 )
@@ -25,13 +26,15 @@ func openS3(ctx context.Context, u *url.URL, o Options) (*s3Backend, error) {
 	if q.region == "" {
 		q.region = o.Region
 	}
-	cfg, err := credentials.Load(ctx,
+	load := []func(*config.LoadOptions) error{
 		config.WithRegion(q.region), // empty leaves it to the chain
-		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
-			if o.Warn != nil {
-				o.Warn("aws sdk: " + fmt.Sprintf(format, args...))
-			}
-		})))
+		config.WithLogger(credentials.Logger(o.Warn)),
+	}
+	if o.Dial != nil {
+		client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.DialContext = o.Dial })
+		load = append(load, config.WithHTTPClient(client))
+	}
+	cfg, err := credentials.Load(ctx, load...)
 	if err != nil {
 		return nil, fmt.Errorf("load AWS configuration: %w", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -77,6 +78,8 @@ type Options struct {
 	// Warn receives warnings, one line each, including those of the SDK; nil drops
 	// them.
 	Warn func(msg string)
+	// Dial makes the connections to an S3 store, as net.Dialer's DialContext does. Nil: that does.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Bounds on the network. A request for metadata ends after metadataTimeout. A

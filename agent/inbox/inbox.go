@@ -74,9 +74,11 @@ type Inbox struct {
 
 	// finishing is held during calls that change visibility or delete, so that an extension cannot
 	// overtake what was finished.
-	finishing sync.Mutex
+	finishing  sync.Mutex
+	unextended bool // the last extension failed; under finishing
 
 	mu        sync.Mutex
+	finishers int                // who wait for the extension under way to end
 	extending context.CancelFunc // ends the extension under way; nil if there is none
 	held      []item
 	open      bool          // whether to receive
@@ -184,12 +186,16 @@ func (in *Inbox) Finish(ctx context.Context, d Disposition, by time.Duration) {
 		return
 	}
 	in.mu.Lock()
+	in.finishers++
 	if in.extending != nil {
 		in.extending()
 	}
 	in.mu.Unlock()
 	in.finishing.Lock()
 	defer in.finishing.Unlock()
+	in.mu.Lock()
+	in.finishers--
+	in.mu.Unlock()
 
 	ds := in.letGo()
 	in.Count(fates[d], len(ds))
@@ -272,6 +278,10 @@ func (in *Inbox) extendHeld(ctx context.Context) {
 	defer in.finishing.Unlock()
 
 	in.mu.Lock()
+	if in.finishers > 0 { // who waits for this one
+		in.mu.Unlock()
+		return
+	}
 	var ds []events.Delivery
 	kept := in.held[:0]
 	for _, i := range in.held {
@@ -288,9 +298,14 @@ func (in *Inbox) extendHeld(ctx context.Context) {
 	in.mu.Unlock()
 
 	if len(ds) == 0 {
+		if in.unextended { // and what was is gone
+			in.unextended = false
+			in.Monitor.Working(health.Lease)
+		}
 		return
 	}
 	if err := in.Queue.Extend(ctx, ds, in.Lease); err == nil || ctx.Err() == nil {
+		in.unextended = err != nil
 		in.report(health.Lease, err)
 	}
 }

@@ -37,8 +37,9 @@ const (
 // Cloud is one running AWS. Its methods may be called from any goroutine.
 type Cloud struct {
 	url    string
-	server *http.Server
-	stop   context.CancelFunc // ends every request, poll and delayed event
+	server *http.Server // nil: the caller's
+	ctx    context.Context
+	stop   context.CancelFunc // ends ctx: every request, poll and delayed event
 	done   <-chan struct{}    // closed by stop
 
 	trace  trace
@@ -63,22 +64,23 @@ func Start(addr string) (*Cloud, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start awsfake: %w", err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	c := &Cloud{
-		url:  "http://" + listener.Addr().String(),
-		stop: stop,
-		done: ctx.Done(),
-	}
+	c := New("http://" + listener.Addr().String())
+	c.server = &http.Server{Handler: c, BaseContext: func(net.Listener) context.Context { return c.ctx }}
+	c.wg.Go(func() { _ = c.server.Serve(listener) }) // ends with ErrServerClosed by Close
+	return c, nil
+}
+
+// New returns a cloud that listens nowhere: it is a handler, for whoever serves it under that URL. The caller ends
+// it with Close, and its requests with their own contexts.
+func New(url string) *Cloud {
+	c := &Cloud{url: url}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	c.done = c.ctx.Done()
 	c.trace.limit, c.trace.counts = traceLimit, map[Call]int{}
 	c.s3.buckets = map[string]*bucket{}
 	c.sns.topics = map[string]*topic{}
 	c.sqs.byName = map[string]*queue{}
-	c.server = &http.Server{
-		Handler:     http.HandlerFunc(c.serve),
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	c.wg.Go(func() { _ = c.server.Serve(listener) }) // ends with ErrServerClosed by Close
-	return c, nil
+	return c
 }
 
 // URL is the endpoint of all three services, without a slash at its end.
@@ -91,7 +93,9 @@ func (c *Cloud) Close() {
 	c.closed = true
 	c.mu.Unlock()
 	c.stop()
-	_ = c.server.Close() // the listener is gone either way
+	if c.server != nil {
+		_ = c.server.Close() // the listener is gone either way
+	}
 	c.wg.Wait()
 	for _, q := range c.sqs.all() {
 		q.close()
@@ -157,8 +161,8 @@ func (c *Cloud) after(d time.Duration, f func()) {
 	}()
 }
 
-// serve handles one HTTP request: record it, let a fault strike, else let the service answer.
-func (c *Cloud) serve(w http.ResponseWriter, hr *http.Request) {
+// ServeHTTP handles one HTTP request: record it, let a fault strike, else let the service answer.
+func (c *Cloud) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	if !c.begin() {
 		reset(w) // to return without an answer would be one, with status 200
 		return

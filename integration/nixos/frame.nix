@@ -43,7 +43,7 @@ let
     "apt-daily.timer" "apt-daily-upgrade.timer" "dpkg-db-backup.timer" "fstrim.timer" "e2scrub_all.timer" "e2scrub_reap.service"
   ];
 
-  frame = { config, ... }:
+  frame = { config, extendModules, ... }:
     let
       cfg = config.test;
       slib = import (parts + "/systemd-lib.nix") { inherit config lib pkgs; };
@@ -98,6 +98,13 @@ let
         perl ${parts + "/setup-etc.pl"} ${etc}/etc
         if (( _localstatus > 0 )); then
           printf "Activation script snippet '%s' failed (%s)\n" "etc" "$_localstatus"
+        fi
+
+        #### Activation script snippet hostname:
+        _localstatus=0
+        hostname '${config.networking.hostName}'
+        if (( _localstatus > 0 )); then
+          printf "Activation script snippet '%s' failed (%s)\n" "hostname" "$_localstatus"
         fi
 
         #### Activation script snippet test:
@@ -209,6 +216,8 @@ let
         ln -s $etc/etc $out/etc
         ln -s $kernel/bzImage $out/kernel
         ln -s $kernel/lib/modules $out/kernel-modules
+        mkdir $out/specialisation
+        ${lib.concatStrings (lib.mapAttrsToList (name: system: "ln -s ${system} $out/specialisation/${name}\n") special)}
         ln -s $initrd $out/initrd
         echo '${cfg.kernelParams}' >$out/kernel-params
         cp $inhibitors $out/switch-inhibitors
@@ -221,6 +230,10 @@ let
         sed "s|@out@|$out|g" $switch >$out/bin/switch-to-configuration
         chmod +x $out/activate $out/init $out/bin/switch-to-configuration
       '';
+      # nixos/modules/system/activation/specialisation.nix
+      special = lib.mapAttrs
+        (_: module: (extendModules { modules = [ module { specialisation = lib.mkForce { }; } ]; }).config.system.build.toplevel)
+        config.specialisation;
       failed = map (x: x.message) (lib.filter (x: !x.assertion) config.assertions);
       unit = t.submodule {
         options = {
@@ -257,6 +270,7 @@ let
             };
           }));
         };
+        specialisation = option (t.attrsOf t.deferredModule) { };
         system.autoUpgrade.enable = option t.bool false;
         system.switch.inhibitors = option (t.attrsOf t.str) { };
         system.build = lib.mkOption { type = t.lazyAttrsOf t.unspecified; default = { }; };
@@ -284,6 +298,7 @@ let
         environment.etc."systemd/system".source = systemUnits;
         environment.etc."systemd/user".source = userUnits;
         environment.etc.NIXOS.text = "";
+        environment.etc.hostname.text = config.networking.hostName + "\n";
         environment.etc."os-release".text = "NAME=NixOS\nID=nixos\nVERSION_ID=\"26.05\"\nPRETTY_NAME=\"NixOS of parts\"\n";
         system.build.toplevel =
           if failed != [ ] then throw "\nFailed assertions:\n${lib.concatStringsSep "\n" (map (x: "- ${x}") failed)}"

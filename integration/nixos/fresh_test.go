@@ -27,11 +27,18 @@ func TestAVersionIsVerifiedByANewProcess(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	tcp := fmt.Sprintf("store.test:%d", listener.Addr().(*net.TCPAddr).Port)
+	port := listener.Addr().(*net.TCPAddr).Port
+	resolver := nameserver(t)
 	h := New(t, Options{Suite: "trixie", Flavour: RustNow, Agent: agentBinary, Module: Module(t), Base: `{
-		services.npcnix.checks = [ { name = "store"; tcp = "` + tcp + `"; timeoutSecs = 2; } ];
+		services.npcnix.host = lib.mkForce null;
+		services.npcnix.checks = [
+			{ name = "store"; tcp = "store.test:` + fmt.Sprint(port) + `"; timeoutSecs = 2; }
+			{ name = "named"; tcp = "named.test:` + fmt.Sprint(port) + `"; timeoutSecs = 2; }
+		];
 		services.npcnix.verifyTimeoutSecs = 25;
 		environment.etc.hosts.text = lib.mkDefault "127.0.0.1 store.test\n";
+		environment.etc."resolv.conf".text = lib.mkDefault "nameserver ` + resolver + `\noptions timeout:1 attempts:2\n";
+		environment.etc."nsswitch.conf".text = lib.mkDefault "hosts: files dns\n";
 	}`})
 
 	version, etag := h.Publish("as before", "{ }") // after which the agent has looked the name up
@@ -41,14 +48,20 @@ func TestAVersionIsVerifiedByANewProcess(t *testing.T) {
 	h.Applied = version
 	h.stands(version)
 
-	t.Run("a name that leads elsewhere", func(t *testing.T) {
-		h.use(t)
-		version, etag := h.Publish("elsewhere", `{ environment.etc.hosts.text = "127.0.0.9 store.test\n"; }`)
-		if r := h.Final(etag); r.Status != "rolled_back" || !strings.Contains(r.Text(), "check store") {
-			t.Errorf("%s is %s: %s", version, r.Status, r.Text())
-		}
-		h.stands(h.Applied)
-	})
+	for _, c := range []struct{ name, change, check string }{
+		{"a name that leads elsewhere", `{ environment.etc.hosts.text = "127.0.0.9 store.test\n"; }`, "store"},
+		{"a resolver that is not there", `{ environment.etc."resolv.conf".text = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"; }`, "named"},
+		{"names of files alone", `{ environment.etc."nsswitch.conf".text = "hosts: files\n"; }`, "named"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h.use(t)
+			version, etag := h.Publish(c.name, c.change)
+			if r := h.Final(etag); r.Status != "rolled_back" || !strings.Contains(r.Text(), "check "+c.check) {
+				t.Errorf("%s is %s: %s", version, r.Status, r.Text())
+			}
+			h.stands(h.Applied)
+		})
+	}
 
 	t.Run("another time zone", func(t *testing.T) {
 		h.use(t)
@@ -79,6 +92,26 @@ func TestAVersionIsVerifiedByANewProcess(t *testing.T) {
 		}
 		if h.Unit("npcnix", "MainPID") != pid {
 			t.Error("systemd has restarted the agent")
+		}
+	})
+	t.Run("another host name", func(t *testing.T) {
+		h.use(t)
+		pid := h.Unit("npcnix", "MainPID")
+		version, etag := h.Publish("renamed", `{ networking.hostName = lib.mkForce "web2"; }`)
+		h.Await("the record under the new name", func() bool {
+			text := h.Read(remoteFile + ".acks/web2.json")
+			return strings.Contains(text, etag) && strings.Contains(text, `"applied"`)
+		})
+		h.Await("a mark in the record under the old name", func() bool {
+			return strings.Contains(h.Read(recordFile), `"renamed_to": "web2"`)
+		})
+		h.Applied = version
+		h.stands(version)
+		if h.Unit("npcnix", "MainPID") != pid {
+			t.Error("systemd has restarted the agent")
+		}
+		if said := h.Must("/opt/npcnix", "hosts", "--remote", remote, "--json"); strings.Count(said, `"applied"`) != 1 || !strings.Contains(said, "its name is web2 now") {
+			t.Errorf("the fleet is %s", said)
 		}
 	})
 	h.use(t)

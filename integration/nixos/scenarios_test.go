@@ -151,6 +151,32 @@ var scenarios = []scenario{
 	// What boots.
 	{name: "the boot loader fails", slice: true, want: "rolled_back", says: []string{"disk is full"},
 		change: `{ test.bootloader = "echo disk is full; exit 1"; }`},
+	{name: "the boot loader has no room for a while", slice: true, want: "applied",
+		change:  `{ test.bootloader = "if test -e /run/full; then echo \"cp: error writing '/boot/kernel': No space left on device\"; exit 1; fi"; }`,
+		prepare: func(h *Host) { h.Must("touch", "/run/full") },
+		meanwhile: func(h *Host, version, etag string) {
+			var r Record
+			h.Await("an attempt at "+version+" to fail", func() bool { r = h.Record(etag); return r.Error != "" })
+			if r.Status != "failed" && r.Status != "building" || !strings.Contains(r.Error, "make room") || !strings.Contains(r.Error, "/boot/kernel': No space left") {
+				h.t.Errorf("%s is %s: %s", version, r.Status, r.Text())
+			}
+			h.Must("rm", "/run/full")
+		}},
+	// The system before cannot write its boot loader either, so that its rollback fails until there is room.
+	{name: "the boot partition is full for a while", want: "applied", change: `{ test.kernel = "6.2"; }`,
+		prepare: func(h *Host) {
+			h.Must("sh", "-ec", `cp -a /boot /root/boot; size=$(du -sk /boot | cut -f 1); mount -t tmpfs -o size=$((size + 64))k tmpfs /boot; cp -a /root/boot/. /boot`)
+		},
+		meanwhile: func(h *Host, version, etag string) {
+			var r Record
+			h.Await("an attempt at "+version+" to fail", func() bool { r = h.Record(etag); return r.Error != "" })
+			if !strings.Contains(r.Error, "No space left on device") || !strings.Contains(r.Error, "make room") {
+				h.t.Errorf("%s is %s: %s", version, r.Status, r.Text())
+			}
+			h.Must("mount", "-o", "remount,size=64m", "/boot")
+			h.Await("another attempt at "+version, func() bool { return h.Record(etag).Status == "applied" })
+		},
+		after: func(h *Host) { h.Must("sh", "-ec", "cp -a /boot/. /root/boot; umount /boot; cp -a /root/boot/. /boot") }},
 	{name: "switching is inhibited", want: "applied",
 		before: `{ system.switch.inhibitors.dbus = "dbus"; }`, change: `{ system.switch.inhibitors.dbus = "broker"; }`, meanwhile: reboots},
 	{name: "switching is inhibited, and a part of the activation fails at the boot", slice: true, want: "applied",

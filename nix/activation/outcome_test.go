@@ -70,6 +70,25 @@ func TestWhoIsToBlame(t *testing.T) {
 	}
 }
 
+func TestABootLoaderThatCannotWrite(t *testing.T) {
+	for line, want := range map[string]bool{
+		"cp: error writing '/boot/nixos/a-bzImage': No space left on device":                    true,
+		"OSError: [Errno 28] No space left on device: '/boot/a.tmp' -> '/boot/EFI/nixos/a.efi'": true,
+		"    1: No space left on device (os error 28)":                                          true,
+		"mv: cannot create regular file '/boot/b': Input/output error":                          true,
+		"install: error writing '/boot/c': Disk quota exceeded":                                 true,
+		"there is No space left on device names":                                                false,
+		"disk is full":                                                                          false,
+	} {
+		if got := (outcome{err: errors.New("exit status"), exit: 1, tail: []string{"updating", line}}).unwritten(); (got == line) != want {
+			t.Errorf("%q: %q, want %v", line, got, want)
+		}
+	}
+	if got := (outcome{tail: []string{"cp: No space left on device"}}).unwritten(); got != "" {
+		t.Errorf("one that has succeeded could not write: %q", got)
+	}
+}
+
 func TestSystemdWithoutAnAnswer(t *testing.T) {
 	for line, want := range map[string]bool{
 		"    Did not receive a reply. Possible causes include: the reply timeout expired":               true,

@@ -94,6 +94,16 @@ func (o outcome) cause() Cause {
 	return causeOf(o.err)
 }
 
+// unwritten returns the line in which a program that installs a boot loader says that it could not write, for a reason
+// of the machine's; "" if there is none. Of an activation it would say nothing: what its parts write to need not be a
+// disk.
+func (o outcome) unwritten() string {
+	if i := slices.IndexFunc(o.tail, cannotWrite().MatchString); i >= 0 && o.err != nil {
+		return o.tail[i]
+	}
+	return ""
+}
+
 // failure says how the switch to a system failed.
 func (o outcome) failure(system string) string {
 	text := fmt.Sprintf("switch to %s: %v", system, o.err)
@@ -148,6 +158,10 @@ var (
 	noAnswer = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^(\s*(\d+: )?|(Error|Warning|Failed|Call failed)\b.*[: ])(Did not receive a reply|Connection timed out|Method call timed out|` +
 			`Message recipient disconnected from message bus without replying|Transport endpoint is not connected|org\.freedesktop\.DBus\.Error\.(NoReply|Timeout|TimedOut))`)
+	})
+	// cannotWrite matches what programs say of a full or broken disk (strerror(3)).
+	cannotWrite = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?:^\s*(?:\d+: )?|: |\] )(?:No space left on device|Disk quota exceeded|Input/output error)(?:$|[ :.(])`)
 	})
 	// progress tells what it does.
 	progress = sync.OnceValue(func() *regexp.Regexp {

@@ -182,11 +182,13 @@ func (w *worker) install(ctx context.Context) (Cause, error) {
 		return causeOf(err), err
 	}
 	if ran := w.runRepaired(ctx, w.System, actionBoot); ran.err != nil {
-		cause := ran.cause()
-		if ran.lockTaken() {
-			cause = CauseInterrupted
+		switch {
+		case ran.lockTaken():
+			return CauseInterrupted, fmt.Errorf("make it what boots: %s", ran.failure(w.System))
+		case ran.unwritten() != "":
+			return CauseMachine, fmt.Errorf("the boot loader cannot be written; make room where it is, such as /boot: %s", ran.unwritten())
 		}
-		return cause, fmt.Errorf("make it what boots: %s", ran.failure(w.System))
+		return ran.cause(), fmt.Errorf("make it what boots: %s", ran.failure(w.System))
 	}
 	if err := w.machine.Flush(); err != nil {
 		return causeOf(err), err

@@ -33,9 +33,9 @@ const (
 
 func (u Unit) conduct() conduct {
 	switch {
-	case u.Active == "failed" || u.Sub == "auto-restart" && u.Result != "success":
+	case u.fails():
 		return failed
-	case u.Sub == "auto-restart" || u.Active == "active" && u.Restarts > 0 && u.Up() < steadyAfter:
+	case u.betweenRuns() || u.Active == "active" && u.Restarts > 0 && u.Up() < steadyAfter:
 		return restless
 	case u.Active == "active" || u.Active == "reloading" || u.Active == "refreshing":
 		return ran
@@ -45,12 +45,20 @@ func (u Unit) conduct() conduct {
 	return idle
 }
 
+// betweenRuns reports whether systemd is about to start the unit again by itself. It says how when the pause is over, and
+// the start waits for its turn (systemd 254 and later).
+func (u Unit) betweenRuns() bool { return u.Sub == "auto-restart" || u.Sub == "auto-restart-queued" }
+
+func (u Unit) fails() bool {
+	return u.Active == "failed" || u.betweenRuns() && u.Result != "success"
+}
+
 // Judge says what a unit's conduct before a switch and what it does now say about the switch. The reason
 // is for people. named tells that the switch itself said that it could not start the unit. What Judge
 // decides is the table in docs/safety.md.
 func Judge(before, now Unit, named bool) (verdict Verdict, reason string) {
 	was := before.conduct()
-	fails := now.Active == "failed" || now.Sub == "auto-restart" && now.Result != "success"
+	fails := now.fails()
 
 	switch {
 	case was == failed:
@@ -68,7 +76,7 @@ func Judge(before, now Unit, named bool) (verdict Verdict, reason string) {
 		return Broken, "its unit file has an error"
 	case now.Active == "failed":
 		return Broken, now.state()
-	case now.Sub == "auto-restart":
+	case now.betweenRuns():
 		if was == restless && !fails {
 			return Fine, ""
 		}

@@ -56,6 +56,10 @@ func TestAUnitIsJudgedByWhatItDidAndDoes(t *testing.T) {
 
 		{"restarts all the time, and runs", beat, up, false, Fine},
 		{"restarts all the time, and is between two runs", beat, pause, false, Fine},
+		{"restarted all the time, and fails at it now, in the queue", beat, with(again, func(u *Unit) { u.Sub = "auto-restart-queued" }), false, Waiting},
+		{"failed again and again before, in the queue, and fails", with(again, func(u *Unit) { u.Sub = "auto-restart-queued" }), broken, false, Fine},
+		{"was not there, and fails again and again, in the queue", Unit{}, with(again, func(u *Unit) { u.Sub = "auto-restart-queued" }), false, Failing},
+		{"restarts all the time, and is being started", beat, startingUp, false, Fine},
 		{"restarted all the time, and fails at it now", beat, again, false, Waiting},
 		{"was between two runs, and runs", pause, up, false, Fine},
 		{"restarted all the time, and has failed", beat, broken, false, Broken},
@@ -64,6 +68,7 @@ func TestAUnitIsJudgedByWhatItDidAndDoes(t *testing.T) {
 		{"a setup that was done, and is again", setup, setup, false, Fine},
 		{"a setup that was done, and is not", setup, with(setup, func(u *Unit) { u.Active, u.Sub = "inactive", "dead" }), false, Broken},
 		{"a setup that was done, and fails", setup, with(broken, func(u *Unit) { u.Type, u.RemainAfterExit = "oneshot", true }), false, Broken},
+		{"a job that was up, and runs again", with(job, func(u *Unit) { u.Active, u.Sub = "active", "running" }), job, false, Fine},
 		{"a job in mid-run that goes on", job, job, false, Fine},
 		{"a job in mid-run that fails", job, broken, false, Failing},
 		{"a job in mid-run that is done", job, jobDone, false, Fine},

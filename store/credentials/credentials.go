@@ -3,7 +3,7 @@
 // The SDK reads credentials files once, when its configuration is loaded. This package promises that a
 // process which runs for months follows what an operator does meanwhile: if a credentials file changes, the
 // next request uses the new one; if AWS refuses credentials, whatever they came from, the whole chain is
-// loaded again, at most once in 30 seconds.
+// loaded again, at most once in 30 seconds. It also bounds what the SDK does not: the number of redirects.
 package credentials
 
 import (
@@ -31,6 +31,8 @@ func Load(ctx context.Context, options ...func(*config.LoadOptions) error) (aws.
 	if err != nil {
 		return aws.Config{}, err
 	}
+
+	cfg.HTTPClient = bounded(cfg.HTTPClient)
 
 	f := &fresh{chain: cfg.Credentials, files: filesOf(cfg)}
 	f.seen = look(f.files)

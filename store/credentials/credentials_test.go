@@ -46,6 +46,29 @@ func (s *strict) client(t *testing.T) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
 }
 
+func TestRedirectsAreBounded(t *testing.T) {
+	environment(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "key")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	var requests atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		requests.Add(1)
+		w.Header().Set("Location", r.URL.String())
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	}))
+	defer server.Close()
+	cfg, err := Load(t.Context(), config.WithRegion("us-east-1"), config.WithBaseEndpoint(server.URL), config.WithRetryMaxAttempts(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := get(t, s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })); err == nil {
+		t.Error("no error")
+	}
+	if n := requests.Load(); n != maxRedirects+1 {
+		t.Errorf("%d requests, want %d", n, maxRedirects+1)
+	}
+}
+
 func get(t *testing.T, c *s3.Client) error {
 	t.Helper()
 	out, err := c.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("bucket"), Key: aws.String("key")})
