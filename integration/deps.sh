@@ -9,6 +9,7 @@
 #   deps.sh tofu     OpenTofu, which the Terraform modules are tested with too, into .cache: it is built from source
 #   deps.sh release  for make release alone: goreleaser and cyclonedx-gomod, built into .cache: no modules of npcnix
 #   deps.sh nixos    for make nixos alone: what NixOS's parts have as source only (see nixos-switch-2024.sh); needs cargo
+#   deps.sh firmware  for make firmware alone: qemu, OVMF, systemd-boot, and a kernel of Debian's, unpacked into .cache
 #   deps.sh machine  the roots of the Debian machines that tests boot, into .cache (see machine-root.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,6 +59,28 @@ nixos() {
   else
     echo "no Rust switch-to-configuration of 2024: there is no cargo" >&2
   fi
+}
+
+firmware() {
+  if ! have qemu-system-x86_64 || ! have sfdisk || ! have mcopy || ! have mkfs.vfat || [ ! -e /usr/share/OVMF/OVMF_CODE_4M.fd ] ||
+    [ ! -e /usr/lib/systemd/boot/efi/systemd-bootx64.efi ]; then
+    apt qemu-system-x86 ovmf systemd-boot-efi mtools dosfstools fdisk
+  fi
+  dir=$PWD/.cache/firmware
+  [ ! -e "$dir/vmlinuz" ] || return 0
+  kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -n 1)
+  echo "unpacking $kernel into $dir" >&2
+  packages=$(mktemp -d)
+  (cd "$packages" && apt-get download --quiet "$kernel") >/dev/null
+  dpkg-deb --extract "$packages"/*.deb "$packages/root"
+  mkdir -p "$dir/modules"
+  order=0
+  for module in fat/fat fat/vfat nls/nls_cp437 nls/nls_ascii nls/nls_utf8 efivarfs/efivarfs; do # of the ESP, and of what it is told
+    cp "$packages"/root/lib/modules/*/kernel/fs/$module.ko "$dir/modules/$order-${module##*/}.ko"
+    order=$((order + 1))
+  done
+  cp "$packages"/root/boot/vmlinuz-* "$dir/vmlinuz.new" && mv "$dir/vmlinuz.new" "$dir/vmlinuz"
+  rm -rf "$packages"
 }
 
 moto() {
@@ -143,7 +166,7 @@ venv_install() {
 for part in "${@:-all}"; do
   case $part in
     all) nix; tools; prometheus; moto; versity; tofu; next; machine ;;
-    nix | tools | prometheus | moto | versity | tofu | next | nixos | release | machine) "$part" ;;
+    nix | tools | prometheus | moto | versity | tofu | next | nixos | release | firmware | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac
 done
