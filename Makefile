@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build help deps lock lint check test matrix faults rounds power slow nixos newest fleet waves demo bench clean
+.PHONY: build help deps lock lint check test matrix faults rounds power firmware slow nixos newest fleet waves released release demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
@@ -35,7 +35,7 @@ test: deps lint build ## everything that must hold, on real parts: at most 20 mi
 	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 70m -json ./integration ./... | go run ./integration/testreport
 	@cat .cache/kill-rounds .cache/power-cuts .cache/power-cuts-nixos 2>/dev/null || true # there is none where no machine can be booted
 
-matrix: deps build faults rounds power slow nixos newest fleet waves ## what takes too long for each change: more of the same on more versions and seeds
+matrix: deps build faults rounds power firmware slow nixos newest fleet waves released ## what takes too long for each change: more of the same on more versions and seeds
 
 faults: # each fault at each moment; the table is that of docs/safety.md
 	NPCNIX_TEST_FAULTS=all go test -count 1 -timeout 30m -run TestFaults ./integration/faults; status=$$?; cat .cache/faults.md; exit $$status
@@ -50,6 +50,10 @@ power: # hours: the table of docs/safety.md
 	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 12h -run TestPowerCuts ./integration || exit; cat .cache/power-cuts; \
 	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 24h -run TestPowerCuts ./integration/nixos || exit; cat .cache/power-cuts-nixos; \
 	done
+
+firmware: # the disk of a virtual machine after each flush of an activation
+	./integration/deps.sh firmware
+	NPCNIX_TEST_FIRMWARE=1 go test -count 1 -v -timeout 4h -run TestEveryFlush ./integration/nixos
 
 slow: # a machine with a twentieth of a core
 	NPCNIX_TEST_SLOW=1 go test -count 1 -v -timeout 60m -run TestSlowMachine ./integration
@@ -70,6 +74,14 @@ waves: # a rollout over 300 agents
 fleet: # by Terraform, on moto: 300 hosts planned, 50 applied and destroyed
 	NPCNIX_TEST_FLEET=50,300 go test -count 1 -v -timeout 120m -run TestALargeFleet ./integration
 
+released: # what a tag releases, used as its users use it
+	./integration/deps.sh release
+	NPCNIX_TEST_RELEASE=1 go test -count 1 -v -timeout 60m -run 'TestRelease$$' ./integration
+
+release: ## a snapshot of what a tag releases, into dist: archives, packages, SBOMs, checksums, an OCI image
+	./integration/deps.sh release
+	./integration/release/make.sh
+
 demo: build ## three hosts, reconfigured by a publish, before your eyes
 	@./integration/deps.sh nix
 	@go run ./integration/demo
@@ -79,4 +91,4 @@ bench: deps build ## the figures of docs/benchmarks.md, ratios beside what they 
 	TMPDIR=/dev/shm go test -run '^$$' -bench . ./store # in memory: a disk drowns what is compared
 
 clean:
-	rm -rf bin .cache
+	rm -rf bin dist .cache

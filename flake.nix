@@ -7,14 +7,15 @@
   outputs = { self, nixpkgs }:
     let
       inherit (nixpkgs) lib;
-      systems = [ "x86_64-linux" "aarch64-linux" ];
+      systems = [ "x86_64-linux" "aarch64-linux" ]; # of hosts
+      operators = systems ++ [ "x86_64-darwin" "aarch64-darwin" ]; # of those who publish, too
       version = "${builtins.substring 0 8 (self.lastModifiedDate or "19700101")}-${self.shortRev or "dirty"}";
 
-      packagesOf = pkgs: rec {
-        npcnix = pkgs.callPackage ./nix/package.nix { inherit version; };
-        install = pkgs.callPackage ./nix/install.nix { inherit npcnix; };
-        default = npcnix;
-      };
+      packagesOf = pkgs:
+        let npcnix = pkgs.callPackage ./nix/package.nix { inherit version; }; in
+        { inherit npcnix; default = npcnix; } // lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux {
+          install = pkgs.callPackage ./nix/install.nix { inherit npcnix; };
+        };
 
       fleet = (import ./nix/templates/fleet/flake.nix).outputs {
         self = fleet;
@@ -23,7 +24,7 @@
       };
     in
     {
-      packages = lib.genAttrs systems (system: packagesOf nixpkgs.legacyPackages.${system});
+      packages = lib.genAttrs operators (system: packagesOf nixpkgs.legacyPackages.${system});
 
       overlays.default = final: _: { inherit (packagesOf final) npcnix; };
 
@@ -33,18 +34,19 @@
       };
       nixosModules.default = self.nixosModules.npcnix;
 
-      apps = lib.genAttrs systems (system: rec {
+      apps = lib.genAttrs operators (system: rec {
         npcnix = {
           type = "app";
           program = "${self.packages.${system}.npcnix}/bin/npcnix";
           meta.description = "The npcnix command";
         };
+        default = npcnix;
+      } // lib.optionalAttrs (lib.elem system systems) {
         install = {
           type = "app";
           program = "${self.packages.${system}.install}/bin/npcnix-install";
           meta.description = "npcnix install, with temporary swap where there is little memory";
         };
-        default = npcnix;
       });
 
       templates.default = {

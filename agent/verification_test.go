@@ -54,6 +54,7 @@ func TestVerification(t *testing.T) {
 			{"units cannot be looked at for a while", time.Minute, 0, 20 * time.Second, nil, ""},
 			{"nor ever", time.Minute, 0, time.Hour, nil, "units could not be looked at: cannot fork"},
 			{"a unit failed that could not be looked at", time.Minute, 0, 20 * time.Second, []activation.Failing{{Failed: []string{"web.service"}}}, "units failed that ran before: web.service"},
+			{"a unit is started again and again", 10 * time.Second, 0, 0, []activation.Failing{{Restarting: []string{"web.service"}}}, "units that ran before do not stay up: web.service"},
 			{"units change until the time is up", 3 * time.Second, 0, 0, nil, "units did not settle in the time for verification: make verify_timeout_secs larger"},
 			{"so do those that failed", 3 * time.Second, 0, 0, []activation.Failing{{Failed: []string{"web.service"}}}, "units did not settle in the time for verification; failed that ran before: web.service"},
 		} {

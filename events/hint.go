@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/aws/smithy-go"
+
+	"github.com/npcnix/npcnix/store/credentials"
 )
 
 // explain wraps an error of the SDK, adding what an operator can do about it. If ctx has
@@ -56,12 +58,8 @@ const clockHint = "the clock of this machine is wrong: set it"
 // hintForChain is hintFor of an error that no service answered. Those of the
 // credentials chain have no type in the SDK.
 func hintForChain(err error) string {
-	text := err.Error()
-	switch {
-	case !strings.Contains(text, "get credentials"):
+	if !strings.Contains(err.Error(), "get credentials") {
 		return ""
-	case strings.Contains(text, "SSO"):
-		return "the SSO session has expired: run `aws sso login`"
 	}
-	return "no AWS credentials were found: give the host an instance role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+	return credentials.Hint(err)
 }

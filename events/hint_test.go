@@ -30,7 +30,7 @@ func TestHintsGoByTheCode(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"get identity: get credentials: failed to refresh cached credentials, no EC2 IMDS role found": "instance role",
+		"get identity: get credentials: failed to refresh cached credentials, no EC2 IMDS role found": "attach a role to the instance",
 		"get identity: get credentials: the SSO session has expired or is invalid":                    "aws sso login",
 		"dial tcp: connection refused": "",
 	} {

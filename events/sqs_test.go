@@ -368,7 +368,7 @@ func hints(t *testing.T) {
 		t.Setenv("AWS_ACCESS_KEY_ID", "")
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "")
 		_, err := s.open(t, nil).Receive(t.Context())
-		if err == nil || !strings.Contains(err.Error(), "no AWS credentials were found") {
+		if err == nil || !strings.Contains(err.Error(), "on EC2 attach a role to the instance") {
 			t.Errorf("error is %v, want a hint at credentials", err)
 		}
 	})

@@ -7,7 +7,9 @@
 #   deps.sh prometheus  Debian's prometheus, promtool and node_exporter, unpacked into .cache: installed, they would run
 #   deps.sh tools    tar and zstd, which pack and unpack are compared with; shellcheck
 #   deps.sh tofu     OpenTofu, which the Terraform modules are tested with too, into .cache: it is built from source
+#   deps.sh release  for make release alone: goreleaser and cyclonedx-gomod, built into .cache: no modules of npcnix
 #   deps.sh nixos    for make nixos alone: what NixOS's parts have as source only (see nixos-switch-2024.sh); needs cargo
+#   deps.sh firmware  for make firmware alone: qemu, OVMF, systemd-boot, and a kernel of Debian's, unpacked into .cache
 #   deps.sh machine  the roots of the Debian machines that tests boot, into .cache (see machine-root.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -59,6 +61,28 @@ nixos() {
   fi
 }
 
+firmware() {
+  if ! have qemu-system-x86_64 || ! have sfdisk || ! have mcopy || ! have mkfs.vfat || [ ! -e /usr/share/OVMF/OVMF_CODE_4M.fd ] ||
+    [ ! -e /usr/lib/systemd/boot/efi/systemd-bootx64.efi ]; then
+    apt qemu-system-x86 ovmf systemd-boot-efi mtools dosfstools fdisk
+  fi
+  dir=$PWD/.cache/firmware
+  [ ! -e "$dir/vmlinuz" ] || return 0
+  kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -n 1)
+  echo "unpacking $kernel into $dir" >&2
+  packages=$(mktemp -d)
+  (cd "$packages" && apt-get download --quiet "$kernel") >/dev/null
+  dpkg-deb --extract "$packages"/*.deb "$packages/root"
+  mkdir -p "$dir/modules"
+  order=0
+  for module in fat/fat fat/vfat nls/nls_cp437 nls/nls_ascii nls/nls_utf8 efivarfs/efivarfs; do # of the ESP, and of what it is told
+    cp "$packages"/root/lib/modules/*/kernel/fs/$module.ko "$dir/modules/$order-${module##*/}.ko"
+    order=$((order + 1))
+  done
+  cp "$packages"/root/boot/vmlinuz-* "$dir/vmlinuz.new" && mv "$dir/vmlinuz.new" "$dir/vmlinuz"
+  rm -rf "$packages"
+}
+
 moto() {
   venv=.cache/moto
   if ! have "${NPCNIX_MOTO_SERVER:-moto_server}" && [ ! -x "$venv/bin/moto_server" ]; then
@@ -98,6 +122,22 @@ versity() {
   fi
 }
 
+# release takes the versions that are pinned here, each with the modules that its own go.mod and go.sum pin.
+release() {
+  dir=$PWD/.cache/goreleaser
+  for tool in github.com/goreleaser/goreleaser/v2@v2.15.1 github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0; do
+    name=${tool%@*} && name=${name%/v2} && name=${name##*/}
+    if [ "$(cat "$dir/$name.version" 2>/dev/null)" != "$tool" ]; then
+      echo "building $tool into $dir, which takes some minutes" >&2
+      mkdir -p "$dir"
+      (cd / && GOBIN=$dir GOFLAGS=-trimpath CGO_ENABLED=0 go install "$tool")
+      echo "$tool" >"$dir/$name.version"
+    fi
+  done
+  have man || apt man-db
+  have file || apt file
+}
+
 prometheus() {
   dir=$PWD/.cache/prometheus
   if have prometheus && have promtool && have prometheus-node-exporter || [ -x "$dir/usr/bin/promtool" ]; then
@@ -126,7 +166,7 @@ venv_install() {
 for part in "${@:-all}"; do
   case $part in
     all) nix; tools; prometheus; moto; versity; tofu; next; machine ;;
-    nix | tools | prometheus | moto | versity | tofu | next | nixos | machine) "$part" ;;
+    nix | tools | prometheus | moto | versity | tofu | next | nixos | release | firmware | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac
 done

@@ -100,14 +100,15 @@ func TestTheFlakesOutputsAreWhatTheyShouldBe(t *testing.T) {
 			t.Fatalf("nix flake check: %v\n%s", err, out)
 		}
 		for attribute, want := range map[string]string{
-			`packages --apply 'p: builtins.mapAttrs (_: builtins.attrNames) p'`:                   `{"aarch64-linux":["default","install","npcnix"],"x86_64-linux":["default","install","npcnix"]}`,
-			`packages.aarch64-linux.npcnix.given.subPackages`:                                     `["cmd/npcnix"]`,
-			`packages.aarch64-linux.npcnix.given.doCheck`:                                         `false`,
-			`apps --apply 'a: map (s: baseNameOf a.${s}.install.program) (builtins.attrNames a)'`: `["npcnix-install","npcnix-install"]`,
-			`nixosModules --apply builtins.attrNames`:                                             `["default","npcnix"]`,
-			`overlays --apply builtins.attrNames`:                                                 `["default"]`,
-			`templates.default.description`:                                                       `"A fleet of two hosts that follow a bucket"`,
-			`checks.x86_64-linux --apply builtins.attrNames`:                                      `["install","npcnix","web1"]`,
+			`packages --apply 'p: builtins.mapAttrs (_: builtins.attrNames) p'`:                                            `{"aarch64-darwin":["default","npcnix"],"aarch64-linux":["default","install","npcnix"],"x86_64-darwin":["default","npcnix"],"x86_64-linux":["default","install","npcnix"]}`,
+			`packages.aarch64-linux.npcnix.given.subPackages`:                                                              `["cmd/npcnix"]`,
+			`packages.aarch64-linux.npcnix.given.doCheck`:                                                                  `false`,
+			`apps --apply 'a: map (s: baseNameOf a.${s}.install.program or a.${s}.npcnix.program) (builtins.attrNames a)'`: `["npcnix","npcnix-install","npcnix","npcnix-install"]`,
+			`packages.aarch64-darwin.npcnix.meta.platforms --apply 'builtins.elem "aarch64-darwin"'`:                       `true`,
+			`nixosModules --apply builtins.attrNames`:                                                                      `["default","npcnix"]`,
+			`overlays --apply builtins.attrNames`:                                                                          `["default"]`,
+			`templates.default.description`:                                                                                `"A fleet of two hosts that follow a bucket"`,
+			`checks.x86_64-linux --apply builtins.attrNames`:                                                               `["install","npcnix","web1"]`,
 		} {
 			name, apply, _ := strings.Cut(attribute, " --apply ")
 			args := append(offline(t, "nixpkgs"), "--json", repo+"#"+name)
@@ -287,5 +288,31 @@ func TestTheInstallAppIsWhatShellcheckLikes(t *testing.T) {
 	}
 	if out, err := exec.Command(shellcheck, "install.sh").CombinedOutput(); err != nil {
 		t.Errorf("shellcheck: %v\n%s", err, out)
+	}
+}
+
+// What the package does after its build installs man pages and completions. The stand-ins of nixpkgs' two
+// commands keep what they were given.
+func TestThePackageInstallsManPagesAndCompletions(t *testing.T) {
+	dir := t.TempDir()
+	// First, as a nix of a test has a cache of its own, in which Go would compile all of it again.
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "bin", "npcnix"), "../cmd/npcnix").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	nixtest.Installed(t)
+	script, err := nixEval(t, append(offline(t, "nixpkgs"), "--raw", "path:"+repository(t)+"#npcnix.given.postInstall")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command(t, dir, "bash", "-euc", `export out=$PWD
+installManPage() { echo "$@" >pages; }
+installShellCompletion() { [ "$1 $2" = "--cmd npcnix" ] && shift 2; while [ $# -gt 0 ]; do cat "$2" >"shell$1"; shift 2; done; }
+`+script)
+	for file, holds := range map[string]string{
+		"pages": "man/npcnix-push.1", "shell--bash": "__start_npcnix", "shell--zsh": "#compdef npcnix", "shell--fish": "complete -c npcnix",
+	} {
+		if text, err := os.ReadFile(filepath.Join(dir, file)); err != nil || !strings.Contains(string(text), holds) {
+			t.Errorf("%s has no %q: %v", file, holds, err)
+		}
 	}
 }

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/npcnix/npcnix/store/credentials"
 )
 
 // explain maps the SDK's errors to this package's, and adds what an operator can
@@ -162,18 +163,7 @@ func (b *s3Backend) hintForNetwork(err error) string {
 // place where it looked. Of what is configured and does not work, it tells the cause.
 func explainCredentials(broken *credentialsError, err error) error {
 	if strings.Contains(broken.Error(), "no EC2 IMDS role found") && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("%w: %s", ErrCredentials, hintForChain(broken))
+		return fmt.Errorf("%w: %s", ErrCredentials, credentials.Hint(broken))
 	}
-	return fmt.Errorf("%w: %w: %s", ErrCredentials, err, hintForChain(broken))
-}
-
-// hintForChain says what to do when no credentials could be had.
-func hintForChain(err error) string {
-	if strings.Contains(err.Error(), "SSO") { // of several types in the SDK, not all exported
-		if profile := os.Getenv("AWS_PROFILE"); profile != "" {
-			return "the SSO session has expired: run `aws sso login --profile " + profile + "`"
-		}
-		return "the SSO session has expired: run `aws sso login`"
-	}
-	return "on EC2 attach a role to the instance; elsewhere sign in with `aws sso login`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID"
+	return fmt.Errorf("%w: %w: %s", ErrCredentials, err, credentials.Hint(broken))
 }

@@ -80,7 +80,7 @@ func newRootCommand(c *common) *cobra.Command {
 	c.addFlags(root.PersistentFlags())
 	// cobra's own flag prints by a text/template, with which the linker keeps every method of every type.
 	root.Flags().BoolVarP(&version, "version", "v", false, "print the version")
-	root.SetFlagErrorFunc(suggestFlag)
+	root.SetFlagErrorFunc(explainFlag)
 	root.AddCommand(
 		newPackCommand(c), newPushCommand(c), newPullCommand(c),
 		newReleaseCommand(c), newRolloutCommand(c), newTrustCommand(c),
@@ -88,7 +88,7 @@ func newRootCommand(c *common) *cobra.Command {
 		newActivateCommand(c), newFollowCommand(c), newInstallCommand(c),
 		newConfigCommand(c), newStatusCommand(c), newDoctorCommand(c),
 		newPauseCommand(c), newUnpauseCommand(c), newRetryCommand(c), newLeaveCommand(c),
-		newVersionCommand(c), newActivationCommand(c),
+		newVersionCommand(c), newActivationCommand(c), newManualCommand(),
 	)
 	refuseUnknownTopics(root)
 	return root
@@ -143,8 +143,20 @@ func noSubcommand(cmd *cobra.Command, args []string) error {
 	return err
 }
 
-// suggestFlag says which flag may be meant by one that does not exist.
-func suggestFlag(cmd *cobra.Command, err error) error {
+// valuesOf says which values a type of flags has, as the library answers in the words of Go's parsers.
+var valuesOf = map[string]string{
+	"int": "a whole number", "int64": "a whole number", "uint64": "a whole number that is not negative",
+	"duration": "a duration, such as 90s, 15m or 2h", "bool": "true or false",
+}
+
+// explainFlag says which flag may be meant by one that does not exist, and what a value must be.
+func explainFlag(cmd *cobra.Command, err error) error {
+	if invalid, is := errors.AsType[*pflag.InvalidValueError](err); is {
+		if must := valuesOf[invalid.GetFlag().Value.Type()]; must != "" {
+			return fmt.Errorf("--%s is %q: it must be %s", invalid.GetFlag().Name, invalid.GetValue(), must)
+		}
+		return err
+	}
 	unknown, is := errors.AsType[*pflag.NotExistError](err)
 	if !is || len(unknown.GetSpecifiedName()) < 2 {
 		return err

@@ -66,3 +66,28 @@ func (m *Machine) Cut() {
 	_ = m.power.Close()
 	<-m.off
 }
+
+// Image runs a command in the root of a machine that is off and has no Disk. What the machine has by Binds is copied
+// there before.
+func (m *Machine) Image(command ...string) error {
+	const script = `root=$1
+mount -t overlay -o "lowerdir=$root,upperdir=upper,workdir=work" machine root
+cd root
+while [ "$2" != -- ]; do
+  rm -rf "./$3"; mkdir -p "$(dirname "./$3")"
+  cp -rT "$2" "./$3"
+  shift 2
+done
+shift 2
+exec "$@"`
+	args := []string{"--mount", "sh", "-euc", script, "image", m.root}
+	for inside, path := range m.options.Binds {
+		args = append(args, path, inside)
+	}
+	run := exec.Command("unshare", append(append(args, "--"), command...)...)
+	run.Dir = m.disk
+	if out, err := run.CombinedOutput(); err != nil {
+		return fmt.Errorf("make an image of a machine: %w: %s", err, out)
+	}
+	return nil
+}

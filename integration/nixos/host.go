@@ -1,11 +1,14 @@
 package nixos
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -42,6 +45,9 @@ type Options struct {
 	Module map[string]string
 	Base   string // the text of a NixOS module that all of its systems have
 	Disk   bool   // it has a disk of its own, which can lose power
+	Signed bool   // it takes only what is signed
+	// Binds and Files are as those of package machine.
+	Binds, Files map[string]string
 }
 
 // Host is a NixOS host, with an agent that follows a file.
@@ -51,7 +57,9 @@ type Host struct {
 	options Options
 	parts   string
 	flakes  string // on this machine; /srv/flakes in the other
+	signer  string // whom it trusts; "" if it takes everything
 	n       int    // of flakes
+	trusted string // its trust.json before the last publish
 	Applied string // the version that was applied last
 	current string // and its module
 }
@@ -110,12 +118,17 @@ func boot(t testing.TB, o Options, files map[string]string) *Host {
 	t.Helper()
 	parts := machine.Parts(t)
 	h := &Host{t: t, options: o, parts: parts, flakes: t.TempDir()}
+	if o.Signed {
+		h.newKey()
+	}
 	binds := map[string]string{"/opt/npcnix": o.Agent, "/srv/flakes": h.flakes}
 	if built, inside := program(t, parts, o.Flavour); built != "" {
 		binds[inside] = built
 	}
 	all := map[string]string{"/usr/lib/npcnix/stage2": stage2, "/opt/bootctl": bootctl}
 	maps.Copy(all, files)
+	maps.Copy(all, o.Files)
+	maps.Copy(binds, o.Binds)
 	var shares map[string]string
 	if o.Disk { // a store does not lose what it has taken when a host loses its power
 		shares = map[string]string{filepath.Dir(remoteFile): t.TempDir()}
@@ -160,8 +173,14 @@ func (h *Host) push(version, change string) string {
 	if err := h.flake(filepath.Join(h.flakes, version), version, change); err != nil {
 		h.t.Fatal(err)
 	}
-	return strings.TrimSpace(h.Must("/opt/npcnix", "push", "--src", "/srv/flakes/"+version, "--remote", remote))
+	args := []string{"/opt/npcnix", "push", "--src", "/srv/flakes/" + version, "--remote", remote}
+	if h.options.Signed {
+		args = append(args, "--sign-key", "/srv/flakes/key")
+	}
+	return etag.FindString(h.Must(args...)) // a release is also logged
 }
+
+var etag = regexp.MustCompile(`(?m)^[0-9a-f]{64}$`)
 
 // flake writes a flake of one configuration.
 func (h *Host) flake(dir, version, change string) error {
@@ -226,10 +245,25 @@ func Module(t testing.TB) map[string]string {
 }
 
 func (h *Host) module() string {
-	if h.options.Base == "" {
-		return "{ }"
+	base := cmp.Or(h.options.Base, "{ }")
+	if h.signer == "" {
+		return base
 	}
-	return h.options.Base
+	return fmt.Sprintf("{ imports = [ (%s) ]; services.npcnix.signers = [ %q ]; }", base, h.signer)
+}
+
+// newKey makes the key that signs what a host takes.
+func (h *Host) newKey() {
+	h.t.Helper()
+	file := filepath.Join(h.flakes, "key")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "release", "-f", file).CombinedOutput(); err != nil {
+		h.t.Fatalf("ssh-keygen: %v\n%s", err, out)
+	}
+	public, err := os.ReadFile(file + ".pub")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.signer = "release " + strings.TrimSpace(string(public))
 }
 
 func read(into map[string]string, name, path string) error {

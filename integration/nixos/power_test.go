@@ -21,7 +21,8 @@ const (
 	powerCuts = 4
 	// roundsOfHost is how many cuts a host has before another takes its place.
 	roundsOfHost = 20
-	longestCut   = 300 * time.Millisecond  // from an instant to the cut
+	longestCut   = 300 * time.Millisecond // from an instant to the cut
+	trustFile    = dataDir + "/trust.json"
 	longestDelay = 4000 * time.Millisecond // from a publish to a cut at no instant
 )
 
@@ -40,6 +41,7 @@ var instants = []instant{
 	{name: "profile", here: func(h *Host, version string) bool { return h.Profiled() == version }},
 	{name: "pending", here: inPhase("pending")},
 	{name: "unpacked", here: func(h *Host, _ string) bool { return h.stage() == "building" }},
+	{name: "trust.json", here: func(h *Host, _ string) bool { return h.Read(trustFile) != h.trusted }},
 	{name: "verifying", here: inPhase("verifying")},
 	{name: "committing", here: inPhase("committing")},
 	{name: "committed", here: inPhase("committed")},
@@ -53,12 +55,15 @@ func inPhase(phase string) func(*Host, string) bool {
 	return func(h *Host, version string) bool { return h.activates(version) && h.Phase() == phase }
 }
 
-// powerHosts are what is cut: the boot loader's installer, the switch and nix.
-var powerHosts = []struct{ loader, flavour, suite string }{
-	{"systemd-boot", RustNow, "trixie"},
-	{"extlinux", RustNow, "trixie"},
-	{"systemd-boot", Perl2022, "bookworm"},
-	{"extlinux", Perl2022, "bookworm"},
+// powerHosts are what is cut: the boot loader's installer, the switch, nix, and what is published.
+var powerHosts = []struct {
+	loader, flavour, suite string
+	signed                 bool
+}{
+	{"systemd-boot", RustNow, "trixie", true},
+	{"extlinux", RustNow, "trixie", false},
+	{"systemd-boot", Perl2022, "bookworm", false},
+	{"extlinux", Perl2022, "bookworm", true},
 }
 
 // database is a service beside, which syncs its own file all the time, as databases do. With that the file system's
@@ -78,9 +83,9 @@ func TestPowerCuts(t *testing.T) {
 		of = slices.DeleteFunc(slices.Clone(of), func(i instant) bool { return i.name != only })
 	}
 	for first := 0; first < cuts && !t.Failed(); first += roundsOfHost {
-		kind := powerHosts[first/roundsOfHost%len(powerHosts)]
+		kind := powerHosts[(int(seed%uint64(len(powerHosts)))+first/roundsOfHost)%len(powerHosts)]
 		t.Run(fmt.Sprintf("%s, %s, %s, from %d", kind.loader, kind.flavour, kind.suite, first), func(t *testing.T) {
-			h := New(t, Options{Suite: kind.suite, Flavour: kind.flavour, Agent: agentBinary, Module: Module(t), Disk: true, Base: fmt.Sprintf(`{
+			h := New(t, Options{Suite: kind.suite, Flavour: kind.flavour, Agent: agentBinary, Module: Module(t), Disk: true, Signed: kind.signed, Base: fmt.Sprintf(`{
 				test.loader = %q; services.npcnix.retryDelaysSecs = lib.mkForce [ 0 0 0 ];
 				systemd.services.database = { wantedBy = [ "multi-user.target" ]; serviceConfig.ExecStart = "${%s}"; };
 			}`, kind.loader, database)})
@@ -90,7 +95,7 @@ func TestPowerCuts(t *testing.T) {
 			}
 		})
 	}
-	report := fmt.Sprintf("power cuts on NixOS's parts by instant, what booted, and how the version ended (NPCNIX_TEST_SEED=%d):\n%s\n", seed, counts)
+	report := fmt.Sprintf("power cuts on NixOS's parts by instant, stage, what booted, and how the version ended (NPCNIX_TEST_SEED=%d):\n%s\n", seed, counts)
 	t.Log(report)
 	if err := os.WriteFile("../../.cache/power-cuts-nixos", []byte(report), 0o644); err != nil { // for make test
 		t.Error(err)
@@ -117,6 +122,7 @@ func (h *Host) losesPower(n int, at instant, random *rand.Rand, counts *tally) {
 	if at.bad || at.name == "at random" && random.IntN(4) == 0 {
 		change, want = "{ "+kernel+` systemd.services.web.serviceConfig.ExecStart = "/bin/false"; }`, "rolled_back"
 	}
+	h.trusted = h.Read(trustFile)
 	version, etag := h.Publish("cut", change)
 	stage := h.cutAt(version, at, random)
 	h.Boot()
@@ -228,6 +234,9 @@ func (h *Host) isWhole() {
 	h.t.Helper()
 	if out, err := h.Run("nix-store", "--verify", "--check-contents"); err != nil || strings.Contains(out, "was modified") {
 		h.t.Errorf("damaged paths are left in the store: %v\n%s", err, out)
+	}
+	if trust := h.Read(trustFile); trust != "" && !json.Valid([]byte(trust)) {
+		h.t.Errorf("trust.json is damaged: %q", trust)
 	}
 	for _, file := range []string{"state.json", "activation.json"} {
 		if h.Exists(dataDir + "/" + file + ".damaged") {

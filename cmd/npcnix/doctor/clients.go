@@ -25,6 +25,7 @@ import (
 
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/credentials"
 )
 
 // clients are those of AWS's services, by the environment's settings and the chain's own addresses.
@@ -136,7 +137,7 @@ func (c *chain) credentials(ctx context.Context) Finding {
 	const link = "credentials"
 	if _, err := c.aws.credentials.Retrieve(ctx); err != nil {
 		c.blind = "not checked, because there are no AWS credentials"
-		return wrong(link, "there are none: "+err.Error(), "attach a role to the instance, sign in with `aws sso login`, or set AWS_PROFILE or AWS_ACCESS_KEY_ID")
+		return wrong(link, "there are none: "+err.Error(), credentials.Hint(err))
 	}
 	if c.aws.foreign {
 		return unknown(link, "there are some; their owner is unknown, because the store is not AWS's", "")

@@ -140,7 +140,7 @@ func TestCredentials(t *testing.T) {
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "")
-	if f := examine(t, w.options())["credentials"]; f.Verdict != doctor.Wrong || !strings.Contains(f.Fix, "attach a role to the instance, sign in with `aws sso login`, or set AWS_PROFILE") {
+	if f := examine(t, w.options())["credentials"]; f.Verdict != doctor.Wrong || !strings.Contains(f.Fix, "attach a role to the instance; elsewhere sign in with `aws sso login`, or set AWS_PROFILE") {
 		t.Errorf("without any: %+v", f)
 	}
 }

@@ -7,10 +7,13 @@ let
     args = [ "-c" "echo >$out" ];
   } // { meta.mainProgram = name; } // attrs;
 
-  pkgs = lib.genAttrs [ "coreutils" "gitMinimal" "gnutar" "gzip" "nix" "openssh" "systemd" "util-linux" "xz" ]
+  pkgs = lib.genAttrs [ "coreutils" "gitMinimal" "gnutar" "gzip" "installShellFiles" "nix" "openssh" "systemd" "util-linux" "xz" ]
     (name: package name { }) // {
     inherit lib;
-    stdenv.hostPlatform = { inherit system; };
+    stdenv = rec {
+      hostPlatform = { inherit system; isLinux = lib.hasSuffix "-linux" system; };
+      buildPlatform = hostPlatform // { canExecute = platform: platform.system == system; };
+    };
     buildGoModule = args: package "${args.pname}-${args.version}" { inherit (args) meta; given = args; };
     writeShellApplication = args: package args.name { given = args; };
     callPackage = file: args:

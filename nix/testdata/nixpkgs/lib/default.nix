@@ -5,6 +5,7 @@ let
 
     # Lists and sets.
     optional = condition: value: if condition then [ value ] else [ ];
+    optionalString = condition: text: if condition then text else "";
     optionalAttrs = condition: set: if condition then set else { };
     unique = builtins.foldl' (seen: v: if elem v seen then seen else seen ++ [ v ]) [ ];
     nameValuePair = name: value: { inherit name value; };
@@ -50,6 +51,7 @@ let
 
     licenses.mit = { spdxId = "MIT"; };
     platforms.linux = [ "x86_64-linux" "aarch64-linux" ];
+    platforms.darwin = [ "x86_64-darwin" "aarch64-darwin" ];
   };
   whole = lib // import ./modules.nix whole // { types = import ./types.nix whole; };
 in
