@@ -133,7 +133,7 @@ type Failing struct {
 // systemd there are none.
 func (c *Coordinator) NewlyFailing(ctx context.Context, j Journal, exempt []string) (Failing, error) {
 	f := Failing{Restarts: map[string]string{}}
-	all, err := systemd.Units(ctx, j.Ran...)
+	all, err := systemd.Look(ctx, j.Ran)
 	if err != nil {
 		return f, nix.Blame(ctx, err)
 	}

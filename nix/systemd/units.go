@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -65,10 +66,65 @@ func Units(ctx context.Context, names ...string) (map[string]Unit, error) {
 	return parseUnits(out, monotonic()), nil
 }
 
-// parseUnits reads what systemctl show prints.
+// Look asks systemd how its units are after a switch before which those named ran. Details are asked for only where
+// [Judge] needs them: to ask for those of every unit takes systemd, and a verification, several times as long.
+func Look(ctx context.Context, ran []string) (map[string]Unit, error) {
+	if !Running() {
+		return nil, nil
+	}
+	out, err := systemctl(ctx, append([]string{"list-units", "--all", "--full", "--plain", "--no-legend", "--"}, kinds...)...)
+	if err != nil {
+		return nil, err
+	}
+	units := parseList(out)
+	names := inQuestion(units, ran)
+	if len(names) == 0 {
+		return units, nil
+	}
+	out, err = systemctl(ctx, append([]string{"show", "--property=" + strings.Join(properties, ","), "--"}, names...)...)
+	if err != nil {
+		return nil, err
+	}
+	blocks := parseBlocks(out)
+	maps.Copy(units, unitsOf(blocks, up(units, blocks), monotonic()))
+	return units, nil
+}
+
+// parseList reads what systemctl list-units prints.
+func parseList(text string) map[string]Unit {
+	units := map[string]Unit{}
+	for line := range strings.Lines(text) {
+		if f := strings.Fields(line); len(f) >= 4 {
+			units[f[0]] = Unit{Name: f[0], Load: f[1], Active: f[2], Sub: f[3]}
+		}
+	}
+	return units
+}
+
+// inQuestion returns the units of which more must be known than a list says: what ran and does not, all that is
+// neither active nor inactive, and of what ran the services, which may have been restarted, the mounts, which may be
+// left over, and names that are not primary.
+func inQuestion(listed map[string]Unit, ran []string) []string {
+	names := map[string]bool{}
+	for _, name := range ran {
+		u, primary := listed[name]
+		kind := path.Ext(name)
+		names[name] = !primary || u.Active != "active" || kind == ".service" || kind == ".mount"
+	}
+	for name, u := range listed {
+		names[name] = names[name] || u.Active != "active" && u.Active != "inactive"
+	}
+	maps.DeleteFunc(names, func(_ string, asked bool) bool { return !asked })
+	return slices.Sorted(maps.Keys(names))
+}
+
+// parseUnits reads what systemctl show prints of all units.
 func parseUnits(text string, now time.Duration) map[string]Unit {
-	var blocks []map[string]string
-	up := map[string]bool{}
+	blocks := parseBlocks(text)
+	return unitsOf(blocks, up(nil, blocks), now)
+}
+
+func parseBlocks(text string) (blocks []map[string]string) {
 	for block := range strings.SplitSeq(text, "\n\n") {
 		p := map[string]string{}
 		for line := range strings.Lines(block) {
@@ -76,17 +132,29 @@ func parseUnits(text string, now time.Duration) map[string]Unit {
 				p[name] = value
 			}
 		}
-		blocks = append(blocks, p)
-		if p["ActiveState"] == "active" {
-			up[p["Id"]] = true
+		if p["Id"] != "" {
+			blocks = append(blocks, p)
 		}
 	}
+	return blocks
+}
 
+// up are the units that are active. The blocks are newer than the list.
+func up(listed map[string]Unit, blocks []map[string]string) map[string]bool {
+	up := map[string]bool{}
+	for name, u := range listed {
+		up[name] = u.Active == "active"
+	}
+	for _, p := range blocks {
+		up[p["Id"]] = p["ActiveState"] == "active"
+	}
+	return up
+}
+
+// unitsOf are the units of the blocks, by each of their names.
+func unitsOf(blocks []map[string]string, up map[string]bool, now time.Duration) map[string]Unit {
 	units := map[string]Unit{}
 	for _, p := range blocks {
-		if p["Id"] == "" {
-			continue
-		}
 		u := unit(p, now)
 		u.Wanted = anyOf(p["WantedBy"]+" "+p["RequiredBy"]+" "+p["UpheldBy"]+" "+p["BoundBy"], up)
 		u.Triggered = anyOf(p["TriggeredBy"], up)
