@@ -70,7 +70,7 @@ func (o *pushOptions) addFlags(cmd *cobra.Command) {
 }
 
 func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet) error {
-	if err := o.waiting.onlyWith(o.wait, flags); err != nil {
+	if err := o.waiting.onlyWith(o.wait, len(o.plan.waves) > 0, flags); err != nil {
 		return err
 	}
 	remote, err := o.remote.open(ctx, c)

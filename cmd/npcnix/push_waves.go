@@ -91,5 +91,5 @@ func (o *pushOptions) takeThroughWaves(ctx context.Context, c *common, remote *s
 		return err
 	}
 
-	return rolloutCode(r.Run(ctx))
+	return runRollout(ctx, c, r, o.waiting.junit)
 }

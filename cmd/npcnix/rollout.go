@@ -127,6 +127,7 @@ type rolloutOptions struct {
 	signers        string
 	rolloutSigners string
 	asJSON         bool
+	junit          string
 }
 
 const rolloutTrust = `
@@ -145,6 +146,7 @@ func newRolloutStepCommand(c *common, step rolloutStep) *cobra.Command {
 	o.addFlags(cmd)
 	if step.runs {
 		o.waves.addFlags(cmd.Flags())
+		cmd.Flags().StringVar(&o.junit, "junit", "", junitHelp)
 	} else {
 		o.waves.addKeyFlag(cmd.Flags())
 	}
@@ -212,7 +214,7 @@ func runRolloutStep(ctx context.Context, c *common, o rolloutOptions, step rollo
 		}
 	}
 	if step.runs {
-		return rolloutCode(r.Run(ctx))
+		return runRollout(ctx, c, r, o.junit)
 	}
 	return nil
 }

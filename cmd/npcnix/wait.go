@@ -46,7 +46,7 @@ func (w *waitFlags) addFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&w.byQueue, "by-queue", false, "judge by the queues alone, for hosts that cannot write records (with --topic-arn)")
 	flags.DurationVar(&w.emptyFor, "empty-for", fleet.DefaultEmptyFor, "with --by-queue: how long a queue must stay empty")
 	flags.BoolVar(&w.json, "json", false, "print an object for each change and a summary, one per line")
-	flags.StringVar(&w.junit, "junit", "", "write a JUnit file with a case for each host, for GitLab and Jenkins")
+	flags.StringVar(&w.junit, "junit", "", junitHelp)
 }
 
 func (w *waitFlags) validate() error {
@@ -64,8 +64,10 @@ func (w *waitFlags) validate() error {
 	return nil
 }
 
+const junitHelp = "write a JUnit file with a case for each host, for GitLab and Jenkins"
+
 // onlyWith refuses the flags where there is no wait that they could go with.
-func (w *waitFlags) onlyWith(wait bool, flags *pflag.FlagSet) error {
+func (w *waitFlags) onlyWith(wait, waves bool, flags *pflag.FlagSet) error {
 	if wait {
 		return w.validate()
 	}
@@ -74,7 +76,7 @@ func (w *waitFlags) onlyWith(wait bool, flags *pflag.FlagSet) error {
 	var err error
 	flags.Visit(func(f *pflag.Flag) {
 		environment := os.Getenv(variable(f.Name)) != "" // which is for all commands
-		if own.Lookup(f.Name) != nil && !environment && err == nil {
+		if own.Lookup(f.Name) != nil && !environment && err == nil && !(waves && f.Name == "junit") {
 			err = usageError{fmt.Errorf("--%s goes with --wait", f.Name)}
 		}
 	})
@@ -270,6 +272,12 @@ func (w *waitFlags) views(c *common) []fleet.View {
 	if w.json {
 		views = append(views, &fleet.JSON{W: c.stdout})
 	}
+	return append(views, ciViews(c, w.junit)...)
+}
+
+// ciViews tell CI systems how something ended: GitHub Actions by its environment, others by a JUnit file.
+func ciViews(c *common, junit string) []fleet.View {
+	var views []fleet.View
 	if path := os.Getenv("GITHUB_STEP_SUMMARY"); path != "" {
 		views = append(views, &fleet.StepSummary{Path: path, Warn: c.warn})
 	}
@@ -279,8 +287,8 @@ func (w *waitFlags) views(c *common) []fleet.View {
 	if os.Getenv("GITHUB_ACTIONS") == "true" {
 		views = append(views, &fleet.Annotations{W: c.stderr})
 	}
-	if w.junit != "" {
-		views = append(views, &fleet.JUnit{Path: w.junit, Warn: c.warn})
+	if junit != "" {
+		views = append(views, &fleet.JUnit{Path: junit, Warn: c.warn})
 	}
 	return views
 }

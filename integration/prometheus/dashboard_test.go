@@ -92,6 +92,7 @@ func TestDashboard(t *testing.T) {
 		{"Hosts by release", "r3"}, {"Hosts by status", "held"}, {"Rollbacks by cause", "version"}, {"Rollbacks by cause", "machine"},
 		{"Refused releases by reason", "signature"}, {"Attempts that failed", "rolled_back"}, {"Versions that failed", "web04 rolled_back"},
 		{"Alerts that fire", "NpcnixRollbackFailed web04"}, {"Hosts to look at", "held"}, {"Fleet, by its records", "silent"},
+		{"Waves", "newest release"}, {"Waves", "held"}, {"Waves", "unhealthy"},
 	} {
 		if !has(board, shown, want.panel, want.line) {
 			t.Errorf("panel %q does not show %q", want.panel, want.line)

@@ -111,6 +111,8 @@ func (r *rollout) end(status record.Status, reached int, hosts ...*simulated) {
 				s.Add(metrics.Messages, 1, "result", string(inbox.Acknowledged))
 				s.At(metrics.LastSuccess, time.Now())
 				s.At(metrics.ReleasePublished, r.published)
+				s.Set(metrics.ReleaseSerial, float64(r.published.Unix()))
+				s.Bool(metrics.SystemHealthy, true)
 				s.Info(metrics.ReleaseInfo, "remote", "s3://fleet/npcnix/remotes/dev.npcnix", "configuration", "web", "release", r.release, "rev", "")
 			}
 		})
@@ -194,7 +196,11 @@ func (r *rollout) run(shown func(step int)) {
 	step()
 	r.end(record.Applied, 5, second...)
 	last.row.Silent = true
-	last.change(func(s metrics.Samples) { s.Bool(metrics.Healthy, false); s.Bool(metrics.QueueHealthy, false) })
+	last.change(func(s metrics.Samples) {
+		s.Bool(metrics.Healthy, false)
+		s.Bool(metrics.QueueHealthy, false)
+		s.Bool(metrics.SystemHealthy, false)
+	})
 	step()
 	r.publish("r3")
 	r.are(record.Building, r.hosts...)

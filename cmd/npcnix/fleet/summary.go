@@ -83,9 +83,13 @@ func tally(hosts []Host, match func(Host) bool, separator string) string {
 // Err is nil if the wait passed, and says what happened if not.
 func (r Result) Err() error {
 	version := Short(r.Version.ETag)
-	switch r.Outcome {
-	case Passed:
+	switch {
+	case r.Outcome == Passed:
 		return nil
+	case r.Because != nil:
+		return r.Because
+	}
+	switch r.Outcome {
 	case HostsFailed:
 		return fmt.Errorf("%d of %s failed to run %s%s", r.Failed, hosts(len(r.Hosts)), version,
 			tally(r.Hosts, func(h Host) bool { return h.Verdict == Failed }, ", "))

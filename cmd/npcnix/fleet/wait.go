@@ -136,6 +136,7 @@ const (
 type Result struct {
 	Progress
 	Outcome Outcome
+	Because error         // why a rollout ended so; nil for a wait
 	Newer   store.Version // what the remote holds instead; only with Superseded
 	Latency Latency
 	Resume  string // the command that takes the wait up; only with TimedOut and Interrupted

@@ -73,6 +73,12 @@ func Open(ctx context.Context, o Options) (*Rollout, error) {
 // Manifest is the release's.
 func (r *Rollout) Manifest() *release.Manifest { return r.last.Release.Manifest }
 
+// Version is the object that the remote held last.
+func (r *Rollout) Version() store.Version { return r.last.Version }
+
+// Tally is where the hosts stood when they were last looked at.
+func (r *Rollout) Tally() Tally { return r.tally }
+
 // Progress is how far the rollout has come. A release without a progress that a trusted key has signed has not
 // begun.
 func (r *Rollout) Progress() release.Progress {
