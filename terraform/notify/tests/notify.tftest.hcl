@@ -92,7 +92,7 @@ run "names_stay_within_their_limits" {
     webhook = { url = "https://chat.example.org/hooks/1" }
     slack   = { workspace_id = "T012AB3C4", channel_id = "C012AB3CD" }
     remote = {
-      name        = join("", [for i in range(64) : "x"])
+      name        = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
       bucket      = { id = "my-fleet", arn = "arn:aws-cn:s3:::my-fleet" }
       key         = "npcnix/remotes/long.npcnix"
       url         = "s3://my-fleet/npcnix/remotes/long.npcnix"
