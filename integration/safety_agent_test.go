@@ -69,7 +69,7 @@ func newAgent(t *testing.T) {
 		first := g.record().Agent
 		two := agentUnit("/usr/local/bin/npcnix-two follow --log-level debug")
 
-		g.set(map[string]any{"verify_timeout_secs": 3, "checks": []config.Check{{Name: "sign of life", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
+		g.set(map[string]any{"verify_timeout_secs": 10, "checks": []config.Check{{Name: "sign of life", Command: []string{"/bin/false"}}}, "hooks": hooks("")})
 		p := g.publish(withAgent("in-vain", two))
 		r := p.want(record.RolledBack, "check sign of life")
 		p.activated(1)

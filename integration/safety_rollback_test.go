@@ -147,7 +147,7 @@ func checksFail(t *testing.T) {
 	nobody := closed.Addr().String()
 	_ = closed.Close()
 	checks := func(all ...config.Check) map[string]any {
-		return map[string]any{"checks": all, "verify_timeout_secs": 3}
+		return map[string]any{"checks": all, "verify_timeout_secs": 10}
 	}
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{
@@ -168,7 +168,7 @@ func cutOff(t *testing.T) {
 	g := newGuarded(t, nspawn.Options{}, nil)
 	g.meet(t, []fate{{
 		name: "no network", system: nspawn.System{Units: map[string]string{"firewall.service": nspawn.NetworkCut}},
-		settings: map[string]any{"verify_timeout_secs": 4},
+		settings: map[string]any{"verify_timeout_secs": 10},
 		state:    record.RolledBack, says: []string{"the store cannot be reached"},
 	}})
 	if a := g.activation(); a.Phase != activation.Committed {
