@@ -25,9 +25,10 @@ lint: ## gofmt, vet, staticcheck, and the rules of the source: imports, lengths
 	go mod tidy -diff
 	go test ./integration/rules
 
-# Without the race detector, machines, Terraform's tests and an AWS. A part that is missing skips its tests.
+# Without the race detector, machines, Terraform's tests and an AWS. A part that is missing skips its tests. Most of these
+# tests wait, so more packages run at once than there are cores.
 check: lint ## lint, unit and script tests: before each commit, in under two minutes
-	go test -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... | go run ./integration/testreport
+	go test -p 4 -parallel 4 -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... | go run ./integration/testreport
 	./integration/terraform-check.sh
 
 # The end-to-end tests take the longest, and so go first. Most of the time they wait for others.
