@@ -87,8 +87,9 @@ const waitHelp = `Wait until the expected hosts run a version: the one that the 
 
 Expected are the hosts of --host, --hosts-file and --topic-arn together. If none of these is given, they are
 all hosts that have a record beside the remote. A host is done if its record says that it applied exactly
-this version from this remote, or, if the version is a release, another publish of this release. A host has failed if an attempt failed, even if it will try again, or if it
-rolled the version back or rejected it, even after it was done. All other hosts are missing:
+this version from this remote. If the version is a release, another publish of it counts too. A host has failed
+if an attempt failed, even if it will try again. It has also failed if it rolled the version back or rejected it,
+even after it was done. All other hosts are missing:
 
   - unheard hosts, which have no record, and hosts whose record cannot be understood
   - paused hosts
