@@ -101,9 +101,9 @@ func parseList(text string) map[string]Unit {
 	return units
 }
 
-// inQuestion returns the units of which more must be known than a list says: what ran and does not, all that is
-// neither active nor inactive, and of what ran the services, which may have been restarted, the mounts, which may be
-// left over, and names that are not primary.
+// inQuestion returns the units of which more must be known than a list says. These are all that are neither active nor
+// inactive, and what ran and does not. Of what ran and does, they are the services, which may have been restarted, and
+// the mounts, which may be left over. A name that is not primary is in no list.
 func inQuestion(listed map[string]Unit, ran []string) []string {
 	names := map[string]bool{}
 	for _, name := range ran {
