@@ -81,6 +81,8 @@ func CheckQueueURL(raw string) error {
 	if raw == AutoQueue {
 		return nil
 	}
-	_, err := parseQueueURL(raw)
-	return err
+	if _, err := parseQueueURL(raw); err != nil {
+		return fmt.Errorf("%w, or auto for a queue that the host makes", err)
+	}
+	return nil
 }

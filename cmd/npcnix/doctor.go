@@ -120,6 +120,9 @@ func (o *doctorOptions) complete(ctx context.Context, c *common) error {
 			return usageError{fmt.Errorf("--topic-arn %w", err)}
 		}
 	}
+	if o.Remote != "" && o.QueueURL == events.AutoQueue {
+		return usageError{errors.New("--queue-url auto is the queue that a host makes for itself: run the doctor on that host, or give the queue's URL")}
+	}
 	if o.Remote != "" {
 		return nil
 	}
