@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -240,6 +239,3 @@ func saidOf(s release.Source) string {
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// errNoKey says that a command which signs was given no key.
-var errNoKey = usageError{errors.New("give --sign-key FILE")}

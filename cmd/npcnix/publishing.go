@@ -68,15 +68,15 @@ func (p publishing) lookBefore(ctx context.Context) (err error) {
 	return err
 }
 
-// source is a place that has a release.
-type source struct {
+// place has a release.
+type place struct {
 	remote  *store.Remote
 	version store.Version
 }
 
 // publishAgain publishes old over what the remote held last, and does what the flags say of its hosts. The packed
 // flake comes from the first of the places that has the one which was signed.
-func (o *pushOptions) publishAgain(ctx context.Context, c *common, p publishing, from []source, old *release.Verified, last publish.Last, after int64) error {
+func (o *pushOptions) publishAgain(ctx context.Context, c *common, p publishing, from []place, old *release.Verified, last publish.Last, after int64) error {
 	if p.publisher.Plan != nil {
 		p.publisher.Plan.Base = last.Base()
 	}
@@ -101,7 +101,7 @@ func (o *pushOptions) publishAgain(ctx context.Context, c *common, p publishing,
 	return o.published(ctx, c, p, now)
 }
 
-func firstSigned(ctx context.Context, p *publish.Publisher, from []source, old *release.Verified, after int64, file *os.File) (m *release.Manifest, err error) {
+func firstSigned(ctx context.Context, p *publish.Publisher, from []place, old *release.Verified, after int64, file *os.File) (m *release.Manifest, err error) {
 	for _, s := range from {
 		if err := file.Truncate(0); err != nil {
 			return nil, err

@@ -1,21 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/npcnix/npcnix/agent/record"
-	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
-	"github.com/npcnix/npcnix/store"
-	"github.com/npcnix/npcnix/store/release"
 )
 
 const rollbackHelp = `Publish an earlier release again: the same packed flake and systems, with a higher serial and your signature. Hosts
@@ -49,8 +41,10 @@ func newRollbackCommand(c *common) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runRollback(cmd.Context(), c, o, cmd.Flags()) },
 	}
-	o.push.addAgainFlags(cmd, "remote to publish to; to prevent accidents, config.json is not used")
+	o.push.addAgainFlags(cmd)
 	flags := cmd.Flags()
+	o.push.remote.addFlags(flags, "remote to publish to; to prevent accidents, config.json is not used")
+	_ = cmd.MarkFlagRequired("remote")
 	flags.StringVar(&o.to, "to", "", "serial, or how the release's name or its revision begins (default: the previous release)")
 	addVersionsFlag(flags, &o.versions)
 	flags.BoolVar(&o.yes, "yes", false, "do not ask")
@@ -58,7 +52,7 @@ func newRollbackCommand(c *common) *cobra.Command {
 }
 
 // addAgainFlags adds the flags of a command that publishes a release again.
-func (o *pushOptions) addAgainFlags(cmd *cobra.Command, remote string) {
+func (o *pushOptions) addAgainFlags(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	o.release.addKeyFlags(flags)
 	flags.Lookup("expires").Usage = "time after which no host begins to activate the release (default: as long as before)"
@@ -68,8 +62,6 @@ func (o *pushOptions) addAgainFlags(cmd *cobra.Command, remote string) {
 	o.waves.addFlags(flags)
 	flags.BoolVar(&o.wait, "wait", false, "then wait until the hosts run it; the flags of npcnix wait go with it")
 	o.waiting.addFlags(flags)
-	o.remote.addFlags(flags, remote)
-	_ = cmd.MarkFlagRequired("remote")
 	_ = cmd.MarkFlagRequired("sign-key")
 	cmd.MarkFlagsMutuallyExclusive("wave", "wait")
 }
@@ -83,9 +75,6 @@ func runRollback(ctx context.Context, c *common, o rollbackOptions, flags *pflag
 		return err
 	}
 	defer p.done()
-	if p.publisher == nil {
-		return errNoKey
-	}
 	last, err := p.publisher.Last(ctx, p.remote)
 	if err != nil {
 		return err
@@ -119,9 +108,9 @@ func runRollback(ctx context.Context, c *common, o rollbackOptions, flags *pflag
 		return err
 	}
 
-	var from []source
+	var from []place
 	for _, v := range past.Versions {
-		from = append(from, source{p.remote.At(v), v})
+		from = append(from, place{p.remote.At(v), v})
 	}
 
 	return o.push.publishAgain(ctx, c, p, from, past.Release, last, max(h.Serial(), serialOf(last)))
@@ -132,87 +121,4 @@ func serialOf(last publish.Last) int64 {
 		return 0
 	}
 	return last.Release.Serial
-}
-
-// restated is the message of a release that is published again. How often that was done before is no news.
-func restated(how, message string) string {
-	for _, before := range []string{"rollback: ", "promoted: "} {
-		message = strings.TrimPrefix(message, before)
-	}
-	return strings.TrimSuffix(how+": "+message, ": ")
-}
-
-// shownHosts bounds how many hosts are shown before a question.
-const shownHosts = 40
-
-// announce tells the operator what will run on which hosts once next is published.
-func announce(ctx context.Context, c *common, remote *store.Remote, what string, last publish.Last, next *release.Verified) error {
-	records, err := fleet.Heard(ctx, remote, time.Time{})
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s\n", what, remote.URL())
-	fmt.Fprintf(&b, "  from  %s\n", described(last))
-	fmt.Fprintf(&b, "  to    %s, serial %d, signed by %s\n", nameOf(next.Manifest), next.Serial, strings.Join(next.Keys, ", "))
-	if err != nil {
-		fmt.Fprintf(&b, "  which hosts will take it is not known: their records cannot be read: %v\n", err)
-	}
-	b.WriteString(changes(records, next))
-	_, err = fmt.Fprint(c.stderr, fleet.Text(b.String()))
-	return err
-}
-
-// described is what the remote holds, for a person.
-func described(last publish.Last) string {
-	switch {
-	case last.Release != nil:
-		return fmt.Sprintf("%s, serial %d", nameOf(last.Release.Manifest), last.Release.Serial)
-	case last.Version.ETag != "":
-		return last.Version.ETag + ", which your signers do not vouch for"
-	}
-	return "nothing: the remote is empty"
-}
-
-func nameOf(m *release.Manifest) string {
-	if said := saidOf(m.Source); said != "" {
-		return m.Release[:12] + " (" + said + ")"
-	}
-	return m.Release[:12]
-}
-
-// changes has a line for each host that will run something else.
-func changes(records []record.Record, next *release.Verified) string {
-	var b strings.Builder
-	same, shown, more := 0, 0, 0
-	for _, r := range slices.SortedFunc(slices.Values(records), func(a, b record.Record) int { return cmp.Compare(a.Host, b.Host) }) {
-		runs := r.Runs()
-		switch {
-		case r.RenamedTo != "":
-			continue
-		case runs.Release == next.Release:
-			same++
-			continue
-		case shown == shownHosts:
-			more++
-			continue
-		}
-		shown++
-		will := "evaluates its configuration " + r.Configuration
-		if s, prebuilt := next.Systems[r.Configuration]; prebuilt {
-			will = s.Toplevel
-		}
-		fmt.Fprintf(&b, "  %s runs %s, and will run %s: %s\n", r.Host, cmp.Or(runs.Rev, fleet.Short(runs.Release), fleet.Short(runs.ETag), "an unknown version"),
-			cmp.Or(next.Source.Rev, fleet.Short(next.Release)), will)
-	}
-	if more > 0 {
-		fmt.Fprintf(&b, "  and %d more hosts\n", more)
-	}
-	if same > 0 {
-		fmt.Fprintf(&b, "  %d hosts run it already\n", same)
-	}
-	if shown+same == 0 {
-		b.WriteString("  no host is known\n")
-	}
-	return b.String()
 }

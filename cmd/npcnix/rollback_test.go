@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -18,6 +19,7 @@ import (
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
 	"github.com/npcnix/npcnix/store"
@@ -96,6 +98,70 @@ func nothingPlantedIsSigned(t *testing.T, endpoint string) {
 	wantHeld(t, client, key, two)
 	command(t, nil, "rollback", "--remote", remote, "--sign-key", key, "--yes", "--to", "good-one")
 	wantHeld(t, client, key, one)
+}
+
+// TestAReleaseIsPromotedAcrossRegions promotes between buckets of two regions, after a stranger has planted a release in
+// staging, and a record's host has run it.
+func TestAReleaseIsPromotedAcrossRegions(t *testing.T) {
+	endpoint := moto.Start(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	client := s3.NewFromConfig(awsfake.Config(endpoint), func(o *s3.Options) { o.UsePathStyle = true })
+	for bucket, region := range map[string]string{"staging": "eu-central-1", "planted": ""} {
+		in := &s3.CreateBucketInput{Bucket: aws.String(bucket)}
+		if region != "" {
+			in.CreateBucketConfiguration = &s3types.CreateBucketConfiguration{LocationConstraint: s3types.BucketLocationConstraint(region)}
+		}
+		if _, err := client.CreateBucket(t.Context(), in, func(o *s3.Options) {
+			if region != "" {
+				o.Region = region
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from := "s3://staging/dev.npcnix?region=eu-central-1&endpoint=" + url.QueryEscape(endpoint)
+	to := "s3://planted/dev.npcnix?region=us-east-1&endpoint=" + url.QueryEscape(endpoint)
+	key, stranger := sshKey(t), sshKey(t)
+	staging, err := store.Open(t.Context(), from, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs := func(o object) {
+		t.Helper()
+		body := o.bytes(t)
+		v, err := staging.Publish(t.Context(), bytes.NewReader(body), int64(len(body)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := release.Parse(o.frame.Manifest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		version := record.Version{ETag: v.ETag, Release: m.Release}
+		data, err := json.Marshal(record.Record{Schema: record.Schema, Host: "web1", Status: record.Applied, Version: version, Running: &version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := staging.PutRecord(t.Context(), "web1", data); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	runs(signed(t, stranger, "staging/dev.npcnix", "evil", nil))
+	out := command(t, errAny, "promote", "--from", from, "--to", to, "--sign-key", key)
+	if !strings.Contains(out, "holds no release that your signers vouch for") {
+		t.Error(out)
+	}
+	good := signed(t, key, "staging/dev.npcnix", "good", nil)
+	runs(object{bytes.Repeat([]byte("evil"), len(good.archive)/4+1)[:len(good.archive)], good.frame})
+	out = command(t, errAny, "promote", "--from", from, "--to", to, "--sign-key", key)
+	if !strings.Contains(out, "not the one that was signed") {
+		t.Error(out)
+	}
+	runs(good)
+	command(t, nil, "promote", "--from", from, "--to", to, "--sign-key", key)
+	wantHeld(t, client, key, good)
 }
 
 // wantHeld fails the test unless the bucket holds the object as a new release without a plan.

@@ -66,3 +66,13 @@ func (p *Publisher) reissue(ctx context.Context, s Copier, v store.Version, m re
 
 	return &m, nil
 }
+
+// Reading returns a publisher that only reads another remote: of its objects, those count that these signers vouch
+// for, or without them the publisher's own.
+func (p *Publisher) Reading(remote string, signers release.Signers) *Publisher {
+	if len(signers) == 0 {
+		signers = p.Signers
+	}
+
+	return &Publisher{Options: Options{Remote: remote, Signers: signers, RolloutSigners: p.policy().RolloutSigners, Log: p.Log}}
+}
