@@ -14,52 +14,52 @@ import (
 // unitLook is the time between two looks at the units.
 const unitLook = time.Second
 
-// settling is the time in which units settle after a switch, and what was seen of them so far.
-type settling struct {
+// watched is the time for which units are watched after a switch, and what was seen of them so far.
+type watched struct {
 	looks
 	until time.Time
 }
 
 // watchUnits has the units watched from now on, for settle_secs.
-func (v Verifier) watchUnits(ctx context.Context, j activation.Journal) settling {
-	s := settling{until: time.Now().Add(v.Config.SettleTime())}
+func (v Verifier) watchUnits(ctx context.Context, j activation.Journal) watched {
+	q := watched{until: time.Now().Add(v.Config.SettleTime())}
 	if v.watches(j) {
 		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
-		s.add(ctx, now, err)
+		q.add(ctx, now, err)
 	}
 
-	return s
+	return q
 }
 
 func (v Verifier) watches(j activation.Journal) bool { return v.Units != nil && len(j.Ran) > 0 } // there is systemd
 
-// unitsSettle waits until the units have settled: no unit that ran before may have failed then. A unit that is not
+// unitsSettle waits until settle_secs are over: no unit that ran before may have failed then. A unit that is not
 // up, or restarted again and again, has until ctx ends to stay up for settle_secs. The warning is what is worth
 // telling of them.
-func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal, s settling) (warning string, err error) {
+func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal, q watched) (warning string, err error) {
 	if !v.watches(j) {
 		return v.verdict(j, activation.Failing{})
 	}
 
-	pause := time.Until(s.until)
+	pause := time.Until(q.until)
 	for {
 		select {
 		case <-time.After(min(pause, unitLook)):
 		case <-ctx.Done():
-			return "", s.timeUp()
+			return "", q.timeUp()
 		}
 
-		over := !time.Now().Before(s.until)
+		over := !time.Now().Before(q.until)
 		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
-		if s.add(ctx, now, err) {
+		if q.add(ctx, now, err) {
 			over = false
-			s.until = time.Now().Add(v.Config.SettleTime())
+			q.until = time.Now().Add(v.Config.SettleTime())
 		}
 		if err == nil && over {
 			return v.verdict(j, now)
 		}
 
-		pause = time.Until(s.until)
+		pause = time.Until(q.until)
 		if over {
 			pause = unitLook // this look failed
 		}
