@@ -32,10 +32,44 @@ GET per version, and what npcnix hosts costs.`
 const defaultVersions = 100
 
 type historyOptions struct {
+	kept     keptFlags
+	versions int
+	asJSON   bool
+}
+
+// keptFlags name a remote, and whose releases of it count.
+type keptFlags struct {
 	trust          releaseOptions // its remote and signers
 	rolloutSigners string
-	versions       int
-	asJSON         bool
+}
+
+func (f *keptFlags) addFlags(flags *pflag.FlagSet, remote string) {
+	f.trust.remote.addFlags(flags, remote)
+	flags.StringVar(&f.trust.signers, "signers", "", "file of the trusted public keys (default: this host's signers)")
+	flags.StringVar(&f.rolloutSigners, "rollout-signers", "", rolloutSignersHelp)
+}
+
+// open returns the remote, and a publisher that signs nothing.
+func (f *keptFlags) open(ctx context.Context, c *common) (*store.Remote, *publish.Publisher, error) {
+	from, err := f.trust.remote.fromSettings(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	remote, err := from.open(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	policy, err := f.trust.policy(c, remote)
+	if err != nil {
+		return nil, nil, err
+	}
+	more, err := readSigners("rollout-signers", f.rolloutSigners)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := publish.Open(publish.Options{Remote: remote.Name(), Signers: policy.Signers, RolloutSigners: append(policy.RolloutSigners, more...), Log: c.log})
+
+	return remote, p, err
 }
 
 func newHistoryCommand(c *common) *cobra.Command {
@@ -48,9 +82,7 @@ func newHistoryCommand(c *common) *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runHistory(cmd.Context(), c, o) },
 	}
-	o.trust.remote.addFlags(cmd.Flags(), "remote whose releases to print (default: this host's)")
-	cmd.Flags().StringVar(&o.trust.signers, "signers", "", "file of the trusted public keys (default: this host's signers)")
-	cmd.Flags().StringVar(&o.rolloutSigners, "rollout-signers", "", rolloutSignersHelp)
+	o.kept.addFlags(cmd.Flags(), "remote whose releases to print (default: this host's)")
 	addVersionsFlag(cmd.Flags(), &o.versions)
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON object")
 	return cmd
@@ -71,23 +103,7 @@ func runHistory(ctx context.Context, c *common, o historyOptions) error {
 	if err := checkVersions(o.versions); err != nil {
 		return err
 	}
-	from, err := o.trust.remote.fromSettings(c)
-	if err != nil {
-		return err
-	}
-	remote, err := from.open(ctx, c)
-	if err != nil {
-		return err
-	}
-	policy, err := o.trust.policy(c, remote)
-	if err != nil {
-		return err
-	}
-	more, err := readSigners("rollout-signers", o.rolloutSigners)
-	if err != nil {
-		return err
-	}
-	p, err := publish.Open(publish.Options{Remote: remote.Name(), Signers: policy.Signers, RolloutSigners: append(policy.RolloutSigners, more...), Log: c.log})
+	remote, p, err := o.kept.open(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (o *pushOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.again, "again", false, "publish a release even if the remote holds the same one")
 	cmd.Flags().BoolVar(&o.force, "force", false, "publish even if --rev does not follow the revision that the remote holds")
 	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "do everything but publish, and say what would be published")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "do everything but publish, and print what would change")
 	cmd.Flags().StringVar(&o.check, "check", checkNames, "what to evaluate before the publish: the names of the configurations, all of their systems, or none")
 	cmd.Flags().Lookup("check").NoOptDefVal = checkAll
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "then wait until the hosts run it; the flags of npcnix wait go with it")
@@ -171,6 +171,13 @@ func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remot
 	if p.Published(last, m) && !o.again {
 		c.log.Info("the remote holds this release already; nothing was published (--again publishes it all the same)", "release", publish.Short(m))
 		return last.Version, nil
+	}
+
+	if o.dryRun && last.Release != nil {
+		d := differ{c: c, remote: remote, publisher: p, last: last}
+		if err := d.show(ctx, side{manifest: m, packed: packed}); err != nil {
+			return store.Version{}, err
+		}
 	}
 
 	return o.put(ctx, c, remote, m, packed, last.Version)
