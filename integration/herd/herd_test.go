@@ -106,7 +106,7 @@ func (h *herd) setUp(hosts int) {
 	})
 	h.must(err)
 	for i := range hosts {
-		one := &host{name: fmt.Sprintf("web%05d", i), settles: 5 * time.Second} // as settle_secs has it
+		one := &host{name: fmt.Sprintf("web%05d", i), verifies: 5 * time.Second} // as settle_secs has it
 		h.hosts = append(h.hosts, one)
 		_, err := h.sqs.CreateQueue(ctx, &sqs.CreateQueueInput{QueueName: &one.name})
 		h.must(err)

@@ -19,13 +19,13 @@ type host struct {
 	client
 	name string
 
-	mu      sync.Mutex
-	took    time.Duration // a build takes so long
-	settles time.Duration // so does a verification
-	builds  int
-	running string
-	boots   string // "": what runs
-	left    *activation.Journal
+	mu       sync.Mutex
+	took     time.Duration // a build takes so long
+	verifies time.Duration // so does a verification
+	builds   int
+	running  string
+	boots    string // "": what runs
+	left     *activation.Journal
 }
 
 // set changes the host.
@@ -110,7 +110,7 @@ func (h *host) Activate(ctx context.Context, s nix.System, r activation.Request)
 
 // verify has the new system verified, and commits to it or goes back.
 func (h *host) verify(ctx context.Context, r activation.Request) (activation.Journal, error) {
-	err := wait(ctx, h.settles)
+	err := wait(ctx, h.verifies)
 	if r.Verify != nil && err == nil {
 		timeout := r.VerifyTimeout
 		if timeout == 0 {
@@ -118,7 +118,7 @@ func (h *host) verify(ctx context.Context, r activation.Request) (activation.Jou
 		}
 		bounded, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		err = r.Verify(bounded, *h.left)
+		h.left.Warning, err = r.Verify(bounded, *h.left)
 	}
 	if ctx.Err() != nil {
 		return *h.left, ctx.Err()
