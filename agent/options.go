@@ -93,7 +93,7 @@ type Options struct {
 	Reach func(ctx context.Context, c config.Config, queue bool) error
 	// Fresh verifies a new system by a process that begins now, which calls [Verify]: this one remembers
 	// names, certificates and the time zone of the system before. Nil: this process verifies it.
-	Fresh func(ctx context.Context, v Verification) error
+	Fresh func(ctx context.Context, v Verification) (warning string, err error)
 	// Stale reports whether this process remembers what is not so any more, so that another is to take
 	// its place. Nil: it never does.
 	Stale func() bool
@@ -120,6 +120,8 @@ type Options struct {
 	Force bool
 	// Status tells the service manager what the agent does, in one line. Nil: there is none.
 	Status func(line string)
+	// Idle is called when the agent begins to wait, for hours mostly. Nil: nothing is.
+	Idle func()
 	// ClosureSize returns the size in bytes of a system and all that it needs, for the metrics. Nil: they omit it.
 	ClosureSize func(ctx context.Context, s nix.System) (int64, error)
 	// Changes returns the packages that differ between two systems, a line for each; it ends with ctx. Nil: records
@@ -162,6 +164,9 @@ func (o *Options) validate() error {
 	}
 	if o.Status == nil {
 		o.Status = func(string) {}
+	}
+	if o.Idle == nil {
+		o.Idle = func() {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -144,7 +145,7 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		},
 		Config: conf, Override: f.override, Poke: poke, Switched: switched, Once: f.once, Force: force,
 		Status:      func(line string) { f.tell("STATUS=" + line) },
-		ClosureSize: host.ClosureSize,
+		ClosureSize: host.ClosureSize, Idle: debug.FreeOSMemory,
 		Changes: func(ctx context.Context, from, to nix.System) []string {
 			lines, _, _ := host.Changes(ctx, from, to) // what cannot be compared is not told
 			return lines
