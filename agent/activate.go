@@ -9,7 +9,6 @@ import (
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/hook"
 	"github.com/npcnix/npcnix/agent/record"
-	"github.com/npcnix/npcnix/agent/verify"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
 )
@@ -115,20 +114,12 @@ func (a *Agent) request(before config.Config, in *Intent) activation.Request {
 		req.ID, v.Remote, v.Queue, v.Target = in.Activation, in.Remote, in.Queue, &in.Target
 	}
 
-	req.Verify = func(ctx context.Context, j activation.Journal) error {
+	req.Verify = func(ctx context.Context, j activation.Journal) (string, error) {
 		v.Activation = j.ID
 		if a.Fresh != nil {
 			return a.Fresh(ctx, v)
 		}
 		return a.verify(ctx, v, j)
-	}
-
-	req.Warning = func(ctx context.Context, j activation.Journal) string {
-		c, _, err := a.loadConfig()
-		if err != nil || a.Machine == nil {
-			return "" // it was verified
-		}
-		return verify.Warning(ctx, a.Machine, c, j)
 	}
 
 	return req

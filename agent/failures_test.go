@@ -312,7 +312,7 @@ type pretender struct{ *fakeHost }
 
 func (p pretender) Activate(ctx context.Context, s nix.System, o activation.Request) (activation.Journal, error) {
 	a := activation.Journal{System: s.Path}
-	if err := o.Verify(ctx, a); err != nil {
+	if _, err := o.Verify(ctx, a); err != nil {
 		a.Reason, a.Phase = "verify: "+err.Error(), activation.RolledBack
 		return a, &activation.Error{Journal: a}
 	}

@@ -117,6 +117,7 @@ func (h *fakeHost) verify(ctx context.Context, r activation.Request) (activation
 	if ctx.Err() != nil {
 		return *h.left, ctx.Err()
 	}
+	var warning string
 	var err error
 	if r.Verify != nil {
 		timeout := r.VerifyTimeout
@@ -125,7 +126,7 @@ func (h *fakeHost) verify(ctx context.Context, r activation.Request) (activation
 		}
 		bounded, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		err = r.Verify(bounded, *h.left)
+		warning, err = r.Verify(bounded, *h.left)
 	}
 	if ctx.Err() != nil {
 		return *h.left, ctx.Err()
@@ -133,6 +134,7 @@ func (h *fakeHost) verify(ctx context.Context, r activation.Request) (activation
 	if err != nil {
 		h.set(func(h *fakeHost) { h.running = h.left.Previous })
 	}
+	h.set(func(h *fakeHost) { h.left.Warning = warning })
 	return h.end(err)
 }
 

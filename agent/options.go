@@ -93,7 +93,7 @@ type Options struct {
 	Reach func(ctx context.Context, c config.Config, queue bool) error
 	// Fresh verifies a new system by a process that begins now, which calls [Verify]: this one remembers
 	// names, certificates and the time zone of the system before. Nil: this process verifies it.
-	Fresh func(ctx context.Context, v Verification) error
+	Fresh func(ctx context.Context, v Verification) (warning string, err error)
 	// Stale reports whether this process remembers what is not so any more, so that another is to take
 	// its place. Nil: it never does.
 	Stale func() bool

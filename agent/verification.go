@@ -24,24 +24,25 @@ type Verification struct {
 }
 
 // Verify verifies the system of the activation that o.Dir has, as [Options.Fresh] asks for. Of o it needs
-// Dir, Host and, for a signed release, Store. An error of the machine's wraps nix.ErrMachine.
-func Verify(ctx context.Context, o Options, v Verification) error {
+// Dir, Host and, for a signed release, Store. The warning is what is worth telling of a system that is
+// verified. An error of the machine's wraps nix.ErrMachine.
+func Verify(ctx context.Context, o Options, v Verification) (warning string, err error) {
 	o.Once = OnceAny
 	if o.Store == nil {
 		o.Store = nothing{}
 	}
 	if err := o.validate(); err != nil {
-		return err
+		return "", err
 	}
 	if _, _, err := o.Dir.InForce(); err != nil {
-		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
+		return "", fmt.Errorf("%w: %w", nix.ErrMachine, err)
 	}
 	j, err := activation.Read(string(o.Dir))
 	if err != nil {
-		return fmt.Errorf("%w: %w", nix.ErrMachine, err)
+		return "", fmt.Errorf("%w: %w", nix.ErrMachine, err)
 	}
 	if j == nil || j.ID != v.Activation {
-		return fmt.Errorf("%w: activation %s is over", nix.ErrMachine, v.Activation)
+		return "", fmt.Errorf("%w: activation %s is over", nix.ErrMachine, v.Activation)
 	}
 
 	return wire(o).verify(ctx, v, *j)
@@ -49,10 +50,10 @@ func Verify(ctx context.Context, o Options, v Verification) error {
 
 // verify verifies the system of j. The system may have brought settings of its own: the host lives on by
 // these.
-func (a *Agent) verify(ctx context.Context, v Verification, j activation.Journal) error {
+func (a *Agent) verify(ctx context.Context, v Verification, j activation.Journal) (warning string, err error) {
 	c, _, err := a.loadConfig()
 	if err != nil {
-		return fmt.Errorf("the new system's settings cannot be used: %w", err)
+		return "", fmt.Errorf("the new system's settings cannot be used: %w", err)
 	}
 
 	verifier := verify.Verifier{Host: a.Host, Config: c, Log: a.Log}

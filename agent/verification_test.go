@@ -63,12 +63,54 @@ func TestVerification(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), c.confirm)
 				defer cancel()
 				v := verify.Verifier{Host: u, Units: u, Config: config.Default(), Log: slog.New(slog.DiscardHandler)}
-				err := v.Verify(ctx, activation.Journal{System: "/s", Ran: []string{"web.service"}})
+				_, err := v.Verify(ctx, activation.Journal{System: "/s", Ran: []string{"web.service"}})
 				if (err == nil) != (c.why == "") || err != nil && !strings.Contains(err.Error(), c.why) {
 					t.Errorf("error %v, want %q", err, c.why)
 				}
 			})
 		}
+	})
+
+	t.Run("units settle while the rest is verified", func(t *testing.T) {
+		up := func(restarts string) activation.Failing {
+			return activation.Failing{Restarts: map[string]string{"web.service": restarts}}
+		}
+		for _, c := range []struct {
+			name     string
+			reaching time.Duration
+			failing  []activation.Failing // as it is at each look
+			took     time.Duration
+		}{
+			{"at once", 0, []activation.Failing{up("0")}, 5 * time.Second},
+			{"for a part of the time", 3 * time.Second, []activation.Failing{up("0")}, 5 * time.Second},
+			{"for longer", time.Minute, []activation.Failing{up("0")}, time.Minute},
+			{"for longer, as a unit is restarted", time.Minute, []activation.Failing{up("0"), up("1")}, time.Minute + 5*time.Second},
+		} {
+			inBubble(t, c.name, func(t *testing.T) {
+				begun := time.Now()
+				u := &unsure{&fakeHost{trace: &trace{}, running: "/s"}, &fakeMachine{trace: &trace{}, failing: c.failing}, 0, 0, begun}
+				v := verify.Verifier{Host: u, Units: u, Config: config.Default(), Log: slog.New(slog.DiscardHandler),
+					Reach: func(context.Context) error { time.Sleep(c.reaching); return nil }}
+				if _, err := v.Verify(t.Context(), activation.Journal{System: "/s", Ran: []string{"web.service"}}); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(begun); took != c.took {
+					t.Errorf("took %s, want %s", took, c.took)
+				}
+			})
+		}
+	})
+
+	t.Run("of a verified system is told what fails", func(t *testing.T) {
+		inBubble(t, "at the last look", func(t *testing.T) {
+			sad := activation.Failing{New: []string{"new.service (failed)"}, Left: []string{"mnt.mount"}}
+			u := &unsure{&fakeHost{trace: &trace{}, running: "/s"}, &fakeMachine{trace: &trace{}, failing: []activation.Failing{{}, sad}}, 0, 0, time.Now()}
+			v := verify.Verifier{Host: u, Units: u, Config: config.Default(), Log: slog.New(slog.DiscardHandler)}
+			warning, err := v.Verify(t.Context(), activation.Journal{System: "/s", Ran: []string{"web.service"}})
+			if want := "units fail that did not run before: new.service (failed); mounts that the new system does not have are busy and stay: mnt.mount"; err != nil || warning != want {
+				t.Errorf("%q, %v", warning, err)
+			}
+		})
 	})
 
 	t.Run("a system is verified by the settings that it brings", func(t *testing.T) {

@@ -81,3 +81,10 @@ func TestDiskFullIsWhatNixItselfSays(t *testing.T) {
 		})
 	}
 }
+
+func TestChangesAreBounded(t *testing.T) {
+	lines, more := bounded(strings.Repeat("tool: 1 → 2\n\n", MaxChanges+7))
+	if len(lines) != MaxChanges || more != 7 {
+		t.Errorf("%d lines, %d more", len(lines), more)
+	}
+}

@@ -17,7 +17,8 @@ import (
 
 // explain maps the SDK's errors to this package's, and adds what an operator can
 // do. It goes by the error's code, which says more than the HTTP status; what is
-// not known is quoted and not guessed. The action is read, write or list.
+// not known is quoted and not guessed. The action is read, write, list or list
+// versions.
 func (b *s3Backend) explain(err error, action string) error {
 	if broken, ok := errors.AsType[*credentialsError](err); ok {
 		return explainCredentials(broken, err)
@@ -108,6 +109,10 @@ func (b *s3Backend) hintForDenied(message, action string) string {
 	switch {
 	case strings.Contains(strings.ToLower(message), "kms:"):
 		return hintForKMS(action)
+	case action == "list versions":
+		return "these credentials lack s3:ListBucketVersions on bucket " + b.bucket + " for the prefix " + b.key
+	case b.version != "":
+		return "these credentials lack s3:GetObjectVersion on this key"
 	case action == "list":
 		return "these credentials lack s3:ListBucket on bucket " + b.bucket + " for the prefix " + b.key + recordsSuffix
 	case action == "write":

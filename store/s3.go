@@ -21,6 +21,7 @@ type s3API interface {
 	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
 	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
+	ListObjectVersions(context.Context, *s3.ListObjectVersionsInput, ...func(*s3.Options)) (*s3.ListObjectVersionsOutput, error)
 }
 
 // s3Backend is an object in an S3 bucket, of AWS or another maker. A host needs
@@ -30,6 +31,7 @@ type s3Backend struct {
 	bucket string
 	key    string
 
+	version   string // id of the only version to read; empty: the present one
 	region    string
 	endpoint  string // empty: AWS's own for the region
 	pathStyle bool
@@ -100,7 +102,7 @@ func identified(v Version) (Version, error) {
 }
 
 func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadCloser, int64, error) {
-	in := &s3.GetObjectInput{Bucket: &b.bucket, Key: aws.String(b.key + suffix)}
+	in := &s3.GetObjectInput{Bucket: &b.bucket, Key: aws.String(b.key + suffix), VersionId: b.pinnedTo()}
 	if v.ETag != "" {
 		in.IfMatch = aws.String(quoteETag(v.ETag))
 	}
@@ -128,6 +130,14 @@ func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadC
 		length = *out.ContentLength
 	}
 	return s3Body{out.Body, b.validates && hasChecksum(out), ofOwnKey(out)}, length, nil
+}
+
+// pinnedTo is the version that a GET must name; nil for the present one.
+func (b *s3Backend) pinnedTo() *string {
+	if b.version == "" {
+		return nil
+	}
+	return &b.version
 }
 
 // ofOwnKey reports whether the object is encrypted by another key than the store's own. Then the ETag is not

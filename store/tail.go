@@ -181,7 +181,7 @@ func (b *s3Backend) look(ctx context.Context, have Version, n int64) (Version, T
 
 // end reads the last n bytes. If the store sends all of a longer object instead, that is read if patient says so.
 func (b *s3Backend) end(ctx context.Context, in *s3.GetObjectInput, n int64, patient bool) (Version, Tail, error) {
-	in.Bucket, in.Key, in.Range = &b.bucket, &b.key, aws.String(fmt.Sprintf("bytes=-%d", n))
+	in.Bucket, in.Key, in.Range, in.VersionId = &b.bucket, &b.key, aws.String(fmt.Sprintf("bytes=-%d", n)), b.pinnedTo()
 	out, err := b.api.GetObject(ctx, in)
 	if err != nil {
 		return Version{}, Tail{}, err

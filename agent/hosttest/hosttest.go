@@ -140,7 +140,7 @@ func whileVerified(s subject) {
 	s.activate(one)
 
 	calls := 0
-	_, err := s.Activate(s.Context(), two, activation.Request{ID: "of two", Verify: func(ctx context.Context, j activation.Journal) error {
+	done, err := s.Activate(s.Context(), two, activation.Request{ID: "of two", Verify: func(ctx context.Context, j activation.Journal) (string, error) {
 		calls++
 		if j.ID != "of two" || j.System != two.Path || j.Previous != one.Path || j.Phase != activation.Verifying {
 			s.Errorf("verifies %+v", j)
@@ -152,10 +152,10 @@ func whileVerified(s subject) {
 			s.Errorf("%v runs, %v; want %v", current, err, two)
 		}
 		s.wantNot(two) // as it is not the boot default
-		return nil
+		return "a mount stays", nil
 	}})
-	if err != nil || calls != 1 {
-		s.Errorf("%v, after %d calls", err, calls)
+	if err != nil || calls != 1 || done.Warning != "a mount stays" {
+		s.Errorf("%v, warning %q, after %d calls", err, done.Warning, calls)
 	}
 }
 
@@ -163,8 +163,8 @@ func verificationFails(s subject) {
 	one, two := s.build(One), s.build(Two)
 	s.activate(one)
 
-	_, err := s.Activate(s.Context(), two, activation.Request{ID: "of two", Verify: func(context.Context, activation.Journal) error {
-		return errors.New("the web server does not answer")
+	_, err := s.Activate(s.Context(), two, activation.Request{ID: "of two", Verify: func(context.Context, activation.Journal) (string, error) {
+		return "", errors.New("the web server does not answer")
 	}})
 	s.wantBack(err, "of two", one, two, "the web server does not answer")
 
@@ -176,9 +176,9 @@ func switchFails(s subject) {
 	one, bad := s.build(One), s.build(Bad)
 	s.activate(one)
 
-	_, err := s.Activate(s.Context(), bad, activation.Request{ID: "of bad", Verify: func(context.Context, activation.Journal) error {
+	_, err := s.Activate(s.Context(), bad, activation.Request{ID: "of bad", Verify: func(context.Context, activation.Journal) (string, error) {
 		s.Error("a system whose switch failed is verified")
-		return nil
+		return "", nil
 	}})
 	s.wantBack(err, "of bad", one, bad, "")
 
@@ -194,9 +194,9 @@ func verificationHangs(s subject) {
 
 	_, err := s.Activate(s.Context(), two, activation.Request{
 		ID: "of two", VerifyTimeout: 500 * time.Millisecond,
-		Verify: func(ctx context.Context, _ activation.Journal) error {
+		Verify: func(ctx context.Context, _ activation.Journal) (string, error) {
 			<-ctx.Done()
-			return ctx.Err()
+			return "", ctx.Err()
 		},
 	})
 	s.wantBack(err, "of two", one, two, "")
@@ -207,18 +207,18 @@ func outlives(s subject) {
 	s.activate(one)
 
 	ctx, cancel := context.WithCancel(s.Context())
-	_, err := s.Activate(ctx, two, activation.Request{ID: "of two", Verify: func(ctx context.Context, _ activation.Journal) error {
+	_, err := s.Activate(ctx, two, activation.Request{ID: "of two", Verify: func(ctx context.Context, _ activation.Journal) (string, error) {
 		cancel()
-		return ctx.Err()
+		return "", ctx.Err()
 	}})
 	if !errors.Is(err, context.Canceled) || errors.As(err, new(*activation.Error)) {
 		s.Fatalf("%v; want the end of the context", err)
 	}
 
 	verified := ""
-	j, found, err := s.Again().Resume(s.Context(), activation.Request{ID: "of another", Verify: func(_ context.Context, j activation.Journal) error {
+	j, found, err := s.Again().Resume(s.Context(), activation.Request{ID: "of another", Verify: func(_ context.Context, j activation.Journal) (string, error) {
 		verified = j.ID
-		return nil
+		return "", nil
 	}})
 	if err != nil || !found || j.ID != "of two" || j.Phase != activation.Committed || verified != "of two" {
 		s.Errorf("%+v, %v, %v; verified %q", j, found, err, verified)
@@ -355,9 +355,9 @@ func (s subject) activate(system nix.System) activation.Journal {
 
 // refuse is a request that nothing is verified for.
 func (s subject) refuse() activation.Request {
-	return activation.Request{Verify: func(_ context.Context, j activation.Journal) error {
+	return activation.Request{Verify: func(_ context.Context, j activation.Journal) (string, error) {
 		s.Errorf("%s is verified", j.System)
-		return nil
+		return "", nil
 	}}
 }
 

@@ -8,53 +8,80 @@ import (
 	"strings"
 	"time"
 
-	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/nix/activation"
 )
 
 // unitLook is the time between two looks at the units.
 const unitLook = time.Second
 
-// unitsSettle watches the units for the settle_secs: at its end no unit that ran before may have failed.
-// A unit that is not up, or restarted again and again, has until ctx ends to stay up for as long.
-func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal) error {
-	if v.Units == nil || len(j.Ran) == 0 {
-		return nil // there is no systemd
-	}
-	watched := time.NewTimer(v.Config.SettleTime())
-	defer watched.Stop()
-	tick := time.NewTicker(unitLook)
-	defer tick.Stop()
+// watched is the time for which units are watched after a switch, and what was seen of them so far.
+type watched struct {
+	looks
+	until time.Time
+}
 
-	var seen looks
-	over := false
-	for {
+// watchUnits has the units watched from now on, for settle_secs.
+func (v Verifier) watchUnits(ctx context.Context, j activation.Journal) watched {
+	q := watched{until: time.Now().Add(v.Config.SettleTime())}
+	if v.watches(j) {
 		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
-		if seen.add(ctx, now, err) {
+		q.add(ctx, now, err)
+	}
+
+	return q
+}
+
+func (v Verifier) watches(j activation.Journal) bool { return v.Units != nil && len(j.Ran) > 0 } // there is systemd
+
+// unitsSettle waits until settle_secs are over: no unit that ran before may have failed then. A unit that is not
+// up, or restarted again and again, has until ctx ends to stay up for settle_secs. The warning is what is worth
+// telling of them.
+func (v Verifier) unitsSettle(ctx context.Context, j activation.Journal, q watched) (warning string, err error) {
+	if !v.watches(j) {
+		return v.verdict(j, activation.Failing{})
+	}
+
+	pause := time.Until(q.until)
+	for {
+		select {
+		case <-time.After(min(pause, unitLook)):
+		case <-ctx.Done():
+			return "", q.timeUp()
+		}
+
+		over := !time.Now().Before(q.until)
+		now, err := v.Units.NewlyFailing(ctx, j, v.Config.ExemptUnits)
+		if q.add(ctx, now, err) {
 			over = false
-			watched.Reset(v.Config.SettleTime())
+			q.until = time.Now().Add(v.Config.SettleTime())
 		}
 		if err == nil && over {
-			return v.verdict(now)
+			return v.verdict(j, now)
 		}
 
-		select {
-		case <-watched.C:
-			over = true
-		case <-tick.C:
-		case <-ctx.Done():
-			return seen.timeUp()
+		pause = time.Until(q.until)
+		if over {
+			pause = unitLook // this look failed
 		}
 	}
 }
 
-// Warning says which units fail that did not run before the switch, and whether NixOS found any, and which mounts
-// stay; "" where there are none.
-func Warning(ctx context.Context, units Units, c config.Config, j activation.Journal) string {
-	now, err := units.NewlyFailing(ctx, j, c.ExemptUnits)
-	if err != nil {
-		now = activation.Failing{}
+// verdict is what the units say at the end of the settle_secs: an error, or what is worth telling of a system that
+// is verified.
+func (v Verifier) verdict(j activation.Journal, now activation.Failing) (warning string, err error) {
+	if len(now.Failed) > 0 {
+		return "", fmt.Errorf("units failed that ran before: %s", strings.Join(now.Failed, " "))
 	}
+	if len(now.New) > 0 {
+		v.Log.Warn("units fail that did not run before; the system is committed all the same", "units", strings.Join(now.New, " "))
+	}
+
+	return worthTelling(j, now), nil
+}
+
+// worthTelling says which units fail that did not run before the switch, and whether NixOS found any, and which mounts
+// stay; "" where there are none.
+func worthTelling(j activation.Journal, now activation.Failing) string {
 	var said []string
 	switch {
 	case len(now.New) > 0:
@@ -67,18 +94,6 @@ func Warning(ctx context.Context, units Units, c config.Config, j activation.Jou
 	}
 
 	return strings.Join(said, "; ")
-}
-
-// verdict is what the units say at the end of the settle_secs.
-func (v Verifier) verdict(now activation.Failing) error {
-	if len(now.Failed) > 0 {
-		return fmt.Errorf("units failed that ran before: %s", strings.Join(now.Failed, " "))
-	}
-	if len(now.New) > 0 {
-		v.Log.Warn("units fail that did not run before; the system is committed all the same", "units", strings.Join(now.New, " "))
-	}
-
-	return nil
 }
 
 // looks is what was seen of the units so far.

@@ -40,32 +40,33 @@ type Verifier struct {
 	Log     *slog.Logger
 }
 
-// Verify returns nil when the system of j is verified. What does not hold yet is looked at again until
-// ctx ends.
-func (v Verifier) Verify(ctx context.Context, j activation.Journal) error {
+// Verify returns no error when the system of j is verified, and what is worth telling of it. What does not hold yet is
+// looked at again until ctx ends. The settle_secs begin at once: units settle while the rest is verified.
+func (v Verifier) Verify(ctx context.Context, j activation.Journal) (warning string, err error) {
 	if err := v.runs(ctx, j); err != nil {
-		return err
+		return "", err
 	}
+	units := v.watchUnits(ctx, j)
 
 	if v.Reach != nil {
 		if err := until(ctx, func() error { return v.Reach(ctx) }); err != nil {
-			return fmt.Errorf("from the new system, %w", err)
+			return "", fmt.Errorf("from the new system, %w", err)
 		}
 	}
 
 	if v.Trusted != nil {
 		if err := until(ctx, func() error { return v.Trusted(ctx) }); err != nil {
-			return err
+			return "", err
 		}
 	}
 
 	for _, check := range v.Config.Checks {
 		if err := until(ctx, func() error { return try(ctx, check) }); err != nil {
-			return fmt.Errorf("check %s: %w", check, err)
+			return "", fmt.Errorf("check %s: %w", check, err)
 		}
 	}
 
-	return v.unitsSettle(ctx, j)
+	return v.unitsSettle(ctx, j, units)
 }
 
 // runs checks that the system of j is the one that runs.

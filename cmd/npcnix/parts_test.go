@@ -65,6 +65,27 @@ func s3Client(cloud *awsfake.Cloud) *s3.Client {
 	return s3.NewFromConfig(awsfake.Config(cloud.URL()), func(o *s3.Options) { o.UsePathStyle = true })
 }
 
+// bucket put FILE KEY, bucket delete KEY, bucket versioning STATUS: does that in the bucket fleet, as any tool can.
+func bucketCmd(ts *testscript.TestScript, neg bool, args []string) {
+	const synopsis = "bucket put FILE KEY | delete KEY | versioning STATUS"
+	arguments(ts, neg, args, 2, 3, synopsis)
+	ctx, client := context.Background(), s3Client(rigOf(ts).cloud)
+	var err error
+	switch args[0] {
+	case "put":
+		_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: aws.String(bucket), Key: &args[2], Body: strings.NewReader(ts.ReadFile(args[1]))})
+	case "delete":
+		_, err = client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: aws.String(bucket), Key: &args[1]})
+	case "versioning":
+		_, err = client.PutBucketVersioning(ctx, &s3.PutBucketVersioningInput{
+			Bucket: aws.String(bucket), VersioningConfiguration: &s3types.VersioningConfiguration{Status: s3types.BucketVersioningStatus(args[1])},
+		})
+	default:
+		ts.Fatalf("usage: %s", synopsis)
+	}
+	ts.Check(err)
+}
+
 // queue NAME: makes a queue that is told of everything put into the bucket; its URL is in $QUEUE.
 func queueCmd(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 1, 1, "queue NAME")

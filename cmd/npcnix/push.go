@@ -58,7 +58,7 @@ func (o *pushOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.again, "again", false, "publish a release even if the remote holds the same one")
 	cmd.Flags().BoolVar(&o.force, "force", false, "publish even if --rev does not follow the revision that the remote holds")
 	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign")
-	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "do everything but publish, and say what would be published")
+	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "do everything but publish, and print what would change")
 	cmd.Flags().StringVar(&o.check, "check", checkNames, "what to evaluate before the publish: the names of the configurations, all of their systems, or none")
 	cmd.Flags().Lookup("check").NoOptDefVal = checkAll
 	cmd.Flags().BoolVar(&o.wait, "wait", false, "then wait until the hosts run it; the flags of npcnix wait go with it")
@@ -70,35 +70,11 @@ func (o *pushOptions) addFlags(cmd *cobra.Command) {
 }
 
 func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet) error {
-	if err := o.waiting.onlyWith(o.wait, len(o.plan.waves) > 0, flags); err != nil {
-		return err
-	}
-	remote, err := o.remote.open(ctx, c)
+	p, err := o.begin(ctx, c, flags)
 	if err != nil {
 		return err
 	}
-	var gate *fleet.Gate
-	if o.wait {
-		if gate, err = o.waiting.prepare(ctx, c, flags, remote); err != nil {
-			return err
-		}
-	}
-	if err := o.planned(flags); err != nil {
-		return err
-	}
-	publisher, done, err := o.release.open(ctx, c, remote.Name())
-	if err != nil {
-		return err
-	}
-	if err := o.checkWaves(ctx, c, remote, publisher); err != nil {
-		return err
-	}
-	if publisher != nil {
-		defer done()
-		if err := checkTrust(ctx, c, remote, publisher, o.lockOut); err != nil {
-			return err
-		}
-	}
+	defer p.done()
 	packed, err := o.flake.temporary(ctx, c)
 	if err != nil {
 		return err
@@ -108,35 +84,32 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	if err := o.evaluate(ctx, c, packed); err != nil {
 		return err
 	}
-	if gate != nil {
-		// Otherwise a cache's old answer would be taken for a newer publish.
-		if gate.Before, err = remote.Latest(ctx, store.Version{}); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
+	if err := p.lookBefore(ctx); err != nil {
+		return err
 	}
-	v, err := o.publish(ctx, c, remote, publisher, packed)
+	v, err := o.publish(ctx, c, p.remote, p.publisher, packed)
 	if err != nil || o.dryRun {
 		return withCode(err)
 	}
 
-	return o.published(ctx, c, remote, publisher, gate, v)
+	return o.published(ctx, c, p, v)
 }
 
 // published tells of the version that was published, and waits for its hosts if the flags say so.
-func (o *pushOptions) published(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, gate *fleet.Gate, v store.Version) error {
+func (o *pushOptions) published(ctx context.Context, c *common, p publishing, v store.Version) error {
 	if !o.waiting.json {
 		if _, err := fmt.Fprintln(c.stdout, v.ETag); err != nil {
 			return err
 		}
 	}
 	if o.release.plan != nil {
-		return o.takeThroughWaves(ctx, c, remote, p)
+		return o.takeThroughWaves(ctx, c, p.remote, p.publisher)
 	}
-	if gate == nil {
-		o.sayNext(c, remote, v)
+	if p.gate == nil {
+		o.sayNext(c, p.remote, v)
 		return nil
 	}
-	return waitFor(ctx, gate, v, fleet.Published)
+	return waitFor(ctx, p.gate, v, fleet.Published)
 }
 
 // withCode gives an error of a publish its exit code.
@@ -198,6 +171,13 @@ func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remot
 	if p.Published(last, m) && !o.again {
 		c.log.Info("the remote holds this release already; nothing was published (--again publishes it all the same)", "release", publish.Short(m))
 		return last.Version, nil
+	}
+
+	if o.dryRun && last.Release != nil {
+		d := differ{c: c, remote: remote, publisher: p, last: last}
+		if err := d.show(ctx, side{manifest: m, packed: packed}); err != nil {
+			return store.Version{}, err
+		}
 	}
 
 	return o.put(ctx, c, remote, m, packed, last.Version)

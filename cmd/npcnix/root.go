@@ -84,6 +84,7 @@ func newRootCommand(c *common) *cobra.Command {
 	root.AddCommand(
 		newPackCommand(c), newPushCommand(c), newPullCommand(c),
 		newReleaseCommand(c), newRolloutCommand(c), newTrustCommand(c),
+		newHistoryCommand(c), newRollbackCommand(c), newPromoteCommand(c), newDiffCommand(c),
 		newWaitCommand(c), newHostsCommand(c),
 		newActivateCommand(c), newFollowCommand(c), newInstallCommand(c),
 		newConfigCommand(c), newStatusCommand(c), newDoctorCommand(c),

@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"archive":    archiveCmd,
 			"await":      awaitCmd,
+			"bucket":     bucketCmd,
 			"capture":    captureCmd,
 			"cloud":      cloudCmd,
 			"exits":      exitsCmd,

@@ -30,6 +30,7 @@ const (
 // verifyAnswer is what the process of a verification prints.
 type verifyAnswer struct {
 	Error   string `json:"error,omitempty"`   // why the system is not verified; "" if it is
+	Warning string `json:"warning,omitempty"` // what is worth telling of one that is
 	Machine bool   `json:"machine,omitempty"` // the machine is to blame, and not the system
 }
 
@@ -69,8 +70,9 @@ func newVerifyCommand(c *common) *cobra.Command {
 		Short: "Verify the system that runs, as standard input asks for, and print the answer",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var answer verifyAnswer
-			if err := runVerify(cmd.Context(), c, v, cmd.InOrStdin()); err != nil {
+			warning, err := runVerify(cmd.Context(), c, v, cmd.InOrStdin())
+			answer := verifyAnswer{Warning: warning}
+			if err != nil {
 				answer = verifyAnswer{Error: err.Error(), Machine: errors.Is(err, nix.ErrMachine)}
 			}
 			return json.NewEncoder(c.stdout).Encode(answer)
@@ -80,18 +82,18 @@ func newVerifyCommand(c *common) *cobra.Command {
 	return cmd
 }
 
-func runVerify(ctx context.Context, c *common, flags verifyFlags, input io.Reader) error {
+func runVerify(ctx context.Context, c *common, flags verifyFlags, input io.Reader) (warning string, err error) {
 	var v agent.Verification
 	if err := json.NewDecoder(input).Decode(&v); err != nil {
-		return fmt.Errorf("%w: read what is to be verified: %w", nix.ErrMachine, err)
+		return "", fmt.Errorf("%w: read what is to be verified: %w", nix.ErrMachine, err)
 	}
 	layers, err := flags.settings.layers()
 	if err != nil {
-		return err
+		return "", err
 	}
 	host, err := flags.host.host(c)
 	if err != nil {
-		return err
+		return "", err
 	}
 	o := agent.Options{
 		Dir: c.dir(), Host: host, Machine: host, Reach: reach, Log: c.log,
@@ -107,7 +109,7 @@ func runVerify(ctx context.Context, c *common, flags verifyFlags, input io.Reade
 	if v.Target != nil && v.Reach {
 		remote, err := openTarget(ctx, o, *v.Target)
 		if err != nil {
-			return fmt.Errorf("from the new system, the store cannot be reached: %w", err)
+			return "", fmt.Errorf("from the new system, the store cannot be reached: %w", err)
 		}
 		if remote != nil {
 			o.Store, o.RemoteName = remote, remote.Name()
@@ -142,17 +144,17 @@ func openTarget(ctx context.Context, o agent.Options, t agent.Target) (*store.Re
 
 // fresh verifies a new system by a process of this program that begins now, with the flags of this one. If that
 // process has no answer, as for want of memory, another one is asked until ctx ends.
-func (c *common) fresh(ctx context.Context, v agent.Verification) error {
+func (c *common) fresh(ctx context.Context, v agent.Verification) (warning string, err error) {
 	for {
-		err := c.askFresh(ctx, v)
+		warning, err := c.askFresh(ctx, v)
 		if !errors.Is(err, errNoAnswer) {
-			return err
+			return warning, err
 		}
 		c.log.Warn("the verification gave no answer; asking again", "error", err)
 		select {
 		case <-time.After(verifyPause):
 		case <-ctx.Done():
-			return err
+			return "", err
 		}
 	}
 }
@@ -160,14 +162,14 @@ func (c *common) fresh(ctx context.Context, v agent.Verification) error {
 // errNoAnswer says that the process of a verification ended without an answer.
 var errNoAnswer = fmt.Errorf("%w: the process that verifies gave no answer", nix.ErrMachine)
 
-func (c *common) askFresh(ctx context.Context, v agent.Verification) error {
+func (c *common) askFresh(ctx context.Context, v agent.Verification) (warning string, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("%w: %w", errNoAnswer, err)
+		return "", fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	input, err := json.Marshal(v)
 	if err != nil {
-		return err
+		return "", err
 	}
 	var printed bytes.Buffer
 	cmd := exec.CommandContext(ctx, self, append([]string{"activation", "verify"}, c.sameFlags()...)...)
@@ -178,11 +180,11 @@ func (c *common) askFresh(ctx context.Context, v agent.Verification) error {
 	var answer verifyAnswer
 	if err := json.Unmarshal(printed.Bytes(), &answer); err != nil {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return "", context.Cause(ctx)
 		}
-		return fmt.Errorf("%w: %v", errNoAnswer, ended)
+		return "", fmt.Errorf("%w: %v", errNoAnswer, ended)
 	}
-	return answer.err()
+	return answer.Warning, answer.err()
 }
 
 // sameFlags are the flags of this process that the one that verifies has too, as they were given. What the

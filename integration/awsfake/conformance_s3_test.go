@@ -230,6 +230,47 @@ var s3Behaviours = []behaviour{
 			t.Errorf("without the marker it is %q", body)
 		}
 	}},
+	{"versions and delete markers are listed page by page, of each key the newest first", func(t *testing.T, w world) {
+		bucket := w.bucket(t)
+		w.put(t, bucket, "k", "before versioning")
+		w.version(t, bucket)
+		w.put(t, bucket, "k", "hello")
+		w.put(t, bucket, "k.acks/a", "record")
+		if _, err := w.s3.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &bucket, Key: aws.String("k")}); err != nil {
+			t.Fatal(err)
+		}
+		last := w.put(t, bucket, "k", "world")
+		in := &s3.ListObjectVersionsInput{Bucket: &bucket, Prefix: aws.String("k"), MaxKeys: aws.Int32(2)}
+		var got []string
+		for range 4 {
+			out, err := w.s3.ListObjectVersions(t.Context(), in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, v := range out.Versions {
+				got = append(got, fmt.Sprint(*v.Key, " ", *v.Size, " ", *v.IsLatest, " ", *v.VersionId == "null"))
+				if *v.IsLatest && *v.Key == "k" && (*v.VersionId != *last.VersionId || aws.ToString(v.ETag) != aws.ToString(last.ETag) || v.LastModified == nil) {
+					t.Errorf("the latest is %+v, put was %+v", v, last)
+				}
+			}
+			for _, m := range out.DeleteMarkers {
+				got = append(got, fmt.Sprint(*m.Key, " deleted ", *m.IsLatest))
+			}
+			if !*out.IsTruncated {
+				break
+			}
+			in.KeyMarker, in.VersionIdMarker = out.NextKeyMarker, out.NextVersionIdMarker
+		}
+		want := []string{"k 5 true false", "k deleted false", "k 5 false false", "k 17 false true", "k.acks/a 6 true false"}
+		slices.Sort(got)
+		slices.Sort(want)
+		if w.differs.versionPages {
+			want = slices.Insert(slices.DeleteFunc(want, func(s string) bool { return strings.HasPrefix(s, "k.acks") }), 0, want[0])
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("listed %q, want %q", got, want)
+		}
+	}},
 	{"deleting twice succeeds", func(t *testing.T, w world) {
 		bucket := w.bucket(t)
 		w.put(t, bucket, "k", "hello")

@@ -33,6 +33,9 @@ var s3Routes = []s3Route{
 	{"PutBucketVersioning", "PUT", onBucket, "versioning", nil, (*Cloud).putBucketVersioning},
 	{"GetBucketNotificationConfiguration", "GET", onBucket, "notification", nil, (*Cloud).getBucketNotification},
 	{"PutBucketNotificationConfiguration", "PUT", onBucket, "notification", nil, (*Cloud).putBucketNotification},
+	{"ListObjectVersions", "GET", onBucket, "versions", []string{
+		"prefix", "max-keys", "key-marker", "version-id-marker", "encoding-type",
+	}, (*Cloud).listVersions},
 	{"ListObjectsV2", "GET", onBucket, "list-type", []string{
 		"prefix", "delimiter", "max-keys", "continuation-token", "start-after", "encoding-type", "fetch-owner",
 	}, (*Cloud).listObjects},

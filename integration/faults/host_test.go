@@ -91,7 +91,7 @@ func (h *host) Activate(ctx context.Context, s nix.System, r activation.Request)
 	bounded, cancel := context.WithTimeout(ctx, r.VerifyTimeout)
 	defer cancel()
 	j.Phase = activation.Verifying
-	err := r.Verify(bounded, j)
+	_, err := r.Verify(bounded, j)
 	if ctx.Err() != nil {
 		return j, ctx.Err()
 	}

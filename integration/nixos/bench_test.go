@@ -10,9 +10,17 @@ import (
 )
 
 // BenchmarkVerification measures, on a healthy host whose settle_secs is 1, how long a verification takes: from the end
-// of the switch to the beginning of the commit, as systemd has it. If NPCNIX_BENCH_BEFORE is the path of another build
-// of npcnix, hosts of the two take turns.
+// of the switch to the beginning of the commit, as systemd has it: with a store that is a file and no checks, and with
+// a check that takes as long as a request to a store that is far away. If NPCNIX_BENCH_BEFORE is the path of another
+// build of npcnix, hosts of the two take turns.
 func BenchmarkVerification(b *testing.B) {
+	b.Run("alone", func(b *testing.B) { benchVerification(b, "{ }") })
+	b.Run("check", func(b *testing.B) {
+		benchVerification(b, `{ services.npcnix.checks = [ { name = "far"; command = [ "/bin/sleep" "0.1" ]; } ]; }`)
+	})
+}
+
+func benchVerification(b *testing.B, system string) {
 	const publishes = 10
 	agents := []struct{ name, path string }{{"now", agentBinary}}
 	if before := os.Getenv("NPCNIX_BENCH_BEFORE"); before != "" {
@@ -26,7 +34,7 @@ func BenchmarkVerification(b *testing.B) {
 	for b.Loop() {
 		for range publishes {
 			for i, h := range hosts {
-				version, etag := h.Publish("nothing", "{ }")
+				version, etag := h.Publish("nothing", system)
 				if r := h.Final(etag); r.Status != "applied" {
 					b.Fatalf("%s is %s: %s", version, r.Status, r.Text())
 				}

@@ -138,12 +138,12 @@ func bootsOnceCommitted(t *testing.T) {
 	one, two := h.built(t, all, "one"), h.built(t, all, "two")
 	h.activated(t, one)
 	looked := false
-	_, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) error {
+	_, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) (string, error) {
 		looked = true
 		h.wantProfile(t, one, 1)
 		h.wantBoots(t, "v1")
 		h.wantMarker(t, "v2")
-		return nil
+		return "", nil
 	}})
 	if err != nil || !looked {
 		t.Fatalf("%v, looked %v", err, looked)
@@ -358,7 +358,7 @@ func failsAndIsRolledBack(t *testing.T) {
 				h.forgetSwitches(t)
 			}
 			bad := h.built(t, all, "bad")
-			a, err := h.Activate(t.Context(), bad, activation.Request{Verify: func(context.Context, activation.Journal) error { return c.verify }})
+			a, err := h.Activate(t.Context(), bad, activation.Request{Verify: func(context.Context, activation.Journal) (string, error) { return "", c.verify }})
 
 			var failed *activation.Error
 			if !errors.As(err, &failed) {

@@ -266,20 +266,18 @@ func (c *Coordinator) step(ctx context.Context, j *Journal, r Request, starts *i
 
 // verify has the new system verified, and asks for the commit or for the rollback.
 func (c *Coordinator) verify(ctx context.Context, j *Journal, r Request) error {
+	warning := ""
 	if r.Verify != nil {
 		bounded, cancel := context.WithTimeoutCause(ctx, seconds(j.VerifySecs), errors.New("its time was up"))
 		defer cancel()
-		err := r.Verify(bounded, *j)
+		said, err := r.Verify(bounded, *j)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil {
 			return c.ask(ctx, j.ID, func(j *Journal) error { return j.toRollback(c.dir, causeOf(err), fmt.Sprintf("verify: %v", err)) })
 		}
-	}
-	warning := ""
-	if r.Warning != nil {
-		warning = r.Warning(ctx, *j)
+		warning = said
 	}
 	return c.ask(ctx, j.ID, func(j *Journal) error {
 		j.Warning = warning

@@ -186,9 +186,9 @@ func (p process) ended(within time.Duration) bool {
 func fakeAgent(what string, args []string) int {
 	h, err := coordinator(options(os.Getenv(nixtest.RootVariable), os.Stderr))
 	timeout, _ := time.ParseDuration(os.Getenv("NPCNIX_VERIFY_TIMEOUT"))
-	request := activation.Request{VerifyTimeout: timeout, Verify: func(ctx context.Context, _ activation.Journal) error {
+	request := activation.Request{VerifyTimeout: timeout, Verify: func(ctx context.Context, _ activation.Journal) (string, error) {
 		fmt.Fprintln(os.Stderr, "verifying, pid", os.Getpid())
-		return appears(ctx, os.Getenv("NPCNIX_VERIFIED"))
+		return "", appears(ctx, os.Getenv("NPCNIX_VERIFIED"))
 	}}
 	switch {
 	case err != nil:

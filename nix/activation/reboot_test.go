@@ -37,7 +37,7 @@ func rebootBeforeCommit(t *testing.T) {
 	r := newSlowRig(t)
 	r.letSwitch(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := r.Activate(ctx, r.two, activation.Request{Verify: func(context.Context, activation.Journal) error { cancel(); return nil }})
+	_, err := r.Activate(ctx, r.two, activation.Request{Verify: func(context.Context, activation.Journal) (string, error) { cancel(); return "", nil }})
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func bootedIsVerified(t *testing.T) {
 				t.Fatal(a.Phase, err)
 			}
 			h.restarted(t, map[int]nix.System{1: one, 2: two}[c.booted])
-			_, _, err := h.Resume(t.Context(), activation.Request{Verify: func(context.Context, activation.Journal) error { return c.verify }})
+			_, _, err := h.Resume(t.Context(), activation.Request{Verify: func(context.Context, activation.Journal) (string, error) { return "", c.verify }})
 			h.wantSwitches(t, c.want)
 			if c.back == "" {
 				if err != nil {

@@ -29,12 +29,10 @@ type Request struct {
 	SwitchTimeout time.Duration
 	// VerifyTimeout bounds the verification of the new system. Default: 5 min.
 	VerifyTimeout time.Duration
-	// Verify returns nil when the new system is verified. It is called from the new system, maybe more
-	// than once, with a ctx that ends with VerifyTimeout. Nil: every system is.
-	Verify func(ctx context.Context, j Journal) error
-	// Warning returns what is worth telling of a system that is verified; "" for nothing. It goes into
-	// the journal. Nil: nothing is.
-	Warning func(ctx context.Context, j Journal) string
+	// Verify returns no error when the new system is verified, and what is worth telling of it, which goes
+	// into the journal; "" for nothing. It is called from the new system, maybe more than once, with a ctx
+	// that ends with VerifyTimeout. Nil: every system is.
+	Verify func(ctx context.Context, j Journal) (warning string, err error)
 	// Keep is how many of the profile's latest generations are kept when s is one of them. Those of the
 	// systems that run, ran before and were booted are kept in any case. 0: all.
 	Keep int

@@ -65,7 +65,7 @@ func (h *host) write(t *testing.T, name, text string) {
 	}
 }
 
-func refuses(context.Context, activation.Journal) error { return errors.New("no") }
+func refuses(context.Context, activation.Journal) (string, error) { return "", errors.New("no") }
 
 // wantRolledBack checks the error of an activation that was rolled back.
 func wantRolledBack(t *testing.T, err error, text string) *activation.Error {
@@ -143,16 +143,16 @@ func operatorSwitches(t *testing.T) {
 		says string
 	}{
 		{"during the verification, which succeeds", func(t *testing.T, r *rollbackRig) error {
-			_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: func(context.Context, activation.Journal) error {
+			_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: func(context.Context, activation.Journal) (string, error) {
 				r.switchedBy(t, r.fix, "fix")
-				return nil
+				return "", nil
 			}})
 			return err
 		}, "ran when "},
 		{"during the verification, which fails", func(t *testing.T, r *rollbackRig) error {
-			_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: func(context.Context, activation.Journal) error {
+			_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: func(context.Context, activation.Journal) (string, error) {
 				r.switchedBy(t, r.fix, "fix")
-				return errors.New("no")
+				return "", errors.New("no")
 			}})
 			return err
 		}, "verify: no"},
@@ -192,10 +192,10 @@ func operatorSwitches(t *testing.T) {
 
 func operatorBoots(t *testing.T) {
 	r := newRollrollbackRig(t, nil)
-	_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: func(context.Context, activation.Journal) error {
+	_, err := r.Activate(t.Context(), r.two, activation.Request{Verify: func(context.Context, activation.Journal) (string, error) {
 		r.switchedBy(t, r.fix, "fix")
 		nixtest.Link(t, r.opts.CurrentSystem, r.two.Path) // nixos-rebuild boot
-		return nil
+		return "", nil
 	}})
 	wantRolledBack(t, err, "an operator has put "+r.fix.Path+" into the profile")
 	r.wantMarker(t, "v1")
@@ -353,7 +353,7 @@ func bootedThrice(t *testing.T) {
 	for range 3 {
 		r.restarted(t, r.boots)
 		ctx, cancel := context.WithCancel(t.Context())
-		_, _, err := r.Resume(ctx, activation.Request{Verify: func(context.Context, activation.Journal) error { cancel(); return nil }})
+		_, _, err := r.Resume(ctx, activation.Request{Verify: func(context.Context, activation.Journal) (string, error) { cancel(); return "", nil }})
 		if !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
@@ -401,7 +401,7 @@ func notToUncommitted(t *testing.T) {
 	one, two := h.built(t, all, "one"), h.built(t, all, "two")
 	h.activated(t, one)
 	nixtest.Link(t, h.opts.CurrentSystem, two.Path)
-	_, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) error { return errors.New("no") }})
+	_, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) (string, error) { return "", errors.New("no") }})
 	nixtest.WantError(t, err, nil, "verify: no; rolled back to "+one.Path)
 	h.wantRuns(t, one, true)
 }
@@ -417,7 +417,7 @@ func failsForGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.forgetSwitches(t)
-	a, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) error { return errors.New("no") }})
+	a, err := h.Activate(t.Context(), two, activation.Request{Verify: func(context.Context, activation.Journal) (string, error) { return "", errors.New("no") }})
 	var failed *activation.Error
 	if !errors.As(err, &failed) || !failed.RollbackFailed() || a.RollbackTries != 3 {
 		t.Fatalf("%+v, %v", a, err)

@@ -9,6 +9,7 @@ import (
 // As systemd 257 prints it.
 const list = `web.service          loaded    active       running     a daemon
 job.service          loaded    inactive     dead        a job
+once.service         loaded    active       exited      a job that remains
 bad.service          loaded    failed       failed      one that fails
 slow.service         loaded    activating   start start a daemon that gets ready
 gone.service         not-found inactive     dead        gone.service
@@ -20,10 +21,10 @@ multi-user.target    loaded    active       active      Multi-User System
 
 func TestOnlyUnitsInQuestionAreAskedFor(t *testing.T) {
 	listed := parseList(list)
-	if u := listed["slow.service"]; len(listed) != 9 || u.Name != "slow.service" || u.Load != "loaded" || u.Active != "activating" || u.Sub != "start" {
+	if u := listed["slow.service"]; len(listed) != 10 || u.Name != "slow.service" || u.Load != "loaded" || u.Active != "activating" || u.Sub != "start" {
 		t.Errorf("%d units: %+v", len(listed), u)
 	}
-	got := inQuestion(listed, []string{"web.service", "alias.service", "db.socket", "idle.socket", "srv.mount", "multi-user.target"})
+	got := inQuestion(listed, []string{"web.service", "once.service", "alias.service", "db.socket", "idle.socket", "srv.mount", "multi-user.target"})
 	want := []string{"alias.service", "bad.service", "idle.socket", "slow.service", "srv.mount", "web.service"}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)

@@ -102,14 +102,14 @@ func parseList(text string) map[string]Unit {
 }
 
 // inQuestion returns the units of which more must be known than a list says. These are all that are neither active nor
-// inactive, and what ran and does not. Of what ran and does, they are the services, which may have been restarted, and
-// the mounts, which may be left over. A name that is not primary is in no list.
+// inactive, and what ran and does not. Of what ran and does, they are the services with a process, which may have
+// been restarted, and the mounts, which may be left over. A name that is not primary is in no list.
 func inQuestion(listed map[string]Unit, ran []string) []string {
 	names := map[string]bool{}
 	for _, name := range ran {
 		u, primary := listed[name]
 		kind := path.Ext(name)
-		names[name] = !primary || u.Active != "active" || kind == ".service" || kind == ".mount"
+		names[name] = !primary || u.Active != "active" || kind == ".service" && u.Sub != "exited" || kind == ".mount"
 	}
 	for name, u := range listed {
 		names[name] = names[name] || u.Active != "active" && u.Active != "inactive"

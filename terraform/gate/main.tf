@@ -21,6 +21,19 @@ locals {
           Resource = local.object
         },
         {
+          Sid      = "ReadHistory"
+          Effect   = "Allow"
+          Action   = ["s3:GetObjectVersion"]
+          Resource = local.object
+        },
+        {
+          Sid       = "ListHistory"
+          Effect    = "Allow"
+          Action    = ["s3:ListBucketVersions"]
+          Resource  = var.remote.bucket.arn
+          Condition = { StringEquals = { "s3:prefix" = var.remote.key } }
+        },
+        {
           Sid      = "ReadRecords"
           Effect   = "Allow"
           Action   = ["s3:GetObject"]

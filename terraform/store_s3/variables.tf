@@ -94,6 +94,24 @@ variable "topic_policy_statements" {
   }
 }
 
+variable "history" {
+  description = "Switches the bucket's versioning on, and keeps earlier versions for npcnix history and rollback: each for so many days, and so many of the newest of each object for ever. Earlier versions of records go after a day. A bucket has one lifecycle configuration: if something else owns it, leave this null."
+  type = object({
+    days   = optional(number, 90)
+    newest = optional(number, 20)
+  })
+  default = null
+
+  validation {
+    condition     = var.history == null ? true : var.history.days >= 1 && floor(var.history.days) == var.history.days
+    error_message = "history.days must be a whole number of at least 1."
+  }
+  validation {
+    condition     = var.history == null ? true : var.history.newest >= 1 && var.history.newest <= 100 && floor(var.history.newest) == var.history.newest
+    error_message = "history.newest must be a whole number from 1 to 100, as S3 accepts."
+  }
+}
+
 variable "kms" {
   description = "Whether to create a customer-managed key for the topics and the hosts' queues. The bucket can use it too. Setting this back to false schedules the key for deletion: objects encrypted with it are then lost."
   type        = bool

@@ -228,46 +228,6 @@ func (p *Publisher) Frame(ctx context.Context, file *os.File, last int64) (*rele
 	return m, nil
 }
 
-// Copier is what a renewal asks of a remote besides. *store.Remote serves.
-type Copier interface {
-	CopyArchive(ctx context.Context, v store.Version, want store.Archive, w io.Writer) error
-}
-
-// Renew writes the last release into file once more: the same systems and packed flake, with a new serial, time and
-// signatures. Without Expires it is valid for as long as the last one was. Only a release that the publisher's
-// signers vouch for is renewed.
-func (p *Publisher) Renew(ctx context.Context, s Copier, last Last, file *os.File) (*release.Manifest, error) {
-	if last.Release == nil {
-		return nil, errors.New("the remote holds no release that your signers vouch for: publish one with npcnix push")
-	}
-	if last.Unfinished() {
-		return nil, errors.New("the release's rollout is not complete: finish it first, see npcnix rollout status")
-	}
-	m, now := *last.Release.Manifest, time.Now().UTC()
-	m.Rollout = nil
-	if err := s.CopyArchive(ctx, last.Version, store.Archive{SHA256: m.Archive.SHA256, Size: m.Archive.Size}, file); err != nil {
-		return nil, err
-	}
-
-	valid := p.Expires
-	if valid == 0 && !m.Expires.IsZero() {
-		valid = m.Expires.Sub(m.Created)
-	}
-	m.Serial, m.Created = release.NextSerial(m.Serial, now), now.Truncate(time.Second)
-	if valid > 0 {
-		m.Expires = m.Created.Add(valid)
-	}
-	frame, err := p.sign(&m)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := file.Write(frame); err != nil {
-		return nil, fmt.Errorf("write %s: %w", file.Name(), err)
-	}
-
-	return &m, nil
-}
-
 func (p *Publisher) sign(m *release.Manifest) ([]byte, error) {
 	data, err := m.Encode()
 	if err != nil {

@@ -40,6 +40,19 @@ run "ci_publishes_and_watches" {
         Resource = "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix"
       },
       {
+        Sid      = "ReadHistory"
+        Effect   = "Allow"
+        Action   = ["s3:GetObjectVersion"]
+        Resource = "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix"
+      },
+      {
+        Sid       = "ListHistory"
+        Effect    = "Allow"
+        Action    = ["s3:ListBucketVersions"]
+        Resource  = "arn:aws:s3:::my-fleet"
+        Condition = { StringEquals = { "s3:prefix" = "npcnix/remotes/dev.npcnix" } }
+      },
+      {
         Sid      = "ReadRecords"
         Effect   = "Allow"
         Action   = ["s3:GetObject"]
@@ -94,11 +107,11 @@ run "ci_of_a_polled_remote_reads_no_queues_and_uses_the_key" {
   }
 
   assert {
-    condition     = [for statement in jsondecode(aws_iam_policy.gate[0].policy).Statement : statement.Sid] == ["Publish", "ReadRecords", "ListRecords", "UseStoreKey"]
+    condition     = [for statement in jsondecode(aws_iam_policy.gate[0].policy).Statement : statement.Sid] == ["Publish", "ReadHistory", "ListHistory", "ReadRecords", "ListRecords", "UseStoreKey"]
     error_message = "The policy names queues or topics that there are not, or not the key."
   }
   assert {
-    condition = jsondecode(aws_iam_policy.gate[0].policy).Statement[3] == {
+    condition = jsondecode(aws_iam_policy.gate[0].policy).Statement[5] == {
       Sid      = "UseStoreKey"
       Effect   = "Allow"
       Action   = ["kms:Decrypt", "kms:GenerateDataKey"]

@@ -209,3 +209,40 @@ run "a_bucket_tells_eventbridge_if_asked_to_also_without_topics" {
     error_message = "The bucket's notification does not switch EventBridge on, or has more than that."
   }
 }
+
+run "history_keeps_versions_and_not_those_of_records" {
+  command = plan
+  variables {
+    history = { newest = 5 }
+  }
+
+  assert {
+    condition     = aws_s3_bucket_versioning.store[0].versioning_configuration[0].status == "Enabled" && aws_s3_bucket_versioning.store[0].bucket == "my.fleet"
+    error_message = "Versioning is not switched on."
+  }
+  assert {
+    condition = jsonencode([for rule in aws_s3_bucket_lifecycle_configuration.store[0].rule : [rule.id, rule.status, rule.filter[0].prefix, rule.noncurrent_version_expiration[0].noncurrent_days, rule.noncurrent_version_expiration[0].newer_noncurrent_versions]]) == jsonencode([
+      ["publishes", "Enabled", "npcnix/remotes/", 90, 5],
+      ["records-of-dev", "Enabled", "npcnix/remotes/dev.npcnix.acks/", 1, null],
+      ["records-of-prod", "Enabled", "npcnix/remotes/prod.npcnix.acks/", 1, null],
+    ])
+    error_message = "The lifecycle does not keep publishes for 90 days and the five newest for ever, and versions of records for a day."
+  }
+}
+
+run "without_history_the_buckets_owner_decides" {
+  command = plan
+
+  assert {
+    condition     = length(aws_s3_bucket_versioning.store) == 0 && length(aws_s3_bucket_lifecycle_configuration.store) == 0
+    error_message = "The bucket's versioning or lifecycle is changed."
+  }
+}
+
+run "a_history_that_s3_does_not_accept_is_refused" {
+  command = plan
+  variables {
+    history = { days = 0, newest = 101 }
+  }
+  expect_failures = [var.history]
+}

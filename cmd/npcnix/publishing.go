@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/pflag"
+
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/cmd/npcnix/publish"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
+)
+
+// publishing is what the commands that publish work with.
+type publishing struct {
+	remote    *store.Remote
+	gate      *fleet.Gate        // to wait at afterwards; nil: the command does not wait
+	publisher *publish.Publisher // nil: what is published is no release
+	done      func()
+}
+
+// begin checks the flags and opens what they name. It makes sure that the first wave has hosts, and that the hosts
+// trust the keys. Nothing is published yet.
+func (o *pushOptions) begin(ctx context.Context, c *common, flags *pflag.FlagSet) (p publishing, err error) {
+	if err := o.waiting.onlyWith(o.wait, len(o.plan.waves) > 0, flags); err != nil {
+		return p, err
+	}
+	if p.remote, err = o.remote.open(ctx, c); err != nil {
+		return p, err
+	}
+	if o.wait {
+		if p.gate, err = o.waiting.prepare(ctx, c, flags, p.remote); err != nil {
+			return p, err
+		}
+	}
+	if err := o.planned(flags); err != nil {
+		return p, err
+	}
+	if p.publisher, p.done, err = o.release.open(ctx, c, p.remote.Name()); err != nil {
+		return p, err
+	}
+	if p.publisher == nil {
+		p.done = func() {}
+	}
+	if err = o.checkWaves(ctx, c, p.remote, p.publisher); err == nil && p.publisher != nil {
+		err = checkTrust(ctx, c, p.remote, p.publisher, o.lockOut)
+	}
+	if err != nil {
+		p.done()
+	}
+
+	return p, err
+}
+
+// lookBefore notes what the remote holds, for a wait: otherwise a cache's old answer would be taken for a newer
+// publish.
+func (p publishing) lookBefore(ctx context.Context) (err error) {
+	if p.gate == nil {
+		return nil
+	}
+	if p.gate.Before, err = p.remote.Latest(ctx, store.Version{}); errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+
+	return err
+}
+
+// place has a release.
+type place struct {
+	remote  *store.Remote
+	version store.Version
+}
+
+// publishAgain publishes old over what the remote held last, and does what the flags say of its hosts. The packed
+// flake comes from the first of the places that has the one which was signed.
+func (o *pushOptions) publishAgain(ctx context.Context, c *common, p publishing, from []place, old *release.Verified, last publish.Last, after int64) error {
+	if p.publisher.Plan != nil {
+		p.publisher.Plan.Base = last.Base()
+	}
+	file, err := os.CreateTemp("", "npcnix-again-*")
+	if err != nil {
+		return fmt.Errorf("make a temporary file: %w", err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	if err := p.lookBefore(ctx); err != nil {
+		return err
+	}
+	m, err := firstSigned(ctx, p.publisher, from, old, after, file)
+	if err != nil {
+		return fmt.Errorf("nothing was published: %w", err)
+	}
+	now, err := o.put(ctx, c, p.remote, m, file, last.Version)
+	if err != nil {
+		return withCode(err)
+	}
+
+	return o.published(ctx, c, p, now)
+}
+
+func firstSigned(ctx context.Context, p *publish.Publisher, from []place, old *release.Verified, after int64, file *os.File) (m *release.Manifest, err error) {
+	for _, s := range from {
+		if err := file.Truncate(0); err != nil {
+			return nil, err
+		}
+		if _, err := rewound(file); err != nil {
+			return nil, err
+		}
+		if m, err = p.Again(ctx, s.remote, s.version, old, after, file); !errors.Is(err, store.ErrUnsafe) {
+			break
+		}
+	}
+
+	return m, err
+}
