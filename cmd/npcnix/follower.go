@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -143,8 +144,8 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		},
 		Config: conf, Override: f.override, Poke: poke, Switched: switched, Once: f.once, Force: force,
 		Status:      func(line string) { f.tell("STATUS=" + line) },
-		ClosureSize: host.ClosureSize,
-		Version:     versionString(), Log: f.log,
+		ClosureSize: host.ClosureSize, Idle: debug.FreeOSMemory,
+		Version: versionString(), Log: f.log,
 	}
 	if f.unrecorded {
 		o.Store = unrecorded{remote}
