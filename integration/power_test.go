@@ -16,7 +16,7 @@ import (
 
 const (
 	// powerRounds is how often TestPowerCuts cuts the power, unless NPCNIX_TEST_CUTS says otherwise.
-	powerRounds = 3
+	powerRounds = 10
 	// powerMachine is how many rounds each machine has, of powerMachines at most.
 	powerMachine, powerMachines = 20, 6
 )

@@ -18,7 +18,7 @@ import (
 
 const (
 	// powerCuts is how often TestPowerCuts cuts the power, unless NPCNIX_TEST_CUTS says otherwise.
-	powerCuts = 4
+	powerCuts = 10
 	// roundsOfHost is how many cuts a host has before another takes its place.
 	roundsOfHost = 20
 	longestCut   = 300 * time.Millisecond // from an instant to the cut
