@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build help deps lock lint check test matrix faults rounds power firmware slow nixos newest fleet waves released release demo bench clean
+.PHONY: build help deps lock lint check test matrix faults rounds power firmware slow nixos newest fleet waves herd newcomer released release demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
@@ -36,7 +36,7 @@ test: deps lint build ## everything that must hold, on real parts: at most 20 mi
 	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 70m -json ./integration ./... | go run ./integration/testreport
 	@cat .cache/kill-rounds .cache/power-cuts .cache/power-cuts-nixos 2>/dev/null || true # there is none where no machine can be booted
 
-matrix: deps build faults rounds power firmware slow nixos newest fleet waves released ## what takes too long for each change: more of the same on more versions and seeds
+matrix: deps build faults rounds power firmware slow nixos newest fleet waves herd newcomer released ## what takes too long for each change: more of the same on more versions and seeds
 
 faults: # each fault at each moment; the table is that of docs/safety.md
 	NPCNIX_TEST_FAULTS=all go test -count 1 -timeout 30m -run TestFaults ./integration/faults; status=$$?; cat .cache/faults.md; exit $$status
@@ -74,8 +74,15 @@ newest: # the module, the template, builds, and a cache in S3 with the nix of De
 waves: # a rollout over 300 agents
 	NPCNIX_TEST_HOSTS=300 go test -count 1 -v -timeout 30m -run TestRolloutOfRealAgents ./cmd/npcnix/rollout
 
+herd: # a publish to 10,000 agents, within S3's limits; the figures are those of docs/benchmarks.md
+	NPCNIX_TEST_HERD=100,1000,10000 GOMEMLIMIT=6GiB go test -count 1 -v -timeout 60m -run 'TestHerd$$' ./integration/herd
+
 fleet: # by Terraform, on moto: 300 hosts planned, 50 applied and destroyed
 	NPCNIX_TEST_FLEET=50,300 go test -count 1 -v -timeout 120m -run TestALargeFleet ./integration
+
+newcomer: # each shell block of README.md and docs, in order, in an empty Debian
+	./integration/deps.sh newcomer
+	NPCNIX_TEST_NEWCOMER=1 go test -count 1 -v -timeout 20m -run TestNewcomer ./integration/newcomer
 
 released: # what a tag releases, used as its users use it
 	./integration/deps.sh release

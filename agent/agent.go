@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -107,7 +106,7 @@ func (a *Agent) Run(ctx context.Context) error {
 			force = false // it is for one attempt
 		}
 		if trigger == record.Start || res.attempted() {
-			debug.FreeOSMemory() // the agent now waits, for hours mostly
+			a.Idle()
 		}
 		if done, err := a.fulfilled(res); done {
 			return err

@@ -120,10 +120,15 @@ type Options struct {
 	Force bool
 	// Status tells the service manager what the agent does, in one line. Nil: there is none.
 	Status func(line string)
+	// Idle is called when the agent begins to wait, for hours mostly. Nil: nothing is.
+	Idle func()
 	// ClosureSize returns the size in bytes of a system and all that it needs, for the metrics. Nil: they omit it.
 	ClosureSize func(ctx context.Context, s nix.System) (int64, error)
-	Version     string // of npcnix, in records
-	Log         *slog.Logger
+	// Changes returns the packages that differ between two systems, a line for each; it ends with ctx. Nil: records
+	// omit them.
+	Changes func(ctx context.Context, from, to nix.System) []string
+	Version string // of npcnix, in records
+	Log     *slog.Logger
 }
 
 // Once says when a run that is not to last ends.
@@ -159,6 +164,9 @@ func (o *Options) validate() error {
 	}
 	if o.Status == nil {
 		o.Status = func(string) {}
+	}
+	if o.Idle == nil {
+		o.Idle = func() {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

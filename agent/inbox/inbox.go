@@ -72,9 +72,9 @@ var Fates = []Fate{Acknowledged, Extended, Left, Unknown, Malformed, Foreign}
 type Inbox struct {
 	Options
 
-	// finishing is held during calls that change visibility or delete, so that an extension cannot
+	// finishing holds one during calls that change visibility or delete, so that an extension cannot
 	// overtake what was finished.
-	finishing  sync.Mutex
+	finishing  chan struct{}
 	unextended bool // the last extension failed; under finishing
 
 	mu        sync.Mutex
@@ -99,7 +99,7 @@ func New(o Options) *Inbox {
 		o.Count = func(Fate, int) {}
 	}
 
-	return &Inbox{Options: o, open: o.Open, healthy: o.Queue != nil, changed: make(chan struct{})}
+	return &Inbox{Options: o, open: o.Open, healthy: o.Queue != nil, finishing: make(chan struct{}, 1), changed: make(chan struct{})}
 }
 
 // Run receives, and extends leases, until ctx ends and both have stopped.
@@ -191,8 +191,8 @@ func (in *Inbox) Finish(ctx context.Context, d Disposition, by time.Duration) {
 		in.extending()
 	}
 	in.mu.Unlock()
-	in.finishing.Lock()
-	defer in.finishing.Unlock()
+	in.finishing <- struct{}{}
+	defer func() { <-in.finishing }()
 	in.mu.Lock()
 	in.finishers--
 	in.mu.Unlock()
@@ -274,8 +274,12 @@ func (in *Inbox) extend(ctx context.Context) {
 }
 
 func (in *Inbox) extendHeld(ctx context.Context) {
-	in.finishing.Lock()
-	defer in.finishing.Unlock()
+	select {
+	case in.finishing <- struct{}{}:
+	case <-ctx.Done():
+		return
+	}
+	defer func() { <-in.finishing }()
 
 	in.mu.Lock()
 	if in.finishers > 0 { // who waits for this one

@@ -113,7 +113,11 @@ func (w *Writer) Run(ctx context.Context) {
 
 func (w *Writer) write() {
 	w.mu.Lock()
-	path, data := w.path, w.samples.text()
+	path := w.path
+	var data []byte
+	if path != "" {
+		data = w.samples.text()
+	}
 	w.mu.Unlock()
 
 	if path != "" {

@@ -8,7 +8,8 @@
 //
 // By default nothing goes wrong and nothing is late: an object's event is in its queues before the PUT is
 // answered. Tests make things go wrong: [Cloud.Fault] for requests, [Cloud.Events] for events on their
-// way, [Cloud.ExpireReceipts] and [Cloud.FreezeCounters] for queues. Everything that happens is kept in
+// way, [Cloud.Spread] for the messages of topics, [Cloud.Limit] for the rate of requests,
+// [Cloud.ExpireReceipts] and [Cloud.FreezeCounters] for queues. Everything that happens is kept in
 // an ordered trace ([Cloud.Trace], [Cloud.Follow], [Cloud.Await], [Cloud.Requests]).
 //
 // STS is there too, and tells each caller who it is.
@@ -42,12 +43,14 @@ type Cloud struct {
 	stop   context.CancelFunc // ends ctx: every request, poll and delayed event
 	done   <-chan struct{}    // closed by stop
 
-	trace  trace
-	faults faults
-	events transforms
-	s3     storage
-	sns    topics
-	sqs    queues
+	trace     trace
+	faults    faults
+	throttles throttles
+	events    transforms
+	spread    spread
+	s3        storage
+	sns       topics
+	sqs       queues
 
 	mu     sync.Mutex
 	closed bool
@@ -197,7 +200,10 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	case effect.Status != 0 || effect.Code != "":
 		ans = effect.refusal().answer(r)
 	default:
-		if ans, err = r.handle(c, r); err != nil {
+		if err = c.slowDown(r); err == nil {
+			ans, err = r.handle(c, r)
+		}
+		if err != nil {
 			ans = failure(err).answer(r)
 		}
 	}

@@ -130,6 +130,37 @@ func (c *Cloud) publish(events []Event) {
 	}
 }
 
+// spread says how the messages of topics come to their queues.
+type spread struct {
+	mu sync.Mutex
+	of func(queue string) []time.Duration
+}
+
+// Spread has each message of a topic come to a queue as often as f returns delays, each time that late: none loses
+// it, two double it. Nil: once, at once.
+func (c *Cloud) Spread(f func(queue string) []time.Duration) {
+	c.spread.mu.Lock()
+	defer c.spread.mu.Unlock()
+	c.spread.of = f
+}
+
+// deliver sends a topic's message to a queue.
+func (c *Cloud) deliver(q *queue, body string) {
+	c.spread.mu.Lock()
+	delays := []time.Duration{0}
+	if c.spread.of != nil {
+		delays = c.spread.of(q.name)
+	}
+	c.spread.mu.Unlock()
+	for _, d := range delays {
+		if d > 0 {
+			c.after(d, func() { q.send(body, 0) })
+			continue
+		}
+		q.send(body, 0)
+	}
+}
+
 func lastPart(arn string) string { return arn[strings.LastIndex(arn, ":")+1:] }
 
 // message is the event as S3 writes it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path"
 	"slices"
 	"syscall"
 	"testing"
@@ -245,6 +246,7 @@ func frozenCounters(t *testing.T) {
 func TestEvents(t *testing.T) {
 	t.Run("are transformed on their way", transformed)
 	t.Run("are delayed or garbled", delayedOrGarbled)
+	t.Run("come to each queue of a topic as often as it is said", spreadOut)
 }
 
 func transformed(t *testing.T) {
@@ -307,5 +309,32 @@ func delayedOrGarbled(t *testing.T) {
 	w.put(t, bucket, "k", "hello")
 	if m := w.one(t, queue); *m.Body != "}{" {
 		t.Errorf("received %s", *m.Body)
+	}
+}
+
+func spreadOut(t *testing.T) {
+	cloud := start(t)
+	w := newWorld(cloud.URL(), differences{})
+	bucket, once, topic := w.fed(t, "true")
+	twice, twiceARN := w.queue(t, nil)
+	never, neverARN := w.queue(t, nil)
+	w.subscribe(t, topic, twiceARN, "true")
+	w.subscribe(t, topic, neverARN, "true")
+	w.drain(t, once)
+	cloud.Spread(func(queue string) []time.Duration {
+		return map[string][]time.Duration{path.Base(twice): {0, time.Millisecond}, path.Base(never): nil, path.Base(once): {0}}[queue]
+	})
+	w.put(t, bucket, "k", "hello")
+	for queue, want := range map[string]int{once: 1, twice: 2, never: 0} {
+		for {
+			visible, _, _ := cloud.Depth(queue)
+			if visible == want {
+				break
+			}
+			if visible > want || t.Context().Err() != nil {
+				t.Fatalf("%d messages; want %d", visible, want)
+			}
+			time.Sleep(time.Millisecond)
+		}
 	}
 }

@@ -187,7 +187,7 @@ func (c *Cloud) fanOut(t *topic, subject, message string) string {
 			body = string(text)
 		}
 		if q != nil {
-			q.send(body, 0)
+			c.deliver(q, body)
 		}
 	}
 	return e.MessageId

@@ -1,0 +1,81 @@
+package herd
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// client is who sends requests to the cloud, and what the cloud has seen of it.
+type client struct {
+	mu   sync.Mutex
+	seen seen
+}
+
+// seen is what became of one publish.
+type seen struct {
+	noticed time.Time // SQS handed the message out; zero if it was lost
+	built   time.Time // nix was called
+	wrote   time.Time // the last record was there
+
+	reads, writes, lists int // requests to S3
+	queue                int // to SQS, but for receives that brought nothing
+	messages             int // receives that brought some
+	listed               []time.Time
+
+	slowed   int             // requests that were answered with SlowDown
+	slowedAt time.Time       // the last one; zero once another was made
+	gaps     []time.Duration // from a SlowDown to the next request
+}
+
+// note takes note of a request.
+func (c *client) note(action string, asked time.Time, a *answer) {
+	c.see(func(s *seen) {
+		switch action {
+		case http.MethodGet, http.MethodHead:
+			s.reads++
+		case http.MethodPut:
+			s.writes++
+			if a.status == http.StatusOK {
+				s.wrote = time.Now()
+			}
+		case list:
+			s.lists++
+			s.listed = append(s.listed, asked)
+		case "ReceiveMessage":
+			if a.length <= len("{}") {
+				return // as an idle host gets
+			}
+			if s.noticed.IsZero() {
+				s.noticed = time.Now()
+			}
+			s.queue++
+			s.messages++
+			return
+		default:
+			s.queue++
+			return
+		}
+		if !s.slowedAt.IsZero() {
+			s.gaps, s.slowedAt = append(s.gaps, asked.Sub(s.slowedAt)), time.Time{}
+		}
+		if a.status == http.StatusServiceUnavailable {
+			s.slowed++
+			s.slowedAt = time.Now()
+		}
+	})
+}
+
+func (c *client) see(f func(*seen)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.seen)
+}
+
+// forget begins another publish.
+func (c *client) forget() { c.see(func(s *seen) { *s = seen{} }) }
+
+func (c *client) look() (now seen) {
+	c.see(func(s *seen) { now = *s })
+	return now
+}

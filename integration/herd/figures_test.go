@@ -1,0 +1,133 @@
+package herd
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
+	"github.com/npcnix/npcnix/integration/awsfake"
+)
+
+// figures are what one publish came to.
+type figures struct {
+	t *testing.T
+	publish
+	hosts    int
+	result   fleet.Result // of the operator's wait
+	ended    time.Time    // of that
+	operator seen
+
+	toNix       []time.Duration // from the notice to the call of nix, where there was a notice
+	fromPublish []time.Duration // to the call of nix
+	requests    []int           // of each host that was told once
+	last        time.Time       // the last record was there
+	reads       int
+	writes      int
+	queue       int
+	slowed      int
+	gaps        []time.Duration // from a SlowDown to the next request
+}
+
+// add counts a host in.
+func (f *figures) add(s seen, published time.Time) {
+	f.hosts++
+	if !s.noticed.IsZero() {
+		f.toNix = append(f.toNix, s.built.Sub(s.noticed))
+	}
+	f.fromPublish = append(f.fromPublish, s.built.Sub(published))
+	if s.messages == 1 {
+		f.requests = append(f.requests, s.reads+s.writes+s.queue)
+	}
+	if s.wrote.After(f.last) {
+		f.last = s.wrote
+	}
+	f.reads += s.reads
+	f.writes += s.writes
+	f.queue += s.queue
+	f.slowed += s.slowed
+	f.gaps = append(f.gaps, s.gaps...)
+}
+
+// dollars is what AWS asks for the hosts' requests, by its list prices in us-east-1: for a million, 0.40 for reads of
+// S3 and requests to SQS, and 5 for writes.
+func (f *figures) dollars() float64 {
+	return (0.4*float64(f.reads+f.queue) + 5*float64(f.writes)) / 1e6
+}
+
+func (f *figures) log() {
+	n := float64(f.hosts)
+	f.t.Logf("%d hosts, %s: notice to nix p50 %v, p99 %v, most %v; publish to nix p50 %v, p99 %v; %d answers SlowDown; "+
+		"for each host %.2f reads, %.2f writes, %.2f requests to SQS, most %d; %.5f dollars; "+
+		"wait: %v, %v after the last record, with %d LIST, at most %d in a second, and %d GET and HEAD",
+		f.hosts, f.name, percentile(f.toNix, 50), percentile(f.toNix, 99), percentile(f.toNix, 100),
+		percentile(f.fromPublish, 50), percentile(f.fromPublish, 99), f.slowed,
+		float64(f.reads)/n, float64(f.writes)/n, float64(f.queue)/n, slices.Max(f.requests), f.dollars(),
+		f.result.Outcome, f.ended.Sub(f.last).Round(time.Millisecond), f.operator.lists, inASecond(f.operator.listed), f.operator.reads)
+}
+
+// check says what a herd must not come to. The times are those of the bubble: they depend on the cloud's limits and
+// the hosts' behaviour, and not on this machine.
+func (f *figures) check() {
+	f.t.Helper()
+	if f.result.Outcome != fleet.Passed || f.result.Done != f.hosts {
+		f.t.Errorf("%s: the wait %s with %d of %d hosts", f.name, f.result.Outcome, f.result.Done, f.hosts)
+	}
+	for _, h := range f.result.Hosts {
+		if h.Record == nil || h.Record.Attempt != 1 || h.Record.Trouble != nil {
+			f.t.Errorf("%s: the record of %s: %+v", f.name, h.Name, h.Record)
+		}
+	}
+	bound := 2*time.Second + time.Duration(f.hosts)*time.Second/awsfake.S3Writes
+	if p99 := percentile(f.toNix, 99); p99 > bound {
+		f.t.Errorf("%s: notice to nix takes %v at p99, and S3's limits ask for no more than %v", f.name, p99, bound)
+	}
+	if most := percentile(f.toNix, 100); most > 30*time.Second {
+		f.t.Errorf("%s: a host was held up for %v", f.name, most)
+	}
+	if most := slices.Max(f.requests); most > 8 {
+		f.t.Errorf("%s: a host has made %d requests", f.name, most)
+	}
+	if after := f.ended.Sub(f.last); after > 2*time.Second {
+		f.t.Errorf("%s: the wait sees the last record after %v", f.name, after)
+	}
+	if lists := inASecond(f.operator.listed); lists > 1+(f.hosts+999)/1000 {
+		f.t.Errorf("%s: the wait lists %d pages in a second", f.name, lists)
+	}
+	if share := inStep(f.gaps); len(f.gaps) > 100 && share > 0.2 {
+		f.t.Errorf("%s: of %d retries, %.0f %% come equally long after the refusal", f.name, len(f.gaps), 100*share)
+	}
+}
+
+// percentile returns the time within which so many percent of ds lie.
+func percentile(ds []time.Duration, percent int) time.Duration {
+	if len(ds) == 0 {
+		return 0
+	}
+	ds = slices.Sorted(slices.Values(ds))
+	return ds[min(len(ds)-1, len(ds)*percent/100)].Round(time.Millisecond)
+}
+
+// inASecond is the most of the moments that are in one second.
+func inASecond(at []time.Time) (most int) {
+	for i := range at {
+		n := 0
+		for _, t := range at[i:] {
+			if t.Sub(at[i]) < time.Second {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+// inStep is the share of the pauses that are of the same length, to 50 ms.
+func inStep(pauses []time.Duration) float64 {
+	same, most := map[time.Duration]int{}, 0
+	for _, p := range pauses {
+		same[p/(50*time.Millisecond)]++
+		most = max(most, same[p/(50*time.Millisecond)])
+	}
+	return float64(most) / float64(max(1, len(pauses)))
+}
