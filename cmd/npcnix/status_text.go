@@ -68,6 +68,7 @@ func (s hostStatus) systems(l *lines, now time.Time) {
 	switch a := s.Applied; {
 	case a != nil:
 		l.add("applied", "%s as %s, %s", called(a.Target), a.Configuration, ago(a.At, now))
+		l.changed(a.Changes)
 	case s.StateError != "":
 		l.add("applied", "unknown")
 	default:
@@ -78,6 +79,20 @@ func (s hostStatus) systems(l *lines, now time.Time) {
 	}
 	if s.Drifted {
 		l.add("drifted", "yes: %s was applied, and another system runs", s.Applied.System)
+	}
+}
+
+// changed says which packages the last activation has changed.
+func (l *lines) changed(packages []string) {
+	label := "changed:"
+	for i, line := range packages {
+		if i == shownLines && len(packages) > shownLines+1 {
+			line = fmt.Sprintf("and %d more lines: --json has them", len(packages)-i)
+		}
+		fmt.Fprintf(l, "%-15s%s\n", label, fleet.Clean(line))
+		if label = ""; i == shownLines {
+			return
+		}
 	}
 }
 
