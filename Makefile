@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build help deps lock lint check test matrix faults rounds power firmware slow nixos newest fleet waves herd released release demo bench clean
+.PHONY: build help deps lock lint check test matrix faults rounds power firmware slow nixos newest fleet waves herd newcomer released release demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
@@ -36,7 +36,7 @@ test: deps lint build ## everything that must hold, on real parts: at most 20 mi
 	CGO_ENABLED=1 go test -race -vet=off -parallel 6 -timeout 70m -json ./integration ./... | go run ./integration/testreport
 	@cat .cache/kill-rounds .cache/power-cuts .cache/power-cuts-nixos 2>/dev/null || true # there is none where no machine can be booted
 
-matrix: deps build faults rounds power firmware slow nixos newest fleet waves herd released ## what takes too long for each change: more of the same on more versions and seeds
+matrix: deps build faults rounds power firmware slow nixos newest fleet waves herd newcomer released ## what takes too long for each change: more of the same on more versions and seeds
 
 faults: # each fault at each moment; the table is that of docs/safety.md
 	NPCNIX_TEST_FAULTS=all go test -count 1 -timeout 30m -run TestFaults ./integration/faults; status=$$?; cat .cache/faults.md; exit $$status
@@ -51,6 +51,8 @@ power: # hours: the table of docs/safety.md
 	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 12h -run TestPowerCuts ./integration || exit; cat .cache/power-cuts; \
 	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 24h -run TestPowerCuts ./integration/nixos || exit; cat .cache/power-cuts-nixos; \
 	done
+	NPCNIX_NIX_SUITE=sid ./integration/nix-next.sh .cache/nix-sid
+	NPCNIX_TEST_POWER_NIX=$(CURDIR)/.cache/nix-sid NPCNIX_TEST_CUTS=100 go test -count 1 -timeout 3h -run TestPowerCuts ./integration && cat .cache/power-cuts
 
 firmware: # a virtual machine boots by OVMF and systemd-boot; its disk after each flush of an activation
 	./integration/deps.sh firmware
@@ -77,6 +79,10 @@ herd: # a publish to 10,000 agents, within S3's limits; the figures are those of
 
 fleet: # by Terraform, on moto: 300 hosts planned, 50 applied and destroyed
 	NPCNIX_TEST_FLEET=50,300 go test -count 1 -v -timeout 120m -run TestALargeFleet ./integration
+
+newcomer: # each shell block of README.md and docs, in order, in an empty Debian
+	./integration/deps.sh newcomer
+	NPCNIX_TEST_NEWCOMER=1 go test -count 1 -v -timeout 20m -run TestNewcomer ./integration/newcomer
 
 released: # what a tag releases, used as its users use it
 	./integration/deps.sh release

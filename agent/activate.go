@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
@@ -32,13 +33,48 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 	a.put(a.recordOf(r, record.Activating))
 	a.status("activating " + r.target.ETag)
 
+	changes := a.compare(ctx, r.before, s)
 	var err error
-	if r.warning, err = a.switchTo(ctx, s, a.request(r.config, r.state.Intent)); err != nil {
-		return err
+	if r.warning, err = a.switchTo(ctx, s, a.request(r.config, r.state.Intent)); err == nil {
+		r.times.Activated = time.Now()
 	}
-	r.times.Activated = time.Now()
+	r.changes = changes()
 
-	return nil
+	return err
+}
+
+// Bounds of what is told of the packages that an activation changes: lines, and bytes in all.
+const (
+	maxChanges     = 20
+	maxChangeBytes = 2 << 10
+)
+
+// compare begins to find out which packages differ between two systems, while one is switched to. The function that it
+// returns ends that, and returns what is known by then: nothing waits for it.
+func (a *Agent) compare(ctx context.Context, from, to nix.System) (known func() []string) {
+	if a.Changes == nil || from.Path == "" {
+		return func() []string { return nil }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	found := make(chan []string, 1)
+	go func() { found <- a.Changes(ctx, from, to) }()
+
+	return func() []string {
+		cancel()
+		return boundedChanges(<-found)
+	}
+}
+
+// boundedChanges are the first of the lines.
+func boundedChanges(lines []string) []string {
+	left := maxChangeBytes
+	for i, line := range lines {
+		if left -= len(line); i == maxChanges || left < 0 {
+			return append(lines[:i:i], fmt.Sprintf("and %d more", len(lines)-i))
+		}
+	}
+
+	return lines
 }
 
 // runsAlready reports whether there is nothing to activate.

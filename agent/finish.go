@@ -106,7 +106,7 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 
 	switch f, applied := r.state.Failure, r.state.Applied; {
 	case s == record.Applied && applied != nil:
-		rec.PreviousSystem = applied.Previous
+		rec.PreviousSystem, rec.Changes = applied.Previous, applied.Changes
 		if r.specialisation() == "" {
 			rec.System = applied.System
 		}

@@ -124,8 +124,11 @@ type Options struct {
 	Idle func()
 	// ClosureSize returns the size in bytes of a system and all that it needs, for the metrics. Nil: they omit it.
 	ClosureSize func(ctx context.Context, s nix.System) (int64, error)
-	Version     string // of npcnix, in records
-	Log         *slog.Logger
+	// Changes returns the packages that differ between two systems, a line for each; it ends with ctx. Nil: records
+	// omit them.
+	Changes func(ctx context.Context, from, to nix.System) []string
+	Version string // of npcnix, in records
+	Log     *slog.Logger
 }
 
 // Once says when a run that is not to last ends.

@@ -39,7 +39,8 @@ type round struct {
 	admission admission
 	attempt   int
 	times     record.Times
-	warning   string // what is worth telling of the activated system
+	warning   string   // what is worth telling of the activated system
+	changes   []string // the packages that differ from what ran before, as far as known
 }
 
 // move makes s the round's state.
@@ -111,7 +112,7 @@ func (r *round) soak() int64 {
 func (r *round) appliedAs(system, previous string) Applied {
 	return Applied{
 		SoakSecs: r.soak(), Target: r.target, System: system, Previous: previous, At: time.Now().UTC(),
-		Trigger: r.trigger, Attempt: r.attempt, Times: r.times, Warning: r.warning,
+		Trigger: r.trigger, Attempt: r.attempt, Times: r.times, Warning: r.warning, Changes: r.changes,
 	}
 }
 

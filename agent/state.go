@@ -98,6 +98,8 @@ type Applied struct {
 	// SoakSecs is for how long its rollout wants it to be healthy.
 	SoakSecs int64  `json:"soak_secs,omitempty"`
 	Warning  string `json:"warning,omitempty"` // what is worth telling of it, though it is verified
+	// Changes are the first packages that differ from the system before, a line for each, as far as known.
+	Changes []string `json:"changes,omitempty"`
 }
 
 // Ran is the system that a release was on this host.

@@ -10,6 +10,7 @@
 #   deps.sh release  for make release alone: goreleaser and cyclonedx-gomod, built into .cache: no modules of npcnix
 #   deps.sh nixos    for make nixos alone: what NixOS's parts have as source only (see nixos-switch-2024.sh); needs cargo
 #   deps.sh firmware  for make firmware alone: qemu, OVMF, systemd-boot, and a kernel of Debian's, unpacked into .cache
+#   deps.sh newcomer  for make newcomer alone: an empty Debian, into .cache
 #   deps.sh machine  the roots of the Debian machines that tests boot, into .cache (see machine-root.sh)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -81,6 +82,19 @@ firmware() {
   done
   cp "$packages"/root/boot/vmlinuz-* "$dir/vmlinuz.new" && mv "$dir/vmlinuz.new" "$dir/vmlinuz"
   rm -rf "$packages"
+}
+
+newcomer() {
+  moto
+  have debootstrap || apt debootstrap
+  root=$PWD/.cache/newcomer/trixie
+  [ ! -e "$root" ] || return 0
+  echo "building $root" >&2
+  rm -rf "$root.new"
+  mkdir -p "${root%/*}"
+  debootstrap --variant=minbase trixie "$root.new" ${NPCNIX_MACHINE_MIRROR:+"$NPCNIX_MACHINE_MIRROR"} >"$root.log" 2>&1 ||
+    { tail -n 20 "$root.log" >&2; exit 1; }
+  mv "$root.new" "$root"
 }
 
 moto() {
@@ -166,7 +180,7 @@ venv_install() {
 for part in "${@:-all}"; do
   case $part in
     all) nix; tools; prometheus; moto; versity; tofu; next; machine ;;
-    nix | tools | prometheus | moto | versity | tofu | next | nixos | release | firmware | machine) "$part" ;;
+    nix | tools | prometheus | moto | versity | tofu | next | nixos | release | firmware | newcomer | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac
 done

@@ -56,6 +56,7 @@ type Record struct {
 	Running        *Version `json:"running,omitempty"` // the applied version whose system runs; nil: another system runs, or an older npcnix wrote this
 	System         string   `json:"system,omitempty"`  // that runs
 	PreviousSystem string   `json:"previous_system,omitempty"`
+	Changes        []string `json:"changes,omitempty"` // the first packages that differ between the two, a line for each, as far as known
 	Trigger        Trigger  `json:"trigger,omitempty"`
 	Attempt        int      `json:"attempt,omitempty"` // from 1
 	Error          string   `json:"error,omitempty"`

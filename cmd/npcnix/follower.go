@@ -13,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/inbox"
 	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -145,6 +146,10 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		Config: conf, Override: f.override, Poke: poke, Switched: switched, Once: f.once, Force: force,
 		Status:      func(line string) { f.tell("STATUS=" + line) },
 		ClosureSize: host.ClosureSize, Idle: debug.FreeOSMemory,
+		Changes: func(ctx context.Context, from, to nix.System) []string {
+			lines, _, _ := host.Changes(ctx, from, to) // what cannot be compared is not told
+			return lines
+		},
 		Version: versionString(), Log: f.log,
 	}
 	if f.unrecorded {

@@ -68,6 +68,7 @@ func (s hostStatus) systems(l *lines, now time.Time) {
 	switch a := s.Applied; {
 	case a != nil:
 		l.add("applied", "%s as %s, %s", called(a.Target), a.Configuration, ago(a.At, now))
+		l.changed(a.Changes)
 	case s.StateError != "":
 		l.add("applied", "unknown")
 	default:
@@ -78,6 +79,20 @@ func (s hostStatus) systems(l *lines, now time.Time) {
 	}
 	if s.Drifted {
 		l.add("drifted", "yes: %s was applied, and another system runs", s.Applied.System)
+	}
+}
+
+// changed says which packages the last activation has changed.
+func (l *lines) changed(packages []string) {
+	label := "changed:"
+	for i, line := range packages {
+		if i == shownLines && len(packages) > shownLines+1 {
+			line = fmt.Sprintf("and %d more lines: --json has them", len(packages)-i)
+		}
+		fmt.Fprintf(l, "%-15s%s\n", label, fleet.Clean(line))
+		if label = ""; i == shownLines {
+			return
+		}
 	}
 }
 
@@ -175,7 +190,7 @@ func (s hostStatus) agent(l *lines, now time.Time) {
 			l.add(part.label, "failing for %s: %s", age(now.Sub(h.Since)), h.Error)
 		case part.name == health.Queue && tried:
 			l.add(part.label, "yes, for %s", age(now.Sub(h.Since)))
-		case part.name == health.Queue && (s.QueueURL != "" || strings.HasPrefix(s.Remote, "file:")):
+		case part.name == health.Queue && s.QueueURL != "": // a watched file has nothing to answer
 			l.add(part.label, "no answer yet")
 		}
 	}

@@ -164,9 +164,10 @@ func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
 	return Last{v, verified, f, progress}, nil
 }
 
-// Published reports whether the remote holds the release m already, vouched for by all of the publisher's keys.
+// Published reports whether the remote holds the release m already, vouched for by all of the publisher's keys. A
+// release that never expires is not the one that is to expire.
 func (p *Publisher) Published(last Last, m *release.Manifest) bool {
-	if last.Release == nil || last.Release.Release != m.Release || last.Unfinished() {
+	if last.Release == nil || last.Release.Release != m.Release || last.Unfinished() || last.Release.Expires.IsZero() && !m.Expires.IsZero() {
 		return false
 	}
 	for _, key := range p.keys {
