@@ -51,6 +51,8 @@ power: # hours: the table of docs/safety.md
 	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 12h -run TestPowerCuts ./integration || exit; cat .cache/power-cuts; \
 	  NPCNIX_TEST_CUTS=1000 NPCNIX_TEST_SEED=$$seed go test -count 1 -timeout 24h -run TestPowerCuts ./integration/nixos || exit; cat .cache/power-cuts-nixos; \
 	done
+	NPCNIX_NIX_SUITE=sid ./integration/nix-next.sh .cache/nix-sid
+	NPCNIX_TEST_POWER_NIX=$(CURDIR)/.cache/nix-sid NPCNIX_TEST_CUTS=100 go test -count 1 -timeout 3h -run TestPowerCuts ./integration && cat .cache/power-cuts
 
 firmware: # a virtual machine boots by OVMF and systemd-boot; its disk after each flush of an activation
 	./integration/deps.sh firmware

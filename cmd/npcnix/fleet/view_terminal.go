@@ -94,7 +94,7 @@ func table(hosts []Host, width int) []string {
 			cells = append(cells, q.String())
 		}
 		if h.Why != "" {
-			cells = append(cells, withoutHashes(h.Why))
+			cells = append(cells, WithoutHashes(h.Why))
 		}
 		lines = append(lines, strings.TrimRight(strings.Join(cells, "  "), " "))
 	}
