@@ -29,7 +29,7 @@ func TestSchema(t *testing.T) {
 	}
 	s, err := jsonschema.For[Record](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[time.Time](): {Type: "string", Format: "date-time"},
-		reflect.TypeFor[Status](): enum(Statuses), reflect.TypeFor[Trigger](): enum([]Trigger{Start, Event, Poll, Manual}),
+		reflect.TypeFor[Status]():    enum(Statuses), reflect.TypeFor[Trigger](): enum([]Trigger{Start, Event, Poll, Manual}),
 	}})
 	if err != nil {
 		t.Fatal(err)
