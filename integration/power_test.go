@@ -16,7 +16,7 @@ import (
 
 const (
 	// powerRounds is how often TestPowerCuts cuts the power, unless NPCNIX_TEST_CUTS says otherwise.
-	powerRounds = 3
+	powerRounds = 10
 	// powerMachine is how many rounds each machine has, of powerMachines at most.
 	powerMachine, powerMachines = 20, 6
 )
@@ -25,6 +25,18 @@ const (
 var cuts = []string{
 	string(activation.Switching), string(activation.Pending), string(record.Building), string(activation.RollingBack),
 	string(activation.Committing), string(activation.Committed), "", string(activation.Verifying), string(activation.RolledBack),
+}
+
+// powerNix is a folder with another nix for the machines of TestPowerCuts, as integration/nix-next.sh makes it.
+const powerNix = "NPCNIX_TEST_POWER_NIX"
+
+// withNix gives a machine another nix. Its programs name the folder in which they were unpacked.
+func withNix(o nspawn.Options, folder string) nspawn.Options {
+	o.Binds, o.Files = map[string]string{folder: folder}, map[string]string{}
+	for _, program := range []string{"nix", "nix-env", "nix-store"} {
+		o.Files["/usr/local/bin/"+program] = "#!/bin/sh\nexec " + folder + "/bin/" + program + ` "$@"` + "\n"
+	}
+	return o
 }
 
 // TestPowerCuts publishes versions, cuts the power amid each, and boots again: what was not synced to the disk
@@ -39,9 +51,13 @@ func TestPowerCuts(t *testing.T) {
 			t.Run(strconv.Itoa(i), func(t *testing.T) {
 				t.Parallel()
 				random := rand.New(rand.NewPCG(seed, uint64(i+1)))
-				suite := []string{"trixie", "bookworm"}[i%2] // nix 2.26 and 2.8
-				g := newGuarded(t, nspawn.Options{Suite: suite, Disk: true}, map[string]any{"retry_delays_secs": []int{0, 0, 0}})
+				o := nspawn.Options{Suite: []string{"trixie", "bookworm"}[i%2], Disk: true} // nix 2.26 and 2.8
+				if folder := os.Getenv(powerNix); folder != "" {
+					o = withNix(nspawn.Options{Suite: "trixie", Disk: true}, folder)
+				}
+				g := newGuarded(t, o, map[string]any{"retry_delays_secs": []int{0, 0, 0}})
 				g.m.Must("sync")
+				t.Log(strings.TrimSpace(g.m.Must("nix", "--version")))
 				for n := i; n < rounds && !t.Failed(); n += machines {
 					g.round(n, cutPower, cuts[n/machines%len(cuts)], random, &counts)
 				}

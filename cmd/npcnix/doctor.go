@@ -90,7 +90,7 @@ func runDoctor(ctx context.Context, c *common, o doctorOptions) error {
 	err := doctor.Run(ctx, o.Options, func(f doctor.Finding) {
 		report.Findings = append(report.Findings, f)
 		if !o.json {
-			fmt.Fprint(c.stdout, fleet.Text(findingText(f)))
+			fmt.Fprint(c.stdout, fleet.Text(findingText(f, c.width())))
 		}
 	})
 	if err != nil {
@@ -180,9 +180,11 @@ func (r *findings) summary() string {
 	return fmt.Sprintf("\nlinks checked: %d; %d ok, %d warnings, %d wrong, %d unknown", len(r.Findings), r.OK, r.Warnings, r.Wrong, r.Unknown)
 }
 
-// findingText renders a finding for a person, within 100 columns where words allow it.
-func findingText(f doctor.Finding) string {
-	const width = 100
+// findingText renders a finding for a person, within the columns of the terminal, and at most 100, where words allow it.
+func findingText(f doctor.Finding, width int) string {
+	if width == 0 || width > 100 {
+		width = 100
+	}
 	indent := strings.Repeat(" ", 23)
 	head := fmt.Sprintf("%-8s %-13s ", f.Verdict, f.Link)
 	var b strings.Builder

@@ -190,7 +190,7 @@ func (s hostStatus) agent(l *lines, now time.Time) {
 			l.add(part.label, "failing for %s: %s", age(now.Sub(h.Since)), h.Error)
 		case part.name == health.Queue && tried:
 			l.add(part.label, "yes, for %s", age(now.Sub(h.Since)))
-		case part.name == health.Queue && (s.QueueURL != "" || strings.HasPrefix(s.Remote, "file:")):
+		case part.name == health.Queue && s.QueueURL != "": // a watched file has nothing to answer
 			l.add(part.label, "no answer yet")
 		}
 	}

@@ -65,7 +65,7 @@ func (s hostStatus) failed(now time.Time) string {
 	if !f.Rejected {
 		said += at(", next attempt ", f.Next(), now)
 	}
-	return said + ": " + firstLine(f.Error)
+	return said + ": " + fleet.WithoutHashes(firstLine(f.Error))
 }
 
 func firstLine(text string) string {

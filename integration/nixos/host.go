@@ -32,6 +32,8 @@ const (
 	remoteFile    = "/var/lib/remote/dev.npcnix"
 	remote        = "file://" + remoteFile
 	recordFile    = remoteFile + ".acks/" + configuration + ".json"
+	cache         = "/var/lib/remote/cache"
+	builder       = "/var/lib/remote/builder" // what builds for the cache has there what others have in /nix
 	dataDir       = "/var/lib/npcnix"
 )
 
@@ -46,6 +48,8 @@ type Options struct {
 	Base   string // the text of a NixOS module that all of its systems have
 	Disk   bool   // it has a disk of its own, which can lose power
 	Signed bool   // it takes only what is signed
+	// Prebuilt: what is published is signed and built elsewhere, and the host evaluates nothing.
+	Prebuilt bool
 	// Binds and Files are as those of package machine.
 	Binds, Files map[string]string
 }
@@ -135,6 +139,9 @@ func boot(t testing.TB, o Options, files map[string]string) *Host {
 	}
 	h.Machine = machine.Boot(t, machine.Options{Suite: o.Suite, Binds: binds, Shares: shares, Files: all, Disk: o.Disk})
 	h.Must("mkdir", "-p", filepath.Dir(remoteFile), "/boot/loader")
+	if o.Prebuilt {
+		h.Must("nix-store", "--generate-binary-cache-key", "cache-1", "/var/lib/remote/cache-key", "/var/lib/remote/cache-key.pub")
+	}
 	return h
 }
 
@@ -177,7 +184,15 @@ func (h *Host) push(version, change string) string {
 	if h.options.Signed {
 		args = append(args, "--sign-key", "/srv/flakes/key")
 	}
+	if h.options.Prebuilt {
+		args = append(elsewhere(), append(args, "--prebuild", "--cache", "file://"+cache, "--cache-key", "/var/lib/remote/cache-key")...)
+	}
 	return etag.FindString(h.Must(args...)) // a release is also logged
+}
+
+// elsewhere is how a program is run with a nix store of its own, where the host's is for all others.
+func elsewhere() []string {
+	return []string{"unshare", "--mount", "sh", "-ec", `mkdir -p $0/var/nix; mount --bind $0 /nix; exec "$@"`, builder}
 }
 
 var etag = regexp.MustCompile(`(?m)^[0-9a-f]{64}$`)
@@ -249,7 +264,11 @@ func (h *Host) module() string {
 	if h.signer == "" {
 		return base
 	}
-	return fmt.Sprintf("{ imports = [ (%s) ]; services.npcnix.signers = [ %q ]; }", base, h.signer)
+	evaluation := "fallback"
+	if h.options.Prebuilt {
+		evaluation = "never"
+	}
+	return fmt.Sprintf("{ imports = [ (%s) ]; services.npcnix = { signers = [ %q ]; evaluation = %q; }; }", base, h.signer, evaluation)
 }
 
 // newKey makes the key that signs what a host takes.

@@ -18,7 +18,7 @@ import (
 
 const (
 	// powerCuts is how often TestPowerCuts cuts the power, unless NPCNIX_TEST_CUTS says otherwise.
-	powerCuts = 4
+	powerCuts = 10
 	// roundsOfHost is how many cuts a host has before another takes its place.
 	roundsOfHost = 20
 	longestCut   = 300 * time.Millisecond // from an instant to the cut
@@ -58,12 +58,14 @@ func inPhase(phase string) func(*Host, string) bool {
 // powerHosts are what is cut: the boot loader's installer, the switch, nix, and what is published.
 var powerHosts = []struct {
 	loader, flavour, suite string
-	signed                 bool
+	signed, prebuilt       bool
 }{
-	{"systemd-boot", RustNow, "trixie", true},
-	{"extlinux", RustNow, "trixie", false},
-	{"systemd-boot", Perl2022, "bookworm", false},
-	{"extlinux", Perl2022, "bookworm", true},
+	{"systemd-boot", RustNow, "trixie", true, false},
+	{"extlinux", RustNow, "trixie", false, false},
+	{"systemd-boot", Perl2022, "bookworm", false, false},
+	{"extlinux", Perl2022, "bookworm", true, false},
+	{"systemd-boot", RustNow, "trixie", true, true},
+	{"extlinux", Perl2022, "bookworm", true, true},
 }
 
 // database is a service beside, which syncs its own file all the time, as databases do. With that the file system's
@@ -84,8 +86,8 @@ func TestPowerCuts(t *testing.T) {
 	}
 	for first := 0; first < cuts && !t.Failed(); first += roundsOfHost {
 		kind := powerHosts[(int(seed%uint64(len(powerHosts)))+first/roundsOfHost)%len(powerHosts)]
-		t.Run(fmt.Sprintf("%s, %s, %s, from %d", kind.loader, kind.flavour, kind.suite, first), func(t *testing.T) {
-			h := New(t, Options{Suite: kind.suite, Flavour: kind.flavour, Agent: agentBinary, Module: Module(t), Disk: true, Signed: kind.signed, Base: fmt.Sprintf(`{
+		t.Run(fmt.Sprintf("%s, %s, %s, prebuilt %t, from %d", kind.loader, kind.flavour, kind.suite, kind.prebuilt, first), func(t *testing.T) {
+			h := New(t, Options{Suite: kind.suite, Flavour: kind.flavour, Agent: agentBinary, Module: Module(t), Disk: true, Signed: kind.signed, Prebuilt: kind.prebuilt, Base: fmt.Sprintf(`{
 				test.loader = %q; services.npcnix.retryDelaysSecs = lib.mkForce [ 0 0 0 ];
 				systemd.services.database = { wantedBy = [ "multi-user.target" ]; serviceConfig.ExecStart = "${%s}"; };
 			}`, kind.loader, database)})

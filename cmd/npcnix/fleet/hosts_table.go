@@ -93,7 +93,7 @@ func (t *layout) cut(line string) string {
 // host writes a row, and below it what an operator has to know besides.
 func (t *layout) host(r Row) []string {
 	lines := []string{t.line(t.cells(r))}
-	note := func(text string) { lines = append(lines, t.cut("  "+withoutHashes(text))) }
+	note := func(text string) { lines = append(lines, t.cut("  "+WithoutHashes(text))) }
 	if r.Why != "" {
 		note(r.Why)
 	}

@@ -53,8 +53,8 @@ func rank(h Host) int {
 
 var storePath = regexp.MustCompile(`/nix/store/[0-9a-z]{32}-`)
 
-// withoutHashes leaves the names of store paths: of a line that is cut, the hash would be most.
-func withoutHashes(s string) string { return storePath.ReplaceAllString(s, "") }
+// WithoutHashes leaves the names of store paths: of a line that a person reads, the hash would be most.
+func WithoutHashes(s string) string { return storePath.ReplaceAllString(s, "") }
 
 // byRank sorts hosts that matter to the front.
 func byRank(hosts []Host) []Host {

@@ -17,7 +17,7 @@ func TestHostsThatAreDoneComeLast(t *testing.T) {
 }
 
 func TestReasonsAreShownWithoutHashes(t *testing.T) {
-	got := withoutHashes("builder for '/nix/store/g928vl7mw3w9zdkddqdc6bdvdl4c7z8s-nginx.drv' failed in /nix/store")
+	got := WithoutHashes("builder for '/nix/store/g928vl7mw3w9zdkddqdc6bdvdl4c7z8s-nginx.drv' failed in /nix/store")
 	if want := "builder for 'nginx.drv' failed in /nix/store"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
