@@ -137,3 +137,22 @@ func named(caches []Cache) string {
 	}
 	return strings.Join(names, ", ")
 }
+
+// Cached tells whether a cache has a system and all that it needs, each path signed by one of the cache's keys. It
+// reads what the cache says of the paths, and downloads none.
+//
+// Errors: ctx's own when it ended, [ErrNoNix], [ErrUntrusted] or [ErrNotCached].
+func (h *Host) Cached(ctx context.Context, s System, c Cache) error {
+	log := &Output{}
+	err := h.nix(ctx, nil, log, "store", "verify", "--recursive", "--no-contents", "--store", c.URL, s.Path,
+		"--option", "trusted-public-keys", strings.Join(c.Keys, " "), "--option", "secret-key-files", "",
+		"--option", "narinfo-cache-negative-ttl", "0", "--option", "narinfo-cache-positive-ttl", "0")
+	if err == nil || ctx.Err() != nil || errors.Is(err, ErrNoNix) {
+		return err
+	}
+	if tail := log.Lines(); strings.Contains(strings.Join(tail, "\n"), "untrusted") {
+		return fmt.Errorf("%w: %s is signed by another key than %s", ErrUntrusted, s.Path, named([]Cache{c}))
+	}
+
+	return fmt.Errorf("%w: %w", ErrNotCached, because(log.Lines(), err))
+}

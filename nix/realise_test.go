@@ -121,6 +121,11 @@ func TestRealise(t *testing.T) {
 				if c.change != nil {
 					c.change(t)
 				}
+				if cache := c.caches[0]; strings.HasPrefix(cache.URL, "file:") && c.says != "archive is missing" { // others are tried again and again
+					if err := h.Cached(t.Context(), p.System, cache); !errors.Is(err, c.want) {
+						t.Errorf("is it cached: %v, want %v", err, c.want)
+					}
+				}
 				err := h.Realise(t.Context(), p.System, c.caches)
 				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%v, want %v with %q", err, c.want, c.says)
@@ -130,6 +135,15 @@ func TestRealise(t *testing.T) {
 				}
 			})
 		}
+
+		t.Run("what a cache has is told without a download", func(t *testing.T) {
+			if err := h.Cached(t.Context(), p.System, p.cache); err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(p.Path); err == nil {
+				t.Errorf("%s is in the store", p.Path)
+			}
+		})
 
 		t.Run("over HTTP", func(t *testing.T) {
 			server := httptest.NewServer(http.FileServer(http.Dir(p.dir)))

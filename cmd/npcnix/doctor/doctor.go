@@ -18,6 +18,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 // Verdict is what became of the check of a link.
@@ -77,6 +78,8 @@ type chain struct {
 	queueARN    string            // "" if unknown
 	queue       map[string]string // its attributes; nil if unknown
 	gone        bool              // there is no such queue
+	prebuilt    string            // this host's toplevel in the release; "" if the host evaluates, or nobody vouches for it
+	caches      []release.Cache   // of the release
 }
 
 // Run checks one link after the other, in the order of the chain, and calls tell with each finding. It
@@ -104,7 +107,7 @@ func Run(ctx context.Context, o Options, tell func(Finding)) error {
 	}
 	links = append(links, c.remote)
 	if o.Host != nil && len(o.Host.Config.Signers) > 0 {
-		links = append(links, c.release)
+		links = append(links, c.release, c.cache)
 	}
 	links = append(links, c.events()...)
 	if o.Host != nil {

@@ -3,10 +3,12 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
 )
@@ -29,8 +31,9 @@ func (c *chain) release(ctx context.Context) Finding {
 	}
 
 	how := "this host evaluates it"
-	if _, prebuilt := verified.Systems[c.Host.Config.Configuration]; prebuilt && c.Host.Config.EvaluationMode() != config.EvaluateAlways {
+	if s, prebuilt := verified.Systems[c.Host.Config.Configuration]; prebuilt && c.Host.Config.EvaluationMode() != config.EvaluateAlways {
 		how = "this host's system is prebuilt"
+		c.prebuilt, c.caches = s.Toplevel, verified.Caches
 	} else if c.Host.Config.EvaluationMode() == config.EvaluateNever {
 		return wrong(link, "the release has no prebuilt system for this host, which never evaluates", "publish with `--prebuild`, or change `evaluation`")
 	}
@@ -44,6 +47,35 @@ func (c *chain) release(ctx context.Context) Finding {
 	}
 
 	return ok(link, "%s; it expires in %s", signed, left.Round(time.Minute))
+}
+
+// cache says whether one of the release's caches has this host's prebuilt system, all of it signed by the cache's keys.
+func (c *chain) cache(ctx context.Context) Finding {
+	const link = "cache"
+	switch {
+	case c.prebuilt == "":
+		return ok(link, "this host needs none")
+	case len(c.caches) == 0:
+		return unknown(link, "the release names no cache, so those of nix.conf count, which are not checked", "publish with `--cache URL`")
+	}
+	host, err := nix.New(nix.Options{Dir: string(c.Host.Dir)})
+	if err != nil {
+		return unknown(link, err.Error(), "")
+	}
+	for _, cache := range c.caches {
+		if err = host.Cached(ctx, nix.System{Path: c.prebuilt}, nix.Cache{URL: cache.URL, Keys: cache.Keys}); err == nil {
+			return ok(link, "%s has %s, signed by its keys", store.Redact(cache.URL), c.prebuilt)
+		}
+	}
+	found := fmt.Sprintf("%s does not give %s: %v", store.Redact(c.caches[len(c.caches)-1].URL), c.prebuilt, err)
+	switch {
+	case errors.Is(err, nix.ErrUntrusted):
+		return wrong(link, found, "copy the system to the cache again with the key that the release names: push with `--cache-key FILE --again`")
+	case errors.Is(err, nix.ErrNotCached):
+		return wrong(link, found, "check the network to the cache, and that this host can read and list it; push with `--again` if a path is gone")
+	}
+
+	return unknown(link, found, "run the doctor again")
 }
 
 // verified verifies what the remote holds by the host's signers, and returns the store's time too. What the host has
