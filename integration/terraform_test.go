@@ -39,6 +39,11 @@ module "gate" {
   remote = module.remote
 }
 
+module "cache" {
+  source = "MODULES/cache_s3"
+  name   = "acme-cache"
+}
+
 module "notify" {
   source = "MODULES/notify"
   remote = module.remote

@@ -8,6 +8,12 @@ variable "bucket" {
   type        = string
 }
 
+variable "cache_bucket" {
+  description = "The name of a bucket to create for prebuilt systems. Null: the host builds."
+  type        = string
+  default     = null
+}
+
 variable "flake_dir" {
   description = "The directory of the flake.nix. It must contain the host's configuration, web1."
   type        = string
@@ -26,7 +32,7 @@ variable "root_ssh_keys" {
 }
 
 variable "force_destroy" {
-  description = "Whether terraform destroy may delete the bucket with everything in it, all versions included. Apply it before you destroy."
+  description = "Whether terraform destroy may delete the buckets with everything in them, all versions included. Apply it before you destroy."
   type        = bool
   default     = false
 }
