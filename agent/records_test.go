@@ -188,7 +188,7 @@ func TestRecords(t *testing.T) {
 		want  []string
 	}{
 		{"work that ends within a moment has one record", 2 * time.Second, []string{"record applied v2"}},
-		{"work that lasts is recorded too", 4 * time.Second, []string{"record building v2", "record applied v2"}},
+		{"work that lasts is recorded too", 7 * time.Second, []string{"record building v2", "record applied v2"}},
 	} {
 		inBubble(t, c.name, func(t *testing.T) {
 			r := newRig(t)

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	t.Run("shows a wait", terminalWait)
+	t.Run("shows a rollout", terminalRollout)
 	t.Run("shows hosts", terminalHosts)
 	t.Run("says after a push what to do next", terminalPush)
 }
@@ -29,6 +31,32 @@ func terminalPush(t *testing.T) {
 	s.types("clear; " + npcnix + " push --src " + flake + " --remote " + f.remote + "; echo ended with $?")
 	s.awaits("ended with 0", 1)
 	s.has("Published to "+f.remote, "npcnix wait --remote "+f.remote+" --etag "+f.etag[:20])
+}
+
+func terminalRollout(t *testing.T) {
+	t.Parallel()
+	s := newScreen(t, 200, 24)
+	f := newFileFleet(t, 3)
+	dir := t.TempDir()
+	flake, key := filepath.Join(dir, "flake"), filepath.Join(dir, "key")
+	f.must(os.Mkdir(flake, 0o755))
+	f.must(os.WriteFile(filepath.Join(flake, "flake.nix"), []byte("{ outputs = _: { two = 2; }; }"), 0o644))
+	f.must(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).Run())
+	f.say(f.hosts, "applied", "")
+
+	s.types("clear; " + npcnix + " rollout --src " + flake + " --check=none --remote " + f.remote + " --sign-key " + key +
+		" --rev two --wave h0000 --wave 100% --wave-interval 100ms; echo ended with $?")
+	s.awaits("held, wave 2", 2)
+	s.has("(two) of file://", " of 30:00", "[....", "0 of 3 done, 2 held, wave 2, 1 waiting, wave 1", "h0000  waiting, wave 1", "h0002  held, wave 2")
+	body, err := os.ReadFile(f.path)
+	f.must(err)
+	f.etag = fmt.Sprintf("%x", sha256.Sum256(body))
+	f.say(f.hosts[:1], "rolled_back", "check web: refused")
+	s.awaits("ended with 3", 1)
+	s.has("step 2: halted, 1 of 2 waves admitted", "h0000 failed: rolled back: check web: refused", "the rollout is halted")
+	if strings.Contains(s.shows(), "[....") {
+		t.Errorf("the table is left behind:\n%s", s.shows())
+	}
 }
 
 func terminalWait(t *testing.T) {

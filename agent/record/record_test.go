@@ -1,9 +1,13 @@
 package record
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestParse(t *testing.T) {
@@ -51,4 +55,53 @@ func TestBounds(t *testing.T) {
 	if got := BoundedTail([]string{"one"}, 3); len(got) != 1 {
 		t.Errorf("%q", got)
 	}
+}
+
+// times is a store that knows when it was written to.
+type times struct {
+	mu sync.Mutex
+	at []time.Time
+}
+
+func (s *times) PutRecord(context.Context, string, []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = append(s.at, time.Now())
+	return nil
+}
+
+// A fleet that a publish wakes in one moment does not tell of its work in one moment.
+func TestWorkIsNotToldOfInStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const hosts = 500
+		var written times
+		var running sync.WaitGroup
+		ctx, stop := context.WithCancel(t.Context())
+		for range hosts {
+			w := NewWriter(&written, "web1", func(error) {})
+			running.Go(func() { w.Run(ctx) })
+			w.Put(Record{Status: Building})
+			time.AfterFunc(time.Second, func() { w.Put(Record{Status: Activating}) })
+		}
+		begun := time.Now()
+		time.Sleep(time.Minute)
+		stop()
+		running.Wait()
+		inStep := map[time.Duration]int{}
+		for _, at := range written.at {
+			after := at.Sub(begun)
+			if after < 3*time.Second || after > 6*time.Second {
+				t.Errorf("work is told of after %v", after)
+			}
+			inStep[after/(100*time.Millisecond)]++
+		}
+		if len(written.at) != hosts {
+			t.Errorf("%d records of %d hosts", len(written.at), hosts)
+		}
+		for after, n := range inStep {
+			if n > hosts/10 {
+				t.Errorf("%d of %d hosts write in the tenth of a second after %v", n, hosts, after*100*time.Millisecond)
+			}
+		}
+	})
 }

@@ -3,6 +3,7 @@ package record
 import (
 	"context"
 	"encoding/json"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 
 const (
 	putTimeout = 10 * time.Second // for one attempt
-	workGrace  = 3 * time.Second  // for work that is under way, before a record says so
+	workGrace  = 3 * time.Second  // for work that is under way, before a record says so; up to twice that, by chance
 
 	firstPause = 5 * time.Second // after a failed attempt; later ones are longer
 	mostPause  = 10 * time.Minute
@@ -36,7 +37,7 @@ type Writer struct {
 	healthySecs int64
 	seq         int           // its number
 	tried       int           // number of the latest that was attempted
-	since       time.Time     // when the work began that the latest tells of; zero: it tells of an end
+	due         time.Time     // when the latest is to be written, if it tells of work; zero: at once
 	refresh     time.Duration // after which an unchanged record is written again; 0: never
 	changed     chan struct{} // closed, and replaced, when any of the above changes
 }
@@ -48,7 +49,8 @@ func NewWriter(s Store, host string, report func(error)) *Writer {
 }
 
 // Put asks for a record to be written, in place of any that waits. A record that would tell what the last
-// one tells is omitted. One that tells of work under way is written once that has lasted 3 seconds.
+// one tells is omitted. One that tells of work under way is written once that has lasted 3 to 6 seconds: a fleet that
+// a publish wakes must not tell of it in step.
 func (w *Writer) Put(r Record) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -59,9 +61,9 @@ func (w *Writer) Put(r Record) {
 	w.wanted = r
 	switch {
 	case r.Status != Building && r.Status != Activating:
-		w.since = time.Time{}
-	case w.since.IsZero():
-		w.since = time.Now()
+		w.due = time.Time{}
+	case w.due.IsZero():
+		w.due = time.Now().Add(workGrace + rand.N(workGrace))
 	}
 	w.seq++
 	w.signal()
@@ -124,7 +126,7 @@ func (w *Writer) signal() {
 // Flush waits until the latest record was attempted, or ctx ends.
 func (w *Writer) Flush(ctx context.Context) {
 	w.mu.Lock()
-	w.since = time.Time{}
+	w.due = time.Time{}
 	w.signal()
 	w.mu.Unlock()
 
@@ -151,14 +153,14 @@ func (w *Writer) Run(ctx context.Context) {
 
 	for ctx.Err() == nil {
 		w.mu.Lock()
-		next, seq, refresh, since := w.wanted, w.seq, w.refresh, w.since
+		next, seq, refresh, due := w.wanted, w.seq, w.refresh, w.due
 		next.Trouble, next.Unhealthy, next.HealthySecs = w.trouble, w.unhealthy, w.healthySecs
 		var changed <-chan struct{} = w.changed
 		w.mu.Unlock()
 		if seq == written && !stale(ctx, at, seq, refresh, changed) {
 			continue
 		}
-		if early := workGrace - time.Since(since); seq != written && early > 0 && !either(ctx, changed, early) {
+		if early := time.Until(due); seq != written && early > 0 && !either(ctx, changed, early) {
 			continue
 		}
 

@@ -115,6 +115,9 @@ func (f *releaseFlags) complete(ctx context.Context, c *common, o *publish.Optio
 			return err
 		}
 		key, err := o.Nix.PublicCacheKey(ctx, f.cacheKey)
+		if errors.Is(err, nix.ErrCacheKey) {
+			return usageError{err}
+		}
 		if err != nil {
 			return err
 		}

@@ -263,10 +263,7 @@ func (w *waitFlags) views(c *common) []fleet.View {
 	switch {
 	case w.json && out != nil: // one screen is not for two
 	case err != nil:
-		views = append(views, &fleet.Terminal{W: err, Size: func() (int, int) {
-			width, height, _ := term.GetSize(int(err.Fd()))
-			return width, height
-		}})
+		views = append(views, table(err))
 	default:
 		views = append(views, &fleet.Lines{W: c.stderr})
 	}
@@ -274,6 +271,14 @@ func (w *waitFlags) views(c *common) []fleet.View {
 		views = append(views, &fleet.JSON{W: c.stdout})
 	}
 	return append(views, ciViews(c, w.junit)...)
+}
+
+// table shows hosts on a terminal.
+func table(screen *os.File) *fleet.Terminal {
+	return &fleet.Terminal{W: screen, Size: func() (int, int) {
+		width, height, _ := term.GetSize(int(screen.Fd()))
+		return width, height
+	}}
 }
 
 // ciViews tell CI systems how something ended: GitHub Actions by its environment, others by a JUnit file.

@@ -18,12 +18,12 @@ type seen struct {
 	built   time.Time // nix was called
 	wrote   time.Time // the last record was there
 
-	reads, writes, lists int // requests to S3
-	queue                int // to SQS, but for receives that brought nothing
-	messages             int // receives that brought some
-	listed               []time.Time
+	reads, writes int   // requests that S3 served
+	lists         []int // of them, since each look at the remote
+	queue         int   // requests to SQS, but for receives that brought nothing
+	messages      int   // receives that brought some
 
-	slowed   int             // requests that were answered with SlowDown
+	slowed   int             // requests that S3 refused with SlowDown
 	slowedAt time.Time       // the last one; zero once another was made
 	gaps     []time.Duration // from a SlowDown to the next request
 }
@@ -32,16 +32,8 @@ type seen struct {
 func (c *client) note(action string, asked time.Time, a *answer) {
 	c.see(func(s *seen) {
 		switch action {
-		case http.MethodGet, http.MethodHead:
-			s.reads++
-		case http.MethodPut:
-			s.writes++
-			if a.status == http.StatusOK {
-				s.wrote = time.Now()
-			}
-		case list:
-			s.lists++
-			s.listed = append(s.listed, asked)
+		case http.MethodGet, http.MethodHead, http.MethodPut, list:
+			s.noteS3(action, asked, a.status)
 		case "ReceiveMessage":
 			if a.length <= len("{}") {
 				return // as an idle host gets
@@ -49,21 +41,34 @@ func (c *client) note(action string, asked time.Time, a *answer) {
 			if s.noticed.IsZero() {
 				s.noticed = time.Now()
 			}
-			s.queue++
 			s.messages++
-			return
+			s.queue++
 		default:
 			s.queue++
-			return
-		}
-		if !s.slowedAt.IsZero() {
-			s.gaps, s.slowedAt = append(s.gaps, asked.Sub(s.slowedAt)), time.Time{}
-		}
-		if a.status == http.StatusServiceUnavailable {
-			s.slowed++
-			s.slowedAt = time.Now()
 		}
 	})
+}
+
+func (s *seen) noteS3(action string, asked time.Time, status int) {
+	if !s.slowedAt.IsZero() {
+		s.gaps, s.slowedAt = append(s.gaps, asked.Sub(s.slowedAt)), time.Time{}
+	}
+	if action == list && len(s.lists) > 0 {
+		s.lists[len(s.lists)-1]++ // refused or not
+	}
+	switch {
+	case status == http.StatusServiceUnavailable:
+		s.slowed++
+		s.slowedAt = time.Now()
+	case action == http.MethodPut:
+		s.writes++
+		s.wrote = time.Now()
+	case action == http.MethodHead:
+		s.lists = append(s.lists, 0)
+		s.reads++
+	default:
+		s.reads++
+	}
 }
 
 func (c *client) see(f func(*seen)) {

@@ -6,17 +6,15 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
-	"github.com/npcnix/npcnix/integration/awsfake"
 )
 
 // figures are what one publish came to.
 type figures struct {
 	t *testing.T
 	publish
-	hosts    int
-	result   fleet.Result // of the operator's wait
-	ended    time.Time    // of that
-	operator seen
+	limits limits
+	hosts  int
+	wait   *wait // of an operator; nil: there is none
 
 	toNix       []time.Duration // from the notice to the call of nix, where there was a notice
 	fromPublish []time.Duration // to the call of nix
@@ -27,6 +25,13 @@ type figures struct {
 	queue       int
 	slowed      int
 	gaps        []time.Duration // from a SlowDown to the next request
+}
+
+// wait is what an operator saw, and asked for.
+type wait struct {
+	fleet.Result
+	ended time.Time
+	seen
 }
 
 // add counts a host in.
@@ -58,27 +63,25 @@ func (f *figures) dollars() float64 {
 func (f *figures) log() {
 	n := float64(f.hosts)
 	f.t.Logf("%d hosts, %s: notice to nix p50 %v, p99 %v, most %v; publish to nix p50 %v, p99 %v; %d answers SlowDown; "+
-		"for each host %.2f reads, %.2f writes, %.2f requests to SQS, most %d; %.5f dollars; "+
-		"wait: %v, %v after the last record, with %d LIST, at most %d in a second, and %d GET and HEAD",
+		"for each host %.2f reads, %.2f writes, %.2f requests to SQS, %d in all at most; %.5f dollars",
 		f.hosts, f.name, percentile(f.toNix, 50), percentile(f.toNix, 99), percentile(f.toNix, 100),
 		percentile(f.fromPublish, 50), percentile(f.fromPublish, 99), f.slowed,
-		float64(f.reads)/n, float64(f.writes)/n, float64(f.queue)/n, slices.Max(f.requests), f.dollars(),
-		f.result.Outcome, f.ended.Sub(f.last).Round(time.Millisecond), f.operator.lists, inASecond(f.operator.listed), f.operator.reads)
+		float64(f.reads)/n, float64(f.writes)/n, float64(f.queue)/n, slices.Max(f.requests), f.dollars())
+	if w := f.wait; w != nil {
+		f.t.Logf("wait: %v, %v after the last record, with %d looks, at most %d LIST in each, and %d reads in all",
+			w.Outcome, w.ended.Sub(f.last).Round(time.Millisecond), len(w.lists), slices.Max(w.lists), w.reads)
+	}
 }
 
 // check says what a herd must not come to. The times are those of the bubble: they depend on the cloud's limits and
 // the hosts' behaviour, and not on this machine.
 func (f *figures) check() {
 	f.t.Helper()
-	if f.result.Outcome != fleet.Passed || f.result.Done != f.hosts {
-		f.t.Errorf("%s: the wait %s with %d of %d hosts", f.name, f.result.Outcome, f.result.Done, f.hosts)
+	f.log()
+	if f.wait != nil {
+		f.wait.check(f)
 	}
-	for _, h := range f.result.Hosts {
-		if h.Record == nil || h.Record.Attempt != 1 || h.Record.Trouble != nil {
-			f.t.Errorf("%s: the record of %s: %+v", f.name, h.Name, h.Record)
-		}
-	}
-	bound := 2*time.Second + time.Duration(f.hosts)*time.Second/awsfake.S3Writes
+	bound := 2*time.Second + time.Duration(f.hosts)*time.Second/time.Duration(f.limits.writes)
 	if p99 := percentile(f.toNix, 99); p99 > bound {
 		f.t.Errorf("%s: notice to nix takes %v at p99, and S3's limits ask for no more than %v", f.name, p99, bound)
 	}
@@ -88,14 +91,27 @@ func (f *figures) check() {
 	if most := slices.Max(f.requests); most > 8 {
 		f.t.Errorf("%s: a host has made %d requests", f.name, most)
 	}
-	if after := f.ended.Sub(f.last); after > 2*time.Second {
-		f.t.Errorf("%s: the wait sees the last record after %v", f.name, after)
-	}
-	if lists := inASecond(f.operator.listed); lists > 1+(f.hosts+999)/1000 {
-		f.t.Errorf("%s: the wait lists %d pages in a second", f.name, lists)
-	}
 	if share := inStep(f.gaps); len(f.gaps) > 100 && share > 0.2 {
 		f.t.Errorf("%s: of %d retries, %.0f %% come equally long after the refusal", f.name, len(f.gaps), 100*share)
+	}
+}
+
+// check says what a wait must not come to.
+func (w *wait) check(f *figures) {
+	f.t.Helper()
+	if w.Outcome != fleet.Passed || w.Done != f.hosts {
+		f.t.Errorf("%s: the wait %s with %d of %d hosts", f.name, w.Outcome, w.Done, f.hosts)
+	}
+	for _, h := range w.Hosts {
+		if h.Record == nil || h.Record.Attempt != 1 || h.Record.Trouble != nil {
+			f.t.Errorf("%s: the record of %s: %+v", f.name, h.Name, h.Record)
+		}
+	}
+	if after := w.ended.Sub(f.last); after > 2*time.Second {
+		f.t.Errorf("%s: the wait sees the last record after %v", f.name, after)
+	}
+	if most := slices.Max(w.lists); most > 1+(f.hosts+999)/1000 {
+		f.t.Errorf("%s: a look of the wait lists %d pages", f.name, most)
 	}
 }
 
@@ -106,20 +122,6 @@ func percentile(ds []time.Duration, percent int) time.Duration {
 	}
 	ds = slices.Sorted(slices.Values(ds))
 	return ds[min(len(ds)-1, len(ds)*percent/100)].Round(time.Millisecond)
-}
-
-// inASecond is the most of the moments that are in one second.
-func inASecond(at []time.Time) (most int) {
-	for i := range at {
-		n := 0
-		for _, t := range at[i:] {
-			if t.Sub(at[i]) < time.Second {
-				n++
-			}
-		}
-		most = max(most, n)
-	}
-	return most
 }
 
 // inStep is the share of the pauses that are of the same length, to 50 ms.

@@ -45,15 +45,19 @@ type herd struct {
 	wire  *wire
 	hosts []*host
 
-	s3    *s3.Client
-	sns   *sns.Client
-	sqs   *sqs.Client
-	topic string
+	s3     *s3.Client
+	sns    *sns.Client
+	sqs    *sqs.Client
+	topic  string
+	limits limits
 }
+
+// limits are how many requests S3 takes in a second.
+type limits struct{ reads, writes int }
 
 // start starts a herd in a bubble. The agents begin within a minute, and hold the first version when it returns. It ends
 // with the test.
-func start(t *testing.T, dir string, hosts int) *herd {
+func start(t *testing.T, dir string, hosts int, l limits) *herd {
 	t.Helper()
 	h := &herd{t: t, dir: dir, cloud: awsfake.New(endpoint), wire: newWire()}
 	closeWire := h.wire.serve(h.cloud)
@@ -80,7 +84,8 @@ func start(t *testing.T, dir string, hosts int) *herd {
 		})
 	}
 	h.until("all hold the first version", "first")
-	h.cloud.Limit(awsfake.S3Reads, awsfake.S3Writes)
+	h.limits = l
+	h.cloud.Limit(l.reads, l.writes)
 	h.cloud.Spread(spread(hosts))
 	return h
 }
@@ -161,7 +166,7 @@ func (h *herd) follow(ctx context.Context, one *host) {
 	dir := config.Dir(filepath.Join(h.dir, one.name))
 	conf := config.Config{Remote: remote, Configuration: "c"}
 	if unlucky(one.name) {
-		conf.PollIntervalSecs = 60 // in place of 600: nine minutes of 10,000 idle hosts are a long time in this test
+		conf.PollIntervalSecs = 30 // in place of 600: minutes of 10,000 idle hosts are a long time in this test
 	}
 	if err := dir.UpdateConfig(ctx, func(c *config.Config) error { *c = conf; return nil }); err != nil {
 		h.t.Error(err)

@@ -50,7 +50,7 @@ func (h *host) Runs(_ context.Context, s nix.System) (bool, error) {
 	return h.running == s.Path && (h.boots == "" || h.boots == s.Path), nil
 }
 
-func wait(ctx context.Context, d time.Duration) error {
+func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
@@ -67,7 +67,7 @@ func (h *host) Build(ctx context.Context, dir, configuration string) (nix.System
 	h.builds++
 	took := h.took
 	h.mu.Unlock()
-	if err := wait(ctx, took); err != nil {
+	if err := pause(ctx, took); err != nil {
 		return nix.System{}, err
 	}
 	if configuration == hosttest.Broken {
@@ -110,7 +110,7 @@ func (h *host) Activate(ctx context.Context, s nix.System, r activation.Request)
 
 // verify has the new system verified, and commits to it or goes back.
 func (h *host) verify(ctx context.Context, r activation.Request) (activation.Journal, error) {
-	err := wait(ctx, h.verifies)
+	err := pause(ctx, h.verifies)
 	if r.Verify != nil && err == nil {
 		timeout := r.VerifyTimeout
 		if timeout == 0 {

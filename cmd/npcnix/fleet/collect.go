@@ -173,7 +173,7 @@ func (c *Collection) treat(ctx context.Context, r remains, now time.Time) (fate,
 				return fate{}, err
 			}
 			if at.IsZero() || at.After(created) {
-				created = cmp.Or(at, now) // one that is gone since: somebody is at work on it
+				created = cmp.Or(at, now) // one that is gone since: another is at work on it
 			}
 		}
 	}

@@ -89,7 +89,7 @@ func testTimelineOfTheDocs(t *testing.T) {
 		s.says("web4", "paused", "", "error", "")
 		text := timelineOf(t, s, "").Text(80)
 		page, err := os.ReadFile("../../../docs/observability.md")
-		if err != nil || !strings.Contains(string(page), "\n```\n"+text+"```\n") {
+		if err != nil || !strings.Contains(string(page), "\n```text\n"+text+"```\n") {
 			t.Errorf("%v: docs/observability.md does not have\n%s", err, text)
 		}
 	})

@@ -47,8 +47,12 @@ func (t *Terminal) frame() []string {
 	}
 	width, height := room(t.Size)
 	p := *t.last
+	head := fmt.Sprintf("%s of %s, %s", p.name(), p.Remote, stopwatch(p.Elapsed))
+	if p.Timeout > 0 {
+		head += " of " + stopwatch(p.Timeout)
+	}
 	lines := []string{
-		fmt.Sprintf("%s of %s, %s of %s", p.name(), p.Remote, stopwatch(p.Elapsed), stopwatch(p.Timeout)),
+		head,
 		bar(p, max(10, min(40, width/5))) + " " + counts(p),
 	}
 	if p.Trouble != "" {

@@ -142,7 +142,7 @@ func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
 		return Last{}, err
 	}
 
-	f, _, err := Read(ctx, s, v)
+	f, now, err := Read(ctx, s, v)
 	var refused *release.Refused
 	if err != nil && !errors.As(err, &refused) {
 		return Last{}, err
@@ -154,6 +154,13 @@ func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
 	if err != nil {
 		p.Log.Warn("the remote holds a release that your signers do not vouch for; it is ignored", "error", err)
 		return Last{Version: v}, nil
+	}
+
+	if now.IsZero() {
+		now = time.Now()
+	}
+	if err := verified.CheckAhead(now); err != nil {
+		return Last{}, fmt.Errorf("the remote's last release cannot be followed, and hosts refuse it: %w; remove the object from the remote, and publish again", err)
 	}
 
 	progress, err := p.policy().VerifyProgress(f, verified)

@@ -44,6 +44,8 @@ type Options struct {
 	Revert bool // a wave that fails reverts the rollout; otherwise it is halted
 	// Say tells an operator what happens, one line at a time.
 	Say func(string)
+	// Show shows where the hosts stand, after each look at a step that has been watched for so long. Nil: Say tells it.
+	Show func(watched time.Duration)
 }
 
 // A Rollout is one that a remote holds. Make it with Open.
@@ -207,7 +209,11 @@ func (r *Rollout) proceed(ctx context.Context, watched time.Duration) (done bool
 		return r.stepped(ctx, 1, release.Running)
 	}
 
-	r.report(p.Admitted, waves)
+	if r.Show != nil {
+		r.Show(watched)
+	} else {
+		r.report(p.Admitted, waves)
+	}
 	switch r.Budget.verdict(r.tally) {
 	case failed:
 		return r.fail(ctx, p.Admitted, fmt.Errorf("%w: %d hosts failed, and %d can (--max-failed): %s",
