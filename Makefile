@@ -85,6 +85,7 @@ newcomer: # each shell block of README.md and docs, in order, in an empty Debian
 	NPCNIX_TEST_NEWCOMER=1 go test -count 1 -v -timeout 20m -run TestNewcomer ./integration/newcomer
 
 released: # what a tag releases, used as its users use it
+	GOOS=darwin go vet ./cmd/npcnix
 	./integration/deps.sh release
 	NPCNIX_TEST_RELEASE=1 go test -count 1 -v -timeout 60m -run 'TestRelease$$' ./integration
 

@@ -210,8 +210,12 @@ func (p *Publisher) Frame(ctx context.Context, file *os.File, last int64) (*rele
 		return nil, err
 	}
 	now := time.Now().UTC()
+	serial, err := release.NextSerial(last, now)
+	if err != nil {
+		return nil, err
+	}
 	m := &release.Manifest{
-		Remote: p.Remote, Serial: release.NextSerial(last, now), Created: now.Truncate(time.Second), Archive: archive,
+		Remote: p.Remote, Serial: serial, Created: now.Truncate(time.Second), Archive: archive,
 		Caches: p.Caches, Source: p.Source, Rollout: p.Plan,
 	}
 	if p.Expires > 0 {
