@@ -291,8 +291,8 @@ func TestAPublisherFollowsNoSerialFromTheFuture(t *testing.T) {
 	} {
 		out, err := exec.Command(npcnix, args...).CombinedOutput()
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "serial 9223372036854775807 is more than an hour ahead") ||
-			!strings.Contains(string(out), "remove the object") {
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "serial 9223372036854775807, more than an hour ahead") ||
+			!strings.Contains(string(out), "delete that release") {
 			t.Errorf("%s: %v\n%s", args[0], err, out)
 		}
 		if now, err := os.ReadFile(object); err != nil || !bytes.Equal(now, ahead) {
