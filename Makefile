@@ -41,7 +41,7 @@ matrix: deps build faults rounds power firmware slow nixos newest fleet waves he
 faults: # each fault at each moment; the table is that of docs/safety.md
 	NPCNIX_TEST_FAULTS=all go test -count 1 -timeout 30m -run TestFaults ./integration/faults; status=$$?; cat .cache/faults.md; exit $$status
 
-rounds: # 208 for each seed, twice as many as make test has
+rounds: # 208 for each seed; make test has 78
 	for seed in 1 2 3; do \
 	  NPCNIX_TEST_ROUNDS=8 NPCNIX_TEST_SEED=$$seed go test -count 1 -parallel 6 -timeout 60m -run TestKillRounds ./integration || exit; cat .cache/kill-rounds; \
 	done
@@ -85,6 +85,7 @@ newcomer: # each shell block of README.md and docs, in order, in an empty Debian
 	NPCNIX_TEST_NEWCOMER=1 go test -count 1 -v -timeout 20m -run TestNewcomer ./integration/newcomer
 
 released: # what a tag releases, used as its users use it
+	GOOS=darwin go vet ./cmd/npcnix
 	./integration/deps.sh release
 	NPCNIX_TEST_RELEASE=1 go test -count 1 -v -timeout 60m -run 'TestRelease$$' ./integration
 

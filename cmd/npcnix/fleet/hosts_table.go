@@ -200,7 +200,7 @@ func sums(all []Row, now store.Version) string {
 	if now.ETag != "" {
 		published = fmt.Sprintf("%d behind %s", behind, Short(present))
 	}
-	sum := fmt.Sprintf("%s, %s, %d silent", hosts(len(all)), published, silent)
+	sum := fmt.Sprintf("%s, %s, %d silent", Hosts(len(all)), published, silent)
 	if unhealthy > 0 {
 		sum += fmt.Sprintf(", %d unhealthy", unhealthy)
 	}
