@@ -31,8 +31,8 @@ With --timeline it draws instead how a version reached the hosts: RELEASE is how
 begins, and the remote's present version if omitted. A clock that differs from the store's is shown. A record tells
 of the last version alone.
 
-It costs one HEAD, one LIST per 1,000 hosts, and one GET per record and for the release. With --watch, each interval reads only
-records that have changed. The ages compare the store's clock with this machine's.`
+It costs one HEAD, one LIST per 1,000 hosts, and one GET per record and for the release. With --watch, each
+interval reads only records that have changed. The ages compare the store's clock with this machine's.`
 
 type hostsOptions struct {
 	remote          remoteFlags

@@ -119,25 +119,25 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 }
 
 // tell adds what the host's record says. State is where it stands with the remote's present version.
-func (row *Row) tell(state string, r *record.Record, waves Waves) {
-	runs, wants := r.Runs(), r.Version
-	row.Configuration, row.System = clean(r.Configuration), clean(r.System)
-	row.Running, row.RunningRelease, row.RunningRev = clean(runs.ETag), clean(runs.Release), clean(runs.Rev)
-	row.Wanted, row.WantedRelease, row.WantedRev = clean(wants.ETag), clean(wants.Release), clean(wants.Rev)
-	row.Message, row.Error, row.RebootDue, row.Agent = clean(wants.Message), r.Error, r.RebootDue, clean(r.Agent)
-	row.Warning, row.Trouble = clean(r.Warning), troubleOf(r)
-	row.Unhealthy, row.HealthySecs = firstLine(r.Unhealthy), r.HealthySecs
+func (r *Row) tell(state string, says *record.Record, waves Waves) {
+	runs, wants := says.Runs(), says.Version
+	r.Configuration, r.System = clean(says.Configuration), clean(says.System)
+	r.Running, r.RunningRelease, r.RunningRev = clean(runs.ETag), clean(runs.Release), clean(runs.Rev)
+	r.Wanted, r.WantedRelease, r.WantedRev = clean(wants.ETag), clean(wants.Release), clean(wants.Rev)
+	r.Message, r.Error, r.RebootDue, r.Agent = clean(wants.Message), says.Error, says.RebootDue, clean(says.Agent)
+	r.Warning, r.Trouble = clean(says.Warning), troubleOf(says)
+	r.Unhealthy, r.HealthySecs = firstLine(says.Unhealthy), says.HealthySecs
 	if state != Elsewhere && state != Renamed {
-		row.Status = clean(string(r.Status))
+		r.Status = clean(string(says.Status))
 		if waves.Count > 0 {
-			row.Wave, row.Waves = waves.Of(r.Host, r.Configuration), waves.Count
+			r.Wave, r.Waves = waves.Of(says.Host, says.Configuration), waves.Count
 		}
 	}
 	if state == Behind {
-		row.Why = firstLine(r.Error)
+		r.Why = firstLine(says.Error)
 	}
-	if row.Trouble != "" {
-		row.Why = strings.TrimSuffix(strings.TrimSuffix(row.Why, row.Trouble), ", ") // said by itself
+	if r.Trouble != "" {
+		r.Why = strings.TrimSuffix(strings.TrimSuffix(r.Why, r.Trouble), ", ") // said by itself
 	}
 }
 
