@@ -22,7 +22,7 @@ second wave of three. Below a host stands what an operator has to know: why it f
 a reboot that is due.
 
 A host that was not heard for longer than --stale is marked silent: agents write their record every hour
-(record_refresh_secs), which costs one PUT. To forget a decommissioned host, delete its record.
+(record_refresh_secs), which costs one PUT. npcnix hosts gc forgets hosts that are no more.
 
 The exit code is 0 even if hosts are silent. A script reads --format json, as docs/ci.md shows. Prometheus reads
 --format openmetrics, by a pushgateway or a textfile, as docs/observability.md shows.
@@ -71,6 +71,7 @@ func newHostsCommand(c *common) *cobra.Command {
 	}
 	flags.DurationVar(&o.stale, "stale", fleet.StaleAfter, "mark a host as silent that was not heard for so long")
 	flags.DurationVar(&o.interval, "interval", 5*time.Second, "with --watch: time between two looks")
+	cmd.AddCommand(newHostsGCCommand(c))
 	return cmd
 }
 
