@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := build
 CGO_ENABLED ?= 0
 
-.PHONY: build help deps lock lint check test matrix faults rounds power firmware slow nixos newest fleet waves herd newcomer released release demo bench clean
+.PHONY: build help deps lock lint check test matrix faults rounds power firmware slow nixos newest fleet waves herd newcomer released release site demo bench clean
 
 build: ## build bin/npcnix
 	CGO_ENABLED=$(CGO_ENABLED) go build -trimpath -o bin/npcnix ./cmd/npcnix
@@ -28,7 +28,7 @@ lint: ## gofmt, vet, staticcheck, and the rules of the source: imports, lengths
 # Without the race detector, machines, Terraform's tests and an AWS. A part that is missing skips its tests. Most of these
 # tests wait, so more packages run at once than there are cores.
 check: lint ## lint, unit and script tests: before each commit, in under two minutes
-	go test -p 4 -parallel 4 -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... | go run ./integration/testreport
+	go test -p 4 -parallel 4 -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... ./docs/... | go run ./integration/testreport
 	./integration/terraform-check.sh
 
 # The end-to-end tests take the longest, and so go first. Most of the time they wait for others.
@@ -41,7 +41,7 @@ matrix: deps build faults rounds power firmware slow nixos newest fleet waves he
 faults: # each fault at each moment; the table is that of docs/safety.md
 	NPCNIX_TEST_FAULTS=all go test -count 1 -timeout 30m -run TestFaults ./integration/faults; status=$$?; cat .cache/faults.md; exit $$status
 
-rounds: # 208 for each seed, twice as many as make test has
+rounds: # 208 for each seed; make test has 78
 	for seed in 1 2 3; do \
 	  NPCNIX_TEST_ROUNDS=8 NPCNIX_TEST_SEED=$$seed go test -count 1 -parallel 6 -timeout 60m -run TestKillRounds ./integration || exit; cat .cache/kill-rounds; \
 	done
@@ -85,12 +85,16 @@ newcomer: # each shell block of README.md and docs, in order, in an empty Debian
 	NPCNIX_TEST_NEWCOMER=1 go test -count 1 -v -timeout 20m -run TestNewcomer ./integration/newcomer
 
 released: # what a tag releases, used as its users use it
+	GOOS=darwin go vet ./cmd/npcnix
 	./integration/deps.sh release
 	NPCNIX_TEST_RELEASE=1 go test -count 1 -v -timeout 60m -run 'TestRelease$$' ./integration
 
 release: ## a snapshot of what a tag releases, into dist: archives, packages, SBOMs, checksums, an OCI image
 	./integration/deps.sh release
 	./integration/release/make.sh
+
+site: build ## the documentation as a web site, into dist/site
+	go run ./docs/site dist/site
 
 demo: build ## three hosts, reconfigured by a publish, before your eyes
 	@./integration/deps.sh nix

@@ -21,6 +21,7 @@ type fakeHost struct {
 	build    func(ctx context.Context) error
 	activate func() error
 	realise  error
+	hangs    bool                // when it realises
 	damaged  error               // why the store cannot be repaired
 	bootOnly string              // why what is activated can only be booted; "" if it can be switched to
 	left     *activation.Journal // as on disk
@@ -68,11 +69,16 @@ func (h *fakeHost) Build(ctx context.Context, dir, configuration string) (nix.Sy
 	return nix.System{Path: system}, nil
 }
 
-func (h *fakeHost) Realise(_ context.Context, s nix.System, caches []nix.Cache) error {
+func (h *fakeHost) Realise(ctx context.Context, s nix.System, caches []nix.Cache) error {
 	h.add("realise %s from %d caches", s.Path, len(caches))
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.realise
+	hangs, err := h.hangs, h.realise
+	h.mu.Unlock()
+	if hangs {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return err
 }
 
 // Activate has the activation verified, and rolls it back if activate or the verification fails.

@@ -198,12 +198,9 @@ func (a *Agent) fetch(ctx context.Context, r *round) (flake string, remove func(
 
 // build builds the target's configuration, within the time that the settings give it.
 func (a *Agent) build(ctx context.Context, r *round, flake string) (nix.System, error) {
-	if limit := r.config.BuildTimeout(); limit > 0 {
-		tooLong := fmt.Errorf("the build was ended after %s: shorten it, or raise build_timeout_secs", limit)
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, limit, tooLong)
-		defer cancel()
-	}
+	limit := r.config.BuildTimeout()
+	ctx, cancel := limited(ctx, limit, fmt.Errorf("the build was ended after %s: shorten it, or raise build_timeout_secs", limit))
+	defer cancel()
 	system, err := a.Host.Build(ctx, flake, r.target.Configuration)
 	if err != nil {
 		return nix.System{}, err
@@ -211,6 +208,15 @@ func (a *Agent) build(ctx context.Context, r *round, flake string) (nix.System, 
 	r.times.Built = time.Now()
 
 	return system, nil
+}
+
+// limited ends a context after a time, because of tooLong; never, if the limit is 0.
+func limited(ctx context.Context, limit time.Duration, tooLong error) (context.Context, context.CancelFunc) {
+	if limit == 0 {
+		return context.WithCancel(ctx)
+	}
+
+	return context.WithTimeoutCause(ctx, limit, tooLong)
 }
 
 // unlessOvertaken does the work, and cancels it when a newer version is seen meanwhile.

@@ -199,7 +199,8 @@ func (a *Agent) rescues(r *round) bool {
 	return r.config.EvaluationMode() == config.EvaluateRescue && time.Since(a.uncached.since) >= r.config.RetryTime()
 }
 
-// realise fetches a prebuilt system from the release's caches.
+// realise fetches a prebuilt system from the release's caches. A download that outlasts the time of a build is
+// no fault of the version's.
 func (a *Agent) realise(ctx context.Context, r *round, s release.System) (nix.System, error) {
 	var caches []nix.Cache
 	for _, c := range r.release.Caches {
@@ -207,7 +208,14 @@ func (a *Agent) realise(ctx context.Context, r *round, s release.System) (nix.Sy
 	}
 
 	system := nix.System{Path: s.Toplevel}
+	limit := r.config.BuildTimeout()
+	tooLong := fmt.Errorf("%w: the download was ended after %s; it goes on with what is missing, see build_timeout_secs", nix.ErrNotCached, limit)
+	ctx, cancel := limited(ctx, limit, tooLong)
+	defer cancel()
 	err := a.Host.Realise(ctx, system, caches)
+	if err != nil && context.Cause(ctx) == tooLong {
+		err = tooLong
+	}
 	if errors.Is(err, nix.ErrNotCached) {
 		return nix.System{}, transientError{health.Cache, err}
 	}

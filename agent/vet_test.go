@@ -211,6 +211,26 @@ func TestPrebuiltSystems(t *testing.T) {
 		})
 	})
 
+	t.Run("a download that hangs is ended after the time of a build, and goes on", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, key := trusting(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{} })
+			r.publish("v1", released(t, key, prebuilt))
+			r.host.hangs = true
+			r.start()
+			time.Sleep(90 * time.Minute)
+			if f := r.state().Failure; f != nil {
+				t.Errorf("failure: %+v", f)
+			}
+			r.host.set(func(h *fakeHost) { h.hangs = false })
+			time.Sleep(time.Hour)
+			r.end()
+			equal(t, "evaluations", r.of("build"), nil)
+			if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Attempt != 1 {
+				t.Errorf("record: %+v", rec)
+			}
+		})
+	})
+
 	t.Run("what a cache cannot give is evaluated with evaluation rescue, after the time of all retries", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r, key := trusting(t, func(c *config.Config) { c.Evaluation, c.RetryDelaysSecs = config.EvaluateRescue, []int64{600, 3000} })

@@ -6,7 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -260,5 +262,41 @@ func TestAPublisherSignsNothingThatWasPlanted(t *testing.T) {
 	must(err)
 	if limit := time.Now().Add(time.Minute).UnixMilli(); m.Serial > limit || len(m.Systems) != 0 || m.Rollout != nil {
 		t.Errorf("signed: %+v", m)
+	}
+}
+
+// A publisher whose clock was wrong has left a serial that no other can follow. The next one says so, and signs nothing.
+func TestAPublisherFollowsNoSerialFromTheFuture(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	object, keyFile, at := filepath.Join(dir, "dev.npcnix"), filepath.Join(dir, "key"), "file://"+filepath.Join(dir, "dev.npcnix")
+	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keyFile).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v\n%s", err, out)
+	}
+	key, _, err := release.OpenKey(keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newForger(t, []byte("a packed flake"), nil)
+	ahead := f.by(f.manifest(func(m *release.Manifest) { m.Remote, m.Serial = object, math.MaxInt64 }), key)
+	if err := os.WriteFile(object, ahead, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := nixtest.Flake(filepath.Join(dir, "flake"), "salt", map[string]nixtest.System{"web1": {Version: "one"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"push", "--src", filepath.Join(dir, "flake"), "--remote", at, "--sign-key", keyFile, "--check=none"},
+		{"release", "renew", "--remote", at, "--sign-key", keyFile},
+	} {
+		out, err := exec.Command(npcnix, args...).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "serial 9223372036854775807 is more than an hour ahead") ||
+			!strings.Contains(string(out), "remove the object") {
+			t.Errorf("%s: %v\n%s", args[0], err, out)
+		}
+		if now, err := os.ReadFile(object); err != nil || !bytes.Equal(now, ahead) {
+			t.Errorf("%s published something: %v", args[0], err)
+		}
 	}
 }

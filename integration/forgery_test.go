@@ -52,7 +52,7 @@ func (f *forger) signers() (lines []string) {
 func (f *forger) manifest(change func(*release.Manifest)) []byte {
 	f.t.Helper()
 	sum, _ := release.HashArchive(bytes.NewReader(f.archive))
-	f.serial = release.NextSerial(f.serial, time.Now())
+	f.serial = max(f.serial+1, time.Now().UnixMilli())
 	m := &release.Manifest{Remote: bucket + "/" + key, Serial: f.serial, Created: time.Now().UTC().Truncate(time.Second), Archive: sum}
 	change(m)
 	data, err := m.Encode()

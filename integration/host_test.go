@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -167,7 +168,10 @@ func (h *host) record() record.Record {
 		return r
 	}
 	defer out.Body.Close()
-	h.must(json.NewDecoder(out.Body).Decode(&r))
+	text, err := io.ReadAll(out.Body)
+	h.must(err)
+	checkRecord(h.t, text)
+	h.must(json.Unmarshal(text, &r))
 	return r
 }
 

@@ -81,6 +81,7 @@ type guarded struct {
 	units       map[string]string // of each system, unless it says otherwise
 	settings    map[string]any
 	before      string // the version that was applied last
+	cache       string // URL of the binary cache of what is built elsewhere; "" if the host builds
 }
 
 // newGuarded boots a machine that runs the version "zero", and has applied it.
@@ -162,15 +163,13 @@ func (g *guarded) publish(s nspawn.System) published {
 	dir := filepath.Join(g.t.TempDir(), "flake")
 	// Salted, as a flake that is as the one before changes nothing.
 	g.must(nspawn.Flake(dir, "safety", map[string]nspawn.System{g.name: g.system(s)}))
-	var packed bytes.Buffer
-	g.must(store.Pack(g.t.Context(), dir, &packed, store.PackOptions{}))
 	p := published{guarded: g, version: s.Version, switched: len(g.m.Switches())}
 	sent := g.count(awsfake.Sent, "")
-	out, err := g.s3.PutObject(g.t.Context(), &s3.PutObjectInput{
-		Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(packed.Bytes()),
-	})
-	g.must(err)
-	p.etag = strings.Trim(*out.ETag, `"`)
+	if g.cache != "" {
+		p.etag = g.pushPrebuilt(dir)
+	} else {
+		p.etag = g.put(dir)
+	}
 	p.message = g.awaitEntry("the message of "+s.Version, func(e awsfake.Entry) bool {
 		if e.What == awsfake.Sent && e.Queue == g.name {
 			sent--
@@ -178,6 +177,18 @@ func (g *guarded) publish(s nspawn.System) published {
 		return sent < 0
 	}).MessageID
 	return p
+}
+
+// put packs the flake in dir, publishes that, and returns its ETag.
+func (g *guarded) put(dir string) (etag string) {
+	g.t.Helper()
+	var packed bytes.Buffer
+	g.must(store.Pack(g.t.Context(), dir, &packed, store.PackOptions{}))
+	out, err := g.s3.PutObject(g.t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(packed.Bytes()),
+	})
+	g.must(err)
+	return strings.Trim(*out.ETag, `"`)
 }
 
 // count tells how often something has become of a message of the host's queue, or of any.

@@ -143,6 +143,9 @@ func because(tail []string, err error) error {
 	if ranOutOfDisk(tail) {
 		return fmt.Errorf("%w: make room, for example with nix-collect-garbage --delete-older-than 30d", ErrDiskFull)
 	}
+	if needs := foreign(tail); needs != "" {
+		return fmt.Errorf("%w: %s", ErrPlatform, needs)
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
 		if r := reason(tail); r != "" {

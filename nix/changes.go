@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -39,6 +40,29 @@ func (h *Host) Changes(ctx context.Context, from, to System, caches ...string) (
 	}
 
 	return nil, 0, fmt.Errorf("compare %s with %s: %w: %w", from.Path, to.Path, ErrChangesUnknown, errors.Join(why...))
+}
+
+// Cached returns an error that wraps [ErrNotCached] if the cache lacks one of the systems themselves. What they need is
+// not looked at: that costs a request for each path.
+func (h *Host) Cached(ctx context.Context, cache string, systems []System) error {
+	const atOnce = 500 // for the length of a command line
+	for some := range slices.Chunk(systems, atOnce) {
+		args := []string{"path-info", "--store", cache, "--option", "narinfo-cache-negative-ttl", "0", "--option", "narinfo-cache-positive-ttl", "0"}
+		for _, s := range some {
+			args = append(args, s.Path)
+		}
+		var log Output
+		err := h.nix(ctx, &bytes.Buffer{}, &log, args...)
+		switch {
+		case err == nil:
+		case ctx.Err() == nil && strings.Contains(strings.Join(log.Lines(), "\n"), "is not valid"):
+			return fmt.Errorf("the cache %s: %w: %s", cache, ErrNotCached, lineWith(log.Lines(), "is not valid"))
+		default:
+			return fmt.Errorf("look into the cache %s: %w", cache, because(log.Lines(), err))
+		}
+	}
+
+	return nil
 }
 
 func bounded(text string) (lines []string, more int) {

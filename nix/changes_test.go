@@ -44,6 +44,12 @@ func TestChangesOfPackagesAreReadFromTheStoreOrACache(t *testing.T) {
 			t.Errorf("no store has them: %v", err)
 		}
 		want("a cache", []string{empty, cache}, one, two, "tool: 1.0 → 1.1")
+		if err := h.Cached(t.Context(), cache, []nix.System{one, two}); err != nil {
+			t.Errorf("the cache has both: %v", err)
+		}
+		if err := h.Cached(t.Context(), cache, []nix.System{one, same}); !errors.Is(err, nix.ErrNotCached) || !strings.Contains(err.Error(), same.Path) {
+			t.Errorf("the cache has not the last: %v", err)
+		}
 		if _, err := os.Stat(one.Path); err == nil {
 			t.Error("what was compared was fetched")
 		}

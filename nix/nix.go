@@ -37,6 +37,8 @@ var (
 	ErrNoFlake = errors.New("no flake.nix")
 	// ErrNoConfiguration says that the flake has no configuration of that name.
 	ErrNoConfiguration = errors.New("no such configuration")
+	// ErrPlatform says that the build is for a platform, or needs a feature, that no builder of this machine's has.
+	ErrPlatform = errors.New("this machine lacks the platform or a feature that the build needs")
 	// ErrNotNixOS says that what was built cannot be switched to.
 	ErrNotNixOS = errors.New("not a NixOS system")
 )

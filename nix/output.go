@@ -114,6 +114,21 @@ func joined(tail []string) string {
 	return strings.Join(words, " ")
 }
 
+// foreign returns nix's words about a derivation for another platform than this machine's, or for one with features
+// that this machine lacks; "" if there is none.
+func foreign(tail []string) string {
+	for _, line := range tail {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "error: a '") && strings.Contains(line, "is required to build") { // until nix 2.26 at least
+			return strings.TrimPrefix(line, "error: ")
+		}
+		if strings.HasPrefix(line, "Required system: ") || strings.HasPrefix(line, "Required features: ") {
+			return line
+		}
+	}
+	return ""
+}
+
 // ranOutOfDisk tells whether nix itself, not one of the programs it ran, says so.
 func ranOutOfDisk(tail []string) bool {
 	for _, line := range tail {

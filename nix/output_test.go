@@ -82,6 +82,25 @@ func TestDiskFullIsWhatNixItselfSays(t *testing.T) {
 	}
 }
 
+func TestForeign(t *testing.T) {
+	for name, c := range map[string]struct {
+		tail []string
+		want string
+	}{
+		"nix 2.8 and 2.26": {[]string{"error: a 'riscv64-linux' with features {} is required to build '/nix/store/x.drv', but I am a 'x86_64-linux'"},
+			"a 'riscv64-linux' with features {} is required to build '/nix/store/x.drv', but I am a 'x86_64-linux'"},
+		"nix 2.34":      {[]string{"error: Cannot build '/nix/store/x.drv'.", "       Reason: platform mismatch", "       Required system: 'riscv64-linux'"}, "Required system: 'riscv64-linux'"},
+		"another error": {[]string{"error: builder for '/nix/store/x.drv' failed with exit code 1"}, ""},
+		"a builder":     {[]string{"x> error: a 'riscv64-linux' is required to build"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := foreign(c.tail); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestChangesAreBounded(t *testing.T) {
 	lines, more := bounded(strings.Repeat("tool: 1 → 2\n\n", MaxChanges+7))
 	if len(lines) != MaxChanges || more != 7 {

@@ -8,7 +8,7 @@ buildGoModule {
     root = ../.;
     fileset = lib.fileset.fileFilter (file: file.hasExt "go" || builtins.elem file.name [ "go.mod" "go.sum" ]) ../.;
   };
-  vendorHash = "sha256-kbVPc4Er2uarfoIAWNy52OVYV6xFTxr9Wgzh0DUE0JU=";
+  vendorHash = "sha256-VfxsEb2H2LhDgfmsjGL2xc0lY/xGqbcK07Y4ZZE0acE=";
 
   subPackages = [ "cmd/npcnix" ];
   env.CGO_ENABLED = "0";

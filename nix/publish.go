@@ -95,12 +95,15 @@ var ErrCacheKey = errors.New("not a secret key of a binary cache")
 func (h *Host) PublicCacheKey(ctx context.Context, file string) (string, error) {
 	secret, err := os.ReadFile(file)
 	if err != nil {
-		return "", fmt.Errorf("cache key: %w", err)
+		return "", fmt.Errorf("%w: %w", ErrCacheKey, err)
 	}
 	var out bytes.Buffer
 	var log Output
 	args := append(h.settings(), "key", "convert-secret-to-public")
 	if err := runWith(ctx, bytes.NewReader(secret), &out, &log, "nix", args...); err != nil {
+		if errors.Is(err, ErrNoNix) || ctx.Err() != nil {
+			return "", err
+		}
 		return "", fmt.Errorf("%w: %s: %w; make one with `nix-store --generate-binary-cache-key NAME SECRET PUBLIC`", ErrCacheKey, file, because(log.Lines(), err))
 	}
 

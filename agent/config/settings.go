@@ -75,8 +75,8 @@ var Settings = []Setting{
 	},
 	{
 		Name: "build_timeout_secs", Kind: Integer, Default: int64(3600), Min: 0, Max: aYear,
-		Text: "Seconds that a build can take; 0 means no limit.",
-		More: "A longer build is ended and counts as a failed attempt.",
+		Text: "Seconds that a build, or the download of a prebuilt system, can take; 0 means no limit.",
+		More: "A longer build is ended and counts as a failed attempt. A longer download is ended, counts as none, and goes on after a pause.",
 	},
 	{
 		Name: "switch_timeout_secs", Kind: Integer, Default: int64(900), Min: 1, Max: aYear, Old: []string{"activation_timeout_secs"}, // old form

@@ -91,7 +91,7 @@ func changes(records []record.Record, next *release.Verified) string {
 		fmt.Fprintf(&b, "  and %d more hosts\n", more)
 	}
 	if same > 0 {
-		fmt.Fprintf(&b, "  %d hosts run it already\n", same)
+		fmt.Fprintf(&b, "  already run by %s\n", fleet.Hosts(same))
 	}
 	if shown+same == 0 {
 		b.WriteString("  no host is known\n")

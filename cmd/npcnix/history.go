@@ -234,7 +234,7 @@ func (p pastView) text() string {
 	if p.Waves > 0 {
 		fmt.Fprintf(&b, "  rollout: %s, %d of %d waves admitted\n", or(string(p.State), "nobody vouches for its progress"), p.Admitted, p.Waves)
 	}
-	fate := []string{fmt.Sprintf("%d hosts run it", p.Running)}
+	fate := []string{"run by " + fleet.Hosts(p.Running)}
 	for _, status := range slices.Sorted(maps.Keys(p.Hosts)) {
 		if status != record.Applied {
 			fate = append(fate, fmt.Sprintf("%d %s", p.Hosts[status], inWords(status)))

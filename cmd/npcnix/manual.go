@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,19 +16,29 @@ import (
 // newManualCommand makes what packages are built with: man pages of this very program. It is not for people.
 //
 // The pages are made here, as the library's own generator takes help texts for Markdown, and joins their lines.
-func newManualCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:    "manual DIR",
-		Short:  "Write the man pages into a directory (not for people)",
+func newManualCommand(c *common) *cobra.Command {
+	var markdown bool
+	manual := &cobra.Command{
+		Use:    "manual DIR | --markdown",
+		Short:  "Write the man pages into a directory, or print one page of all commands (not for people)",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if markdown {
+				_, err := fmt.Fprint(c.stdout, markdownManual(cmd.Root()))
+				return err
+			}
+			if len(args) == 0 {
+				return usageError{errors.New("name a directory for the man pages")}
+			}
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err
 			}
 			return writeManual(cmd.Root(), args[0])
 		},
 	}
+	manual.Flags().BoolVar(&markdown, "markdown", false, "print one page of all commands, in Markdown")
+	return manual
 }
 
 // writeManual writes the page of a command, and those of its subcommands.

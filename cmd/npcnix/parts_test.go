@@ -18,7 +18,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/rogpeppe/go-internal/testscript"
-	"golang.org/x/sys/unix"
 
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
@@ -163,13 +162,13 @@ func smallDiskCmd(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 2, 2, "smalldisk DIR SIZE")
 	dir := ts.MkAbs(args[0])
 	ts.Check(os.MkdirAll(dir, 0o755))
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size="+args[1]); err != nil {
+	unmount, err := mountSmallDisk(dir, args[1])
+	if err != nil {
 		missing(ts, err)
 	}
 	ts.Defer(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
+		if err := unmount(); err != nil {
 			ts.Logf("unmount %s: %v", dir, err)
-			_ = unix.Unmount(dir, unix.MNT_DETACH)
 		}
 	})
 }

@@ -52,7 +52,7 @@ func newPromoteCommand(c *common) *cobra.Command {
 	flags.StringVar(&o.from.url, "from", "", "remote whose hosts run the release")
 	flags.StringVar(&o.push.remote.url, "to", "", "remote to publish it to")
 	flags.StringVar(&o.fromSigners, "from-signers", "", "file of public keys that the release must be signed by (default: --signers and the signing keys)")
-	flags.BoolVar(&o.push.force, "force", false, "publish even if not all hosts of --from run it; the message says so")
+	flags.BoolVar(&o.push.force, "force", false, "publish even if not all hosts of --from run it, as the message says then, or if the caches lack systems")
 	_ = cmd.MarkFlagRequired("from")
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
@@ -86,6 +86,9 @@ func runPromote(ctx context.Context, c *common, o promoteOptions, flags *pflag.F
 	if p.publisher.Published(last, source.Release.Manifest) {
 		c.log.Info("the remote holds this release already; nothing was published", "release", publish.Short(source.Release.Manifest))
 		return nil
+	}
+	if err := o.push.checkCached(ctx, c, p.publisher, source.Release.Manifest); err != nil {
+		return err
 	}
 	p.publisher.Source.Message = o.push.release.message
 	if err := announce(ctx, c, p.remote, "Promote to", last, source.Release); err != nil {

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/spf13/pflag"
 
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
+	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
 )
@@ -66,6 +69,31 @@ func (p publishing) lookBefore(ctx context.Context) (err error) {
 	}
 
 	return err
+}
+
+// checkCached returns an error if the caches of a prebuilt release lack one of its systems by now: hosts would wait for
+// it. Where that cannot be told, it is said and no more.
+func (o *pushOptions) checkCached(ctx context.Context, c *common, p *publish.Publisher, m *release.Manifest) error {
+	var systems []nix.System
+	for _, name := range slices.Sorted(maps.Keys(m.Systems)) {
+		systems = append(systems, nix.System{Path: m.Systems[name].Toplevel})
+	}
+	if len(systems) == 0 {
+		return nil
+	}
+	for _, cache := range m.Caches {
+		err := p.Nix.Cached(ctx, cache.URL, systems)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			return nil
+		case errors.Is(err, nix.ErrNotCached) && len(m.Caches) == 1 && !o.force:
+			return fmt.Errorf("nothing was published: hosts cannot fetch the release's systems any more: %w; --force publishes it all the same", err)
+		}
+		c.log.Warn("hosts can be unable to fetch the release's systems", "error", err)
+	}
+	return nil
 }
 
 // place has a release.

@@ -74,7 +74,7 @@ func (o *pushOptions) checkWaves(ctx context.Context, c *common, remote *store.R
 		c.log.Info("a wave", "number", i+1, "hosts", len(names), "names", listed(names))
 	}
 	if len(hosts[1]) == 0 {
-		return usageError{fmt.Errorf("nothing was published: no host that was heard in the last %s is in the first wave, %q; known are %d hosts", fleet.StaleAfter, o.plan.waves[0], len(records))}
+		return usageError{fmt.Errorf("nothing was published: no host that was heard in the last %s is in the first wave, %q; known: %s", fleet.StaleAfter, o.plan.waves[0], fleet.Hosts(len(records)))}
 	}
 
 	return nil

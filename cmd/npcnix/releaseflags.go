@@ -74,6 +74,9 @@ func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*pub
 	if !o.Wanted() {
 		return nil, nil, f.unused()
 	}
+	if f.cacheKey != "" && f.cache == "" {
+		return nil, nil, usageError{errors.New("--cache-key signs what is copied to a cache: give --cache URL too")}
+	}
 	if len(f.keys) > 0 && remote == "" {
 		return nil, nil, usageError{errors.New("a signed release must name the remote that it is for: give --for REMOTE")}
 	}
@@ -115,6 +118,9 @@ func (f *releaseFlags) complete(ctx context.Context, c *common, o *publish.Optio
 			return err
 		}
 		key, err := o.Nix.PublicCacheKey(ctx, f.cacheKey)
+		if errors.Is(err, nix.ErrCacheKey) {
+			return usageError{fmt.Errorf("--cache-key: %w", err)}
+		}
 		if err != nil {
 			return err
 		}
@@ -132,7 +138,7 @@ func readSigners(flag, file string) (release.Signers, error) {
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", flag, err)
+		return nil, usageError{fmt.Errorf("--%s: %w", flag, err)}
 	}
 	keys, err := release.ParseSigners(string(text))
 	if err != nil {

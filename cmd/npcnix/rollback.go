@@ -47,6 +47,7 @@ func newRollbackCommand(c *common) *cobra.Command {
 	_ = cmd.MarkFlagRequired("remote")
 	flags.StringVar(&o.to, "to", "", "serial, or how the release's name or its revision begins (default: the previous release)")
 	addVersionsFlag(flags, &o.versions)
+	flags.BoolVar(&o.push.force, "force", false, "publish even if the caches lack systems of the release")
 	flags.BoolVar(&o.yes, "yes", false, "do not ask")
 	return cmd
 }
@@ -97,6 +98,9 @@ func runRollback(ctx context.Context, c *common, o rollbackOptions, flags *pflag
 	if p.publisher.Published(last, past.Release.Manifest) {
 		c.log.Info("the remote holds this release already; nothing was published", "release", publish.Short(past.Release.Manifest))
 		return nil
+	}
+	if err := o.push.checkCached(ctx, c, p.publisher, past.Release.Manifest); err != nil {
+		return err
 	}
 	if p.publisher.Source.Message == "" {
 		p.publisher.Source.Message = restated("rollback", past.Release.Source.Message)

@@ -89,7 +89,7 @@ func newRootCommand(c *common) *cobra.Command {
 		newActivateCommand(c), newFollowCommand(c), newInstallCommand(c),
 		newConfigCommand(c), newStatusCommand(c), newDoctorCommand(c),
 		newPauseCommand(c), newUnpauseCommand(c), newRetryCommand(c), newLeaveCommand(c),
-		newVersionCommand(c), newActivationCommand(c), newManualCommand(),
+		newVersionCommand(c), newActivationCommand(c), newManualCommand(c),
 	)
 	refuseUnknownTopics(root)
 	return root

@@ -42,7 +42,8 @@ func Start(t testing.TB, env ...string) (endpoint string) {
 	cmd.Env = append(cmd.Env, "PYTHONUNBUFFERED=1")
 	// Its own process group, so that whatever it starts can be ended with it; and should the test binary
 	// be killed, the kernel ends the server.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	endWithTest(cmd.SysProcAttr)
 	log, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatalf("start moto_server: %v", err)

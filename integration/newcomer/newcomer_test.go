@@ -30,7 +30,8 @@ func TestNewcomer(t *testing.T) {
 		t.Fatalf("as root, run integration/deps.sh newcomer: %v", err)
 	}
 	aws := moto.Start(t)
-	makeBucket(t, aws+"/my-fleet")
+	put(t, aws+"/my-fleet", "")
+	put(t, aws+"/my-fleet?versioning", "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>")
 	disk := t.TempDir()
 	typed := write(t, filepath.Join(disk, "upper"))
 	run(t, base, disk, aws)
@@ -50,9 +51,10 @@ func TestNewcomer(t *testing.T) {
 	}
 }
 
-func makeBucket(t *testing.T, url string) {
+// put asks the server for a bucket, or for something of it.
+func put(t *testing.T, url, body string) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +64,7 @@ func makeBucket(t *testing.T, url string) {
 	}
 	_ = response.Body.Close() // a bucket has no answer
 	if response.StatusCode != http.StatusOK {
-		t.Fatalf("make the bucket: %s", response.Status)
+		t.Fatalf("put %s: %s", url, response.Status)
 	}
 }
 

@@ -50,7 +50,8 @@ cd ~/my-flake; ` + change},
 	{page: "docs/operate.md", block: "journalctl -u npcnix", why: "an agent that is a unit: TestModuleUnits boots one"},
 	{page: "docs/observability.md", block: "npcnix hosts --remote",
 		says: "A cron job on one machine writes a textfile", before: "mkdir -p /var/lib/npcnix-metrics"},
-	{page: "docs/commands.md", block: "npcnix pack", says: "A publish is one object", before: "cd ~/my-flake; " + change},
+	{page: "docs/commands.md", block: "npcnix pack", says: "A publish is one object",
+		before: "npcnix config set signers '[]'; npcnix config set rollout_signers '[]'; cd ~/my-flake; " + change},
 	{page: "docs/commands.md", block: "aws s3 cp s3://my-fleet/npcnix/remotes/dev.npcnix.acks",
 		says: "Each host writes its record beside the remote", before: "npcnix wait --remote s3://my-fleet/npcnix/remotes/dev.npcnix --host web1"},
 
@@ -69,6 +70,14 @@ git -c user.name=ops -c user.email=ops@example.org commit --quiet -m first`},
 ssh-keygen -q -t ed25519 -N '' -C rollout@example.org -f rollout-key
 npcnix config set rollout_signers "[\"rollout@example.org $(cut -d ' ' -f 1,2 rollout-key.pub)\"]"
 sed -i "s/hello from version .*\"/hello from version rollout\"/" configurations/flake.nix`},
+	{page: "docs/rollouts.md", block: "npcnix history", // of the only host, to the previous release
+		replace: "--to 1c0ffee --wave 'canary-*' --wave 100%", with: "--yes"},
+	{page: "docs/rollouts.md", block: "npcnix diff", replace: "1c0ffee", with: ""},
+	{page: "docs/rollouts.md", block: "npcnix promote", replace: "--wave 'canary-*' --wave 100%", with: "",
+		says: "publishes the release that one remote holds to another one",
+		before: `staging=$remote production=s3://my-fleet/npcnix/remotes/prod.npcnix
+cp release-key prod-key && cp release-key.pub staging-key.pub
+npcnix wait --remote "$staging" --host web1`},
 	{page: "docs/benchmarks.md", block: "make bench", why: "figures, which differ on each machine"},
 	{page: "CONTRIBUTING.md", block: "make lint", why: "the tests themselves"},
 

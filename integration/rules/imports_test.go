@@ -39,6 +39,7 @@ var mayImport = map[string][]string{
 	"cmd/npcnix/fleet":   {"agent/config", "agent/metrics", "agent/record", "store"},
 	"cmd/npcnix/doctor":  {"agent/config", "agent/health", "events", "store", "store/credentials", "store/release"},
 	"cmd/npcnix/publish": {"agent/record", "nix", "store", "store/release"},
+	"docs/site":          nil,
 	"cmd/npcnix/rollout": {"agent/record", "cmd/npcnix/fleet", "cmd/npcnix/publish", "store", "store/release"},
 	"cmd/npcnix": {"cmd/npcnix/rollout", "cmd/npcnix/doctor", "cmd/npcnix/fleet", "cmd/npcnix/publish", "agent", "agent/config", "agent/health", "agent/inbox", "agent/record", "agent/trust",
 		"events", "store", "store/release", "nix", "nix/activation"},

@@ -32,7 +32,7 @@ func TestPromises(t *testing.T) {
 	}
 	for page, headings := range map[string][]string{
 		"../../README.md":      {"## When something fails"},
-		"../../docs/safety.md": {"## Before anything changes on the host", "## During an activation", "## When the machine goes down"},
+		"../../docs/safety.md": {"## Before anything changes on the host", "## During an activation", "## When the machine goes down", "## During a rollout"},
 	} {
 		for _, heading := range headings {
 			promised := tableRows(t, page, heading)

@@ -198,7 +198,15 @@ func HashArchive(r io.Reader) (Archive, error) {
 	return Archive{SHA256: hex.EncodeToString(h.Sum(nil)), Size: n}, nil
 }
 
-// NextSerial is the serial of a publish at now that follows one with the serial last; 0 where there is none.
-func NextSerial(last int64, now time.Time) int64 { return max(last+1, now.UnixMilli()) }
+// NextSerial is the serial of a publish at now that follows one with the serial last; 0 where there is none. One that
+// every host would refuse, as it is ahead of its time, is an error.
+func NextSerial(last int64, now time.Time) (int64, error) {
+	if last >= now.Add(aheadOfStore).UnixMilli() {
+		return 0, fmt.Errorf("the last release has serial %d, more than an hour ahead of this machine's time, and hosts refuse to go so far: set this machine's clock, "+
+			"or delete that release from the store if its publisher's clock was wrong", last)
+	}
+
+	return max(last+1, now.UnixMilli()), nil
+}
 
 func short(digest string) string { return digest[:min(len(digest), 12)] }

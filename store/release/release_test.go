@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,7 +59,7 @@ func signerOf(t *testing.T, private any) ssh.Signer {
 func manifest() *Manifest {
 	sum, _ := HashArchive(bytes.NewReader(archive))
 	return &Manifest{
-		Remote: remote, Serial: NextSerial(0, now), Created: now, Expires: now.Add(24 * time.Hour), Archive: sum,
+		Remote: remote, Serial: now.UnixMilli(), Created: now, Expires: now.Add(24 * time.Hour), Archive: sum,
 		Systems: map[string]System{"web1": {Kind: KindNixOS, Toplevel: toplevel, Platform: "x86_64-linux", ClosureSize: 1 << 20}},
 		Caches:  []Cache{{URL: "s3://cache", Keys: []string{"cache:key"}}},
 		Source:  Source{Rev: "abc", Message: "a message"},
@@ -360,6 +361,31 @@ func mustFrame(t *testing.T, object []byte) *Frame {
 		t.Fatal(f, err)
 	}
 	return f
+}
+
+func TestNextSerial(t *testing.T) {
+	ms := now.UnixMilli()
+	for _, c := range []struct {
+		name       string
+		last, want int64 // want 0: refused
+	}{
+		{"the first", 0, ms},
+		{"after an older one", ms - 5, ms},
+		{"in the same millisecond", ms, ms + 1},
+		{"after a clock that is a little fast", ms + 1000, ms + 1001},
+		{"after one that hosts refuse", now.Add(time.Hour).UnixMilli(), 0},
+		{"after the last that there is", math.MaxInt64, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := NextSerial(c.last, now)
+			if got != c.want || (err != nil) != (c.want == 0) {
+				t.Fatalf("%d, %v, want %d", got, err, c.want)
+			}
+			if err != nil && !strings.Contains(err.Error(), "set this machine's clock") {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 func TestSigners(t *testing.T) {

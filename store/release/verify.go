@@ -97,17 +97,27 @@ func (p Policy) Check(v *Verified, last Accepted, now time.Time) error {
 		now = last.Created // a clock that was set back
 	}
 
-	switch limit := now.Add(aheadOfStore); {
+	switch ahead := v.CheckAhead(now); {
 	case v.Serial < last.Serial:
 		return refuse(ReasonSerial, "the release has serial %d, and this host has accepted %d: an older release was put back", v.Serial, last.Serial)
 	case v.Serial == last.Serial && v.Digest != last.Digest:
 		return refuse(ReasonSerial, "another release with serial %d was accepted before: publish again", v.Serial)
-	case v.Serial > limit.UnixMilli():
-		return refuse(ReasonSerial, "the release's serial %d is more than an hour ahead of the store's time: the publisher's clock is wrong", v.Serial)
-	case v.Created.After(limit):
+	case ahead != nil:
+		return ahead
+	case v.Created.After(now.Add(aheadOfStore)):
 		return refuse(ReasonSerial, "the release was created at %s, more than an hour ahead of the store's time: the publisher's clock is wrong", v.Created.UTC().Format(time.RFC3339))
 	case !v.Expires.IsZero() && !now.Before(v.Expires):
 		return refuse(ReasonExpired, "the release expired at %s: publish again, or `npcnix release renew`", v.Expires.UTC().Format(time.RFC3339))
+	}
+
+	return nil
+}
+
+// CheckAhead tells whether the release's serial is one that a host can have accepted at now. Hosts refuse one that is
+// further ahead, and a publisher must not follow it.
+func (v *Verified) CheckAhead(now time.Time) error {
+	if v.Serial > now.Add(aheadOfStore).UnixMilli() {
+		return refuse(ReasonSerial, "the release's serial %d is more than an hour ahead of the store's time: the publisher's clock is wrong", v.Serial)
 	}
 
 	return nil

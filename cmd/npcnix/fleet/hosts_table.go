@@ -130,7 +130,7 @@ func sums(all []Row, now store.Version) string {
 	if now.ETag != "" {
 		published = fmt.Sprintf("%d behind %s", behind, Short(now.ETag))
 	}
-	return fmt.Sprintf("%s, %s, %d silent", hosts(len(all)), published, silent)
+	return fmt.Sprintf("%s, %s, %d silent", Hosts(len(all)), published, silent)
 }
 
 func orDash(s string) string {

@@ -91,7 +91,7 @@ func (r Result) Err() error {
 	}
 	switch r.Outcome {
 	case HostsFailed:
-		return fmt.Errorf("%d of %s failed to run %s%s", r.Failed, hosts(len(r.Hosts)), version,
+		return fmt.Errorf("%d of %s failed to run %s%s", r.Failed, Hosts(len(r.Hosts)), version,
 			tally(r.Hosts, func(h Host) bool { return h.Verdict == Failed }, ", "))
 	case Superseded:
 		return fmt.Errorf("superseded: %s holds %s by now, so %s no longer reaches the hosts; wait for the newer one", r.Remote, Short(r.Newer.ETag), version)
@@ -105,10 +105,11 @@ func (r Result) Err() error {
 	if r.Trouble != "" {
 		why += "; the fleet could not be seen at the end: " + clean(r.Trouble)
 	}
-	return fmt.Errorf("time ran out after %s with %d of %s missing%s", Duration(r.Timeout), r.Missing, hosts(len(r.Hosts)), why)
+	return fmt.Errorf("time ran out after %s with %d of %s missing%s", Duration(r.Timeout), r.Missing, Hosts(len(r.Hosts)), why)
 }
 
-func hosts(n int) string {
+// Hosts counts hosts in words.
+func Hosts(n int) string {
 	if n == 1 {
 		return "1 host"
 	}
@@ -150,7 +151,7 @@ func closing(r Result) string {
 	fmt.Fprintf(&b, "%s\n", headline(r))
 	if l := r.Latency; l.Hosts > 0 {
 		fmt.Fprintf(&b, "publish to applied, %s: p50 %s, p99 %s, slowest %s (%s)\n",
-			hosts(l.Hosts), Duration(l.P50), Duration(l.P99), Duration(l.Slowest), l.SlowestHost)
+			Hosts(l.Hosts), Duration(l.P50), Duration(l.P99), Duration(l.Slowest), l.SlowestHost)
 	}
 	if r.Resume != "" {
 		fmt.Fprintf(&b, "to go on waiting: %s\n", r.Resume)

@@ -41,7 +41,7 @@ func (t Timeline) SVG(w io.Writer) error {
 	fmt.Fprintf(&b, "<rect width=\"1000\" height=\"%d\" fill=\"white\"/>\n", height)
 	text(10, 16, "start", t.title())
 	if f := t.figures(""); f.Hosts > 0 {
-		text(10, 34, "start", fmt.Sprintf("publish to acknowledged, %s: p50 %s, p99 %s, slowest %s (%s)", hosts(f.Hosts), signed(f.P50), signed(f.P99), signed(f.Slowest), f.SlowestHost))
+		text(10, 34, "start", fmt.Sprintf("publish to acknowledged, %s: p50 %s, p99 %s, slowest %s (%s)", Hosts(f.Hosts), signed(f.P50), signed(f.P99), signed(f.Slowest), f.SlowestHost))
 	}
 	at := 10.0
 	for _, s := range stages {

@@ -171,7 +171,7 @@ func (t Timeline) notes() []string {
 		notes = append(notes, skewLetter+" noticed before it was published: the clock is behind the store's")
 	}
 	if wrong > 0 {
-		notes = append(notes, fmt.Sprintf("clocks: %s more than %s from the store's; notice and sum omit them", hosts(wrong), clockTolerance))
+		notes = append(notes, fmt.Sprintf("clocks: %s more than %s from the store's; notice and sum omit them", Hosts(wrong), clockTolerance))
 	}
 	unknown := 0
 	for _, b := range t.Bars {
@@ -180,7 +180,7 @@ func (t Timeline) notes() []string {
 		}
 	}
 	if unknown > 0 {
-		notes = append(notes, fmt.Sprintf("clocks: unknown of %s with an older npcnix", hosts(unknown)))
+		notes = append(notes, fmt.Sprintf("clocks: unknown of %s with an older npcnix", Hosts(unknown)))
 	}
 	if n := len(t.Others); n > 0 {
 		more := ""

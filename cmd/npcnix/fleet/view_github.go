@@ -80,7 +80,7 @@ func markdown(r Result) string {
 	}
 	if l := r.Latency; l.Hosts > 0 {
 		fmt.Fprintf(&b, "| publish to applied | p50 | p99 | slowest |\n|---|---|---|---|\n| %s | %s | %s | %s (%s) |\n\n",
-			hosts(l.Hosts), Duration(l.P50), Duration(l.P99), Duration(l.Slowest), literal.Replace(l.SlowestHost))
+			Hosts(l.Hosts), Duration(l.P50), Duration(l.P99), Duration(l.Slowest), literal.Replace(l.SlowestHost))
 	}
 	open := slices.DeleteFunc(byRank(r.Hosts), func(h Host) bool { return h.Verdict == Done })
 	if len(open) == 0 {

@@ -79,9 +79,9 @@ func describe(h Host) []string {
 // need says how many hosts must be done.
 func need(p Progress) string {
 	if p.Need == len(p.Hosts) {
-		return hosts(p.Need)
+		return Hosts(p.Need)
 	}
-	return fmt.Sprintf("%d of %s", p.Need, hosts(len(p.Hosts)))
+	return fmt.Sprintf("%d of %s", p.Need, Hosts(len(p.Hosts)))
 }
 
 // counts says how many hosts stand where.

@@ -142,7 +142,7 @@ func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
 		return Last{}, err
 	}
 
-	f, _, err := Read(ctx, s, v)
+	f, now, err := Read(ctx, s, v)
 	var refused *release.Refused
 	if err != nil && !errors.As(err, &refused) {
 		return Last{}, err
@@ -154,6 +154,13 @@ func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
 	if err != nil {
 		p.Log.Warn("the remote holds a release that your signers do not vouch for; it is ignored", "error", err)
 		return Last{Version: v}, nil
+	}
+
+	if now.IsZero() {
+		now = time.Now()
+	}
+	if err := verified.CheckAhead(now); err != nil {
+		return Last{}, fmt.Errorf("the remote's last release cannot be followed, and hosts refuse it: %w; remove the object from the remote, and publish again", err)
 	}
 
 	progress, err := p.policy().VerifyProgress(f, verified)
@@ -203,8 +210,12 @@ func (p *Publisher) Frame(ctx context.Context, file *os.File, last int64) (*rele
 		return nil, err
 	}
 	now := time.Now().UTC()
+	serial, err := release.NextSerial(last, now)
+	if err != nil {
+		return nil, err
+	}
 	m := &release.Manifest{
-		Remote: p.Remote, Serial: release.NextSerial(last, now), Created: now.Truncate(time.Second), Archive: archive,
+		Remote: p.Remote, Serial: serial, Created: now.Truncate(time.Second), Archive: archive,
 		Caches: p.Caches, Source: p.Source, Rollout: p.Plan,
 	}
 	if p.Expires > 0 {

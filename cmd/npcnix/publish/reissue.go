@@ -52,7 +52,11 @@ func (p *Publisher) reissue(ctx context.Context, s Copier, v store.Version, m re
 	if valid == 0 && !m.Expires.IsZero() {
 		valid = m.Expires.Sub(m.Created)
 	}
-	m.Serial, m.Created = release.NextSerial(after, now), now.Truncate(time.Second)
+	var err error
+	if m.Serial, err = release.NextSerial(after, now); err != nil {
+		return nil, err
+	}
+	m.Created = now.Truncate(time.Second)
 	if valid > 0 {
 		m.Expires = m.Created.Add(valid)
 	}

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -97,8 +98,11 @@ func (p *Publisher) prebuild(ctx context.Context, flake string, into map[string]
 		}
 		p.Log.Info("building", "configuration", name, "number", i+1, "of", len(names))
 		s, err := p.Nix.Build(ctx, flake, name)
+		if errors.Is(err, nix.ErrPlatform) {
+			return fmt.Errorf("prebuild: %w; give nix a remote builder (builders in nix.conf), or build it elsewhere and give --system %s=PATH", err, name)
+		}
 		if err != nil {
-			return fmt.Errorf("prebuild: %w; a configuration for a platform that this machine cannot build needs a remote builder, or --system NAME=PATH", err)
+			return fmt.Errorf("prebuild: %w", err)
 		}
 		if into[name], err = p.describe(ctx, flake, name, s); err != nil {
 			return err

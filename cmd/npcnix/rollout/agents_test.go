@@ -321,4 +321,20 @@ func TestRolloutOfRealAgents(t *testing.T) {
 	if got := a.downloads() - before; got > 1 {
 		t.Errorf("%d downloads for a revert", got)
 	}
+
+	// A look at a fleet that stands still: one HEAD, and one LIST per 1,000 records.
+	if err := r.refresh(t.Context()); err != nil { // which reads the records that have changed
+		t.Fatal(err)
+	}
+	requests = a.requests()
+	if err := r.refresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	after = a.requests()
+	heads, lists := after["HeadObject"]-requests["HeadObject"], after["ListObjectsV2"]-requests["ListObjectsV2"]
+	if heads != 1 || lists != 1 {
+		t.Errorf("a look costs %d HEAD and %d LIST", heads, lists)
+	}
+	const looks = 360 // in an hour, by the default of --wave-interval
+	t.Logf("the command's looks, for 10,000 hosts and an hour: %.3f dollars", float64(looks)*(float64(heads)*0.4+float64(lists)*10*5)/1e6)
 }

@@ -57,7 +57,7 @@ func (t Tally) Wave(number int) string {
 			all++
 		}
 	}
-	said := fmt.Sprintf("%d hosts", all)
+	said := fleet.Hosts(all)
 	for _, s := range []Standing{Passed, Waiting, Failed, Held, Silent} {
 		if count[s] > 0 {
 			said += fmt.Sprintf(", %d %s", count[s], s)
