@@ -78,7 +78,7 @@ run "a_key_may_be_used" {
 
   assert {
     condition     = [for s in jsondecode(output.policy_json).Statement : s.Resource if s.Sid == "UseStoreKey"] == ["arn:aws:kms:eu-central-1:123456789012:key/1"]
-    error_message = "The members may not use the key."
+    error_message = "The members cannot use the key."
   }
 }
 
@@ -105,7 +105,7 @@ run "what_is_mistyped_is_refused" {
 run "scripts_that_ec2_does_not_accept_are_refused" {
   command = plan
   variables {
-    pre_install_script = join("", [for i in range(1000) : "echo 12345678"])
+    pre_install_script = join("", [for i in range(1000) : "echo 1234567890123456"])
   }
   expect_failures = [aws_launch_template.group]
 }
