@@ -92,10 +92,15 @@ func topicRegion(arn string) (string, error) {
 // host's, and what tells it from those of other remotes and hosts with such names. Names of queues have at
 // most 80 characters, and no dots (Amazon SQS API reference, CreateQueue).
 func OwnQueueName(topic, remote, host string) string {
+	sum := sha256.Sum256([]byte(topic + "\n" + remote + "\n" + host))
+	return ownPrefix(remote) + plain(host, 28) + "-" + hex.EncodeToString(sum[:4])
+}
+
+// ownPrefix is how the names of the queues of a remote's hosts begin.
+func ownPrefix(remote string) string {
 	path, _, _ := strings.Cut(remote, "?")
 	key := path[strings.LastIndex(path, "/")+1:]
-	sum := sha256.Sum256([]byte(topic + "\n" + remote + "\n" + host))
-	return "npcnix-" + plain(strings.TrimSuffix(key, ".npcnix"), 30) + "-" + plain(host, 28) + "-" + hex.EncodeToString(sum[:4])
+	return "npcnix-" + plain(strings.TrimSuffix(key, ".npcnix"), 30) + "-"
 }
 
 func plain(s string, most int) string {

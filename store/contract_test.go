@@ -274,6 +274,42 @@ var contract = []struct {
 			t.Error("a host named ../web1 was looked at")
 		}
 	}},
+	{"records are deleted with their copies, and again", func(t *testing.T, r rig, remote *store.Remote) {
+		if !r.lists {
+			wantError(t, remote.DeleteRecord(t.Context(), "web1"), store.ErrNoDeletion, "on the server")
+			_, err := remote.Now(t.Context())
+			wantError(t, err, store.ErrNoDeletion, "on the server")
+			return
+		}
+		publish(t, remote, packed(t, "one"))
+		putRecord(t, remote, "web1", "one")
+		putRecord(t, remote, "web2", "two")
+		if err := remote.PutRecordCopy(t.Context(), "failed", "web1", []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := remote.DeleteRecord(t.Context(), "web1", "failed", "recovered"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantRecords(t, remote, "web2")
+		if err := remote.PutRecordCopy(t.Context(), "failed", "web1", []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		if err := remote.DeleteRecord(t.Context(), "../dev.npcnix"); err == nil {
+			t.Error("a path was taken for a host")
+		}
+		if _, err := remote.Latest(t.Context(), store.Version{}); err != nil {
+			t.Errorf("the object: %v", err)
+		}
+		written, err := remote.StatRecord(t.Context(), "web2")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now, err := remote.Now(t.Context()); err != nil || now.Before(written.Modified.Add(-5*time.Second)) { // in steps of seconds
+			t.Errorf("the store's clock says %s, %v; it wrote at %s", now, err, written.Modified)
+		}
+	}},
 	{"a listing that is refused says what is lacking", func(t *testing.T, r rig, remote *store.Remote) {
 		if !r.lists || r.requests == nil {
 			return // for a file the same is asked of reading

@@ -17,8 +17,8 @@ import (
 
 // explain maps the SDK's errors to this package's, and adds what an operator can
 // do. It goes by the error's code, which says more than the HTTP status; what is
-// not known is quoted and not guessed. The action is read, write, list or list
-// versions.
+// not known is quoted and not guessed. The action is read, write, delete, list or
+// list versions.
 func (b *s3Backend) explain(err error, action string) error {
 	if broken, ok := errors.AsType[*credentialsError](err); ok {
 		return explainCredentials(broken, err)
@@ -117,6 +117,8 @@ func (b *s3Backend) hintForDenied(message, action string) string {
 		return "these credentials lack s3:ListBucket on bucket " + b.bucket + " for the prefix " + b.key + recordsSuffix
 	case action == "write":
 		return "these credentials lack s3:PutObject on this key"
+	case action == "delete":
+		return "these credentials lack s3:DeleteObject on " + b.key + recordsSuffix + "*"
 	}
 	return "it may also be missing (S3 says 403 for a missing key without s3:ListBucket): check the URL, and that these credentials have s3:GetObject on it"
 }

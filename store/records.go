@@ -52,7 +52,11 @@ func (r *Remote) PutRecordCopy(ctx context.Context, folder, host string, body []
 	if err != nil {
 		return err
 	}
-	return r.putRecord(ctx, host, recordsSuffix+folder+"/"+strings.TrimPrefix(suffix, recordsSuffix), body)
+	return r.putRecord(ctx, host, copySuffix(folder, suffix), body)
+}
+
+func copySuffix(folder, suffix string) string {
+	return recordsSuffix + folder + "/" + strings.TrimPrefix(suffix, recordsSuffix)
 }
 
 func (r *Remote) putRecord(ctx context.Context, host, suffix string, body []byte) error {

@@ -20,7 +20,7 @@ wants, what became of that, how long it has been behind the remote's present ver
 heard. Below a host stands what an operator has to know: an error, a warning, a reboot that is due.
 
 A host that was not heard for longer than --stale is marked silent: agents write their record every hour
-(record_refresh_secs), which costs one PUT. To forget a decommissioned host, delete its record.
+(record_refresh_secs), which costs one PUT. npcnix hosts gc forgets hosts that are no more.
 
 The exit code is 0 even if hosts are silent. A script reads --format json, as docs/ci.md shows. Prometheus reads
 --format openmetrics, by a pushgateway or a textfile, as docs/observability.md shows.
@@ -69,6 +69,7 @@ func newHostsCommand(c *common) *cobra.Command {
 	}
 	flags.DurationVar(&o.stale, "stale", fleet.StaleAfter, "mark a host as silent that was not heard for so long")
 	flags.DurationVar(&o.interval, "interval", 5*time.Second, "with --watch: time between two looks")
+	cmd.AddCommand(newHostsGCCommand(c))
 	return cmd
 }
 

@@ -64,13 +64,13 @@ func openOwnQueue(ctx context.Context, conf config.Config, o events.OwnQueueOpti
 	if err != nil {
 		return nil, err
 	}
-	o.Topic, o.Remote, o.Host, o.Instance, o.Lease = conf.TopicARN, remoteTag(conf), host, instanceID(host), conf.Lease()
+	o.Topic, o.Remote, o.Host, o.Instance, o.Lease = conf.TopicARN, remoteTag(conf.Remote), host, instanceID(host), conf.Lease()
 	return events.OpenOwnQueue(ctx, o)
 }
 
-// remoteTag is how tags of queues name the remote, as Terraform's do.
-func remoteTag(conf config.Config) string {
-	url, _, _ := strings.Cut(store.Redact(conf.Remote), "?")
+// remoteTag is how tags of queues name a remote, as Terraform's do.
+func remoteTag(remote string) string {
+	url, _, _ := strings.Cut(store.Redact(remote), "?")
 	return url
 }
 

@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/pflag"
 
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
 )
 
@@ -69,13 +71,16 @@ func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*pub
 		if !ok {
 			return nil, nil, usageError{fmt.Errorf("--system is %q: it must be NAME=PATH", s)}
 		}
+		if !strings.HasPrefix(path, "/nix/store/") {
+			return nil, nil, usageError{fmt.Errorf("--system is %q: PATH must be a system in /nix/store, as `nix build --print-out-paths` prints it", s)}
+		}
 		o.Systems[name] = path
 	}
 	if !o.Wanted() {
 		return nil, nil, f.unused()
 	}
-	if f.cacheKey != "" && f.cache == "" {
-		return nil, nil, usageError{errors.New("--cache-key signs what is copied to a cache: give --cache URL too")}
+	if err := f.checkCache(); err != nil {
+		return nil, nil, usageError{err}
 	}
 	if len(f.keys) > 0 && remote == "" {
 		return nil, nil, usageError{errors.New("a signed release must name the remote that it is for: give --for REMOTE")}
@@ -96,6 +101,18 @@ func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*pub
 	}
 
 	return p, func() { _ = p.Close(); _ = os.RemoveAll(work) }, nil
+}
+
+// checkCache refuses what nix would not take as one cache: in its list of caches, a space begins the next one.
+func (f *releaseFlags) checkCache() error {
+	switch {
+	case f.cacheKey != "" && f.cache == "":
+		return errors.New("--cache-key signs what is copied to a cache: give --cache URL too")
+	case f.cache != "" && !strings.Contains(f.cache, "://"), strings.ContainsFunc(f.cache, unicode.IsSpace):
+		return fmt.Errorf("--cache is %q: it must be a URL without spaces, such as s3://BUCKET?region=REGION or file:///DIR", store.Redact(f.cache))
+	}
+
+	return nil
 }
 
 // complete adds what must be read or asked for.

@@ -117,7 +117,7 @@ func (c *common) hostStatus(ctx context.Context, h hostFlags) (hostStatus, error
 		s.Agent.Error = err.Error()
 	}
 	if host, err := recordName(conf); err == nil && s.QueueURL == events.AutoQueue {
-		s.OwnQueue = events.OwnQueueName(conf.TopicARN, remoteTag(conf), host)
+		s.OwnQueue = events.OwnQueueName(conf.TopicARN, remoteTag(conf.Remote), host)
 	}
 	if s.QueueURL == "" && s.Agent.Running {
 		s.QueueURL = s.Agent.QueueURL // from a flag, or from the agent's environment

@@ -96,7 +96,7 @@ func TestPages(t *testing.T) {
 		}
 		for _, file := range files {
 			if page, err := filepath.Rel(repository, file); err != nil || !slices.Contains(here, page) {
-				t.Errorf("the site has no %s: %v", file, err)
+				t.Errorf("%s is in no section of pages.go (%v)", file, err)
 			}
 		}
 	}

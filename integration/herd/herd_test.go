@@ -55,8 +55,8 @@ type herd struct {
 // limits are how many requests S3 takes in a second.
 type limits struct{ reads, writes int }
 
-// start starts a herd in a bubble. The agents begin within a minute, and hold the first version when it returns. It ends
-// with the test.
+// start starts a herd in a bubble. The agents begin one after the other, and hold the first version when it returns.
+// It ends with the test.
 func start(t *testing.T, dir string, hosts int, l limits) *herd {
 	t.Helper()
 	h := &herd{t: t, dir: dir, cloud: awsfake.New(endpoint), wire: newWire()}
@@ -79,11 +79,12 @@ func start(t *testing.T, dir string, hosts int, l limits) *herd {
 	h.publish("first", 0)
 	for i, one := range h.hosts {
 		agents.Go(func() {
-			time.Sleep(time.Duration(i) * time.Minute / time.Duration(hosts))
+			time.Sleep(time.Duration(i) * 6 * time.Millisecond)
 			h.follow(ctx, one)
 		})
 	}
 	h.until("all hold the first version", "first")
+	time.Sleep(2 * time.Second) // an agent takes a breath after an event that brought nothing new
 	h.limits = l
 	h.cloud.Limit(l.reads, l.writes)
 	h.cloud.Spread(spread(hosts))

@@ -19,7 +19,7 @@ func sizes(t *testing.T) []int {
 	var all []int
 	for text := range strings.SplitSeq(os.Getenv("NPCNIX_TEST_HERD"), ",") {
 		if text == "" {
-			return []int{100}
+			return []int{50}
 		}
 		n, err := strconv.Atoi(text)
 		if err != nil {
@@ -63,12 +63,13 @@ type publish struct {
 	name  string
 	took  func() time.Duration // of each host's build
 	noise int                  // bytes of the flake that do not compress
+	gets  int                  // that each host makes before it calls nix
 }
 
 var (
-	quick = publish{"builds take no time", func() time.Duration { return 0 }, 0}
-	slow  = publish{"builds take 10 to 40 s", func() time.Duration { return between(10*time.Second, 40*time.Second) }, 0}
-	large = publish{"the flake is larger than a look brings", func() time.Duration { return 0 }, 200 << 10}
+	quick = publish{"builds take no time", func() time.Duration { return 0 }, 0, 1}
+	slow  = publish{"builds take 10 to 40 s", func() time.Duration { return between(10*time.Second, 40*time.Second) }, 0, 1}
+	large = publish{"the flake is larger than a look brings", func() time.Duration { return 0 }, 200 << 10, 2}
 )
 
 // A publish reaches a whole herd: all apply it at the first attempt, within S3's limits, and the command that waits

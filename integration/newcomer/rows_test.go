@@ -51,7 +51,7 @@ cd ~/my-flake; ` + change},
 	{page: "docs/observability.md", block: "npcnix hosts --remote",
 		says: "A cron job on one machine writes a textfile", before: "mkdir -p /var/lib/npcnix-metrics"},
 	{page: "docs/commands.md", block: "npcnix pack", says: "A publish is one object",
-		before: "npcnix config set signers '[]'; npcnix config set rollout_signers '[]'; cd ~/my-flake; " + change},
+		before: "npcnix config set rollout_signers '[]' && npcnix config set signers '[]' && cd ~/my-flake && " + change},
 	{page: "docs/commands.md", block: "aws s3 cp s3://my-fleet/npcnix/remotes/dev.npcnix.acks",
 		says: "Each host writes its record beside the remote", before: "npcnix wait --remote s3://my-fleet/npcnix/remotes/dev.npcnix --host web1"},
 

@@ -36,7 +36,7 @@ var mayImport = map[string][]string{
 	"agent/trust":        {"agent/config", "nix/jsonfile", "store/release"},
 	"agent/verify":       {"agent/command", "agent/config", "agent/wait", "nix", "nix/activation"},
 	"agent/wait":         nil,
-	"cmd/npcnix/fleet":   {"agent/config", "agent/metrics", "agent/record", "store"},
+	"cmd/npcnix/fleet":   {"agent/config", "agent/metrics", "agent/record", "events", "store"},
 	"cmd/npcnix/doctor":  {"agent/config", "agent/health", "events", "store", "store/credentials", "store/release"},
 	"cmd/npcnix/publish": {"agent/record", "nix", "store", "store/release"},
 	"docs/site":          nil,

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
@@ -72,8 +73,13 @@ func Check(ctx context.Context, h *nix.Host, log *slog.Logger, packed *os.File, 
 	if err != nil || !all {
 		return err
 	}
+	begun := time.Now()
 	for i, name := range names {
-		log.Info("evaluating", "configuration", name, "number", i+1, "of", len(names))
+		about := []any{"configuration", name, "number", i + 1, "of", len(names)}
+		if i > 0 {
+			about = append(about, "time_left", left(time.Since(begun), i, len(names)))
+		}
+		log.Info("evaluating", about...)
 		if err := h.Evaluate(ctx, flake, name); err != nil {
 			return err
 		}
@@ -92,6 +98,7 @@ func (p *Publisher) prebuild(ctx context.Context, flake string, into map[string]
 		}
 	}
 
+	begun := time.Now()
 	for i, name := range names {
 		if _, given := into[name]; given {
 			continue
@@ -107,9 +114,16 @@ func (p *Publisher) prebuild(ctx context.Context, flake string, into map[string]
 		if into[name], err = p.describe(ctx, flake, name, s); err != nil {
 			return err
 		}
+		p.Log.Info("prebuilt", "configuration", name, "number", i+1, "of", len(names), "closure_bytes", into[name].ClosureSize,
+			"time_left", left(time.Since(begun), i+1, len(names)))
 	}
 
 	return nil
+}
+
+// left guesses how long the rest takes, if each part takes as long as one of those that are done.
+func left(passed time.Duration, done, of int) time.Duration {
+	return (passed * time.Duration(of-done) / time.Duration(done)).Round(time.Second)
 }
 
 // describe copies a system to the cache, if one is given to copy to, and says what it is.
@@ -118,15 +132,15 @@ func (p *Publisher) describe(ctx context.Context, flake, name string, s nix.Syst
 	if err != nil {
 		return release.System{}, err
 	}
-	if len(p.Caches) > 0 {
-		p.Log.Info("copying to the cache", "configuration", name, "cache", store.Redact(p.Caches[0].URL))
-		if err := p.Nix.CopyTo(ctx, s, p.Caches[0].URL, p.CacheKey); err != nil {
-			return release.System{}, err
-		}
-	}
 	size, err := p.Nix.ClosureSize(ctx, s)
 	if err != nil {
 		return release.System{}, err
+	}
+	if len(p.Caches) > 0 {
+		p.Log.Info("copying to the cache what it lacks", "configuration", name, "cache", store.Redact(p.Caches[0].URL), "closure_bytes", size)
+		if err := p.Nix.CopyTo(ctx, s, p.Caches[0].URL, p.CacheKey); err != nil {
+			return release.System{}, err
+		}
 	}
 
 	return release.System{Kind: release.KindNixOS, Toplevel: s.Path, Platform: platform, ClosureSize: size}, nil
