@@ -42,18 +42,18 @@ type FoundQueue struct {
 }
 
 // OpenOwnQueues finds the queues of a remote as AWS's own settings in the environment say, and asks AWS nothing. The
-// remote is as in OwnQueueOptions.
-func OpenOwnQueues(ctx context.Context, topic, remote string, warn func(string)) (*OwnQueues, error) {
-	region, err := topicRegion(topic)
+// options are those of its hosts; what concerns one host counts for nothing.
+func OpenOwnQueues(ctx context.Context, o OwnQueueOptions) (*OwnQueues, error) {
+	region, err := topicRegion(o.Topic)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := loadConfig(ctx, QueueOptions{Region: region, Warn: warn, attempt: attemptLimit})
+	cfg, err := loadConfig(ctx, QueueOptions{Region: region, Warn: o.Warn, Dial: o.Dial, attempt: attemptLimit})
 	if err != nil {
 		return nil, err
 	}
 
-	return &OwnQueues{topic: topic, remote: remote, sqs: sqs.NewFromConfig(cfg), sns: sns.NewFromConfig(cfg)}, nil
+	return &OwnQueues{topic: o.Topic, remote: o.Remote, sqs: sqs.NewFromConfig(cfg), sns: sns.NewFromConfig(cfg)}, nil
 }
 
 // Find returns the queues whose names and tags are those of the remote's hosts, and subscriptions of the topic to

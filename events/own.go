@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -39,12 +40,14 @@ const (
 type OwnQueueOptions struct {
 	Topic    string // ARN of the SNS topic that announces publishes; the queue is in its region. Required.
 	Remote   string // URL, without passwords and tokens. Required.
-	Host     string // the name in its record. Required.
+	Host     string // the name in its record. Required, but for OpenOwnQueues.
 	Instance string // of EC2; "" elsewhere
 	Look     Notice // what is to be looked for when the queue was made
 	Lease    time.Duration
 	Warn     func(message string) // as in QueueOptions
 	Made     func(url string)     // is told that the queue was made; nil: nobody
+	// Dial is as in QueueOptions.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // OwnQueue is a queue that the host makes, subscribes to the remote's topic, and makes again if it is
@@ -67,7 +70,7 @@ func OpenOwnQueue(ctx context.Context, o OwnQueueOptions) (*OwnQueue, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := loadConfig(ctx, QueueOptions{Region: region, Warn: o.Warn, attempt: attemptLimit})
+	cfg, err := loadConfig(ctx, QueueOptions{Region: region, Warn: o.Warn, Dial: o.Dial, attempt: attemptLimit})
 	if err != nil {
 		return nil, err
 	}

@@ -90,7 +90,7 @@ func runHostsGC(ctx context.Context, c *common, o hostsGCOptions, stdin io.Reade
 		if err := events.CheckTopic(o.topicARN); err != nil {
 			return usageError{fmt.Errorf("--topic-arn: %w", err)}
 		}
-		if run.Queues, err = events.OpenOwnQueues(ctx, o.topicARN, remoteTag(o.remote.url), c.warn); err != nil {
+		if run.Queues, err = events.OpenOwnQueues(ctx, events.OwnQueueOptions{Topic: o.topicARN, Remote: remoteTag(o.remote.url), Warn: c.warn}); err != nil {
 			return err
 		}
 	}

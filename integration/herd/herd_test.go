@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/inbox"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/store"
@@ -157,9 +159,7 @@ func (h *herd) follow(ctx context.Context, one *host) {
 		h.t.Error(err)
 		return
 	}
-	queue, err := events.OpenQueue(ctx, events.QueueOptions{
-		URL: endpoint + "/" + awsfake.Account + "/" + one.name, Region: awsfake.Region, Dial: dial,
-	})
+	queue, err := h.queue(ctx, one, dial)
 	if err != nil {
 		h.t.Error(err)
 		return
@@ -187,6 +187,18 @@ func (h *herd) follow(ctx context.Context, one *host) {
 	if err != nil {
 		h.t.Errorf("agent of %s: %v", one.name, err)
 	}
+}
+
+// queue opens a host's queue.
+func (h *herd) queue(ctx context.Context, one *host, dial func(context.Context, string, string) (net.Conn, error)) (inbox.Queue, error) {
+	if one.own {
+		return events.OpenOwnQueue(ctx, events.OwnQueueOptions{
+			Topic: h.topic, Remote: remote, Host: one.name, Instance: one.name, Look: events.Notice{Bucket: bucket, Key: key}, Dial: dial,
+		})
+	}
+	return events.OpenQueue(ctx, events.QueueOptions{
+		URL: endpoint + "/" + awsfake.Account + "/" + one.name, Region: awsfake.Region, Dial: dial,
+	})
 }
 
 // publish puts a version that was not there before.

@@ -18,6 +18,7 @@ import (
 type host struct {
 	client
 	name string
+	own  bool // it makes its queue itself
 
 	mu       sync.Mutex
 	took     time.Duration // a build takes so long
