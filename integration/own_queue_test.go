@@ -94,8 +94,14 @@ func ownQueue(t *testing.T, endpoint string) {
 // command runs npcnix with the host's folders, and returns what it printed and its exit code.
 func (h *host) command(args ...string) (string, int) {
 	h.t.Helper()
+	return h.commandIn(h.env(), args...)
+}
+
+// commandIn is command in an environment, such as an actor's.
+func (h *host) commandIn(env []string, args ...string) (string, int) {
+	h.t.Helper()
 	cmd := exec.Command(npcnix, append(h.flags(), args...)...)
-	cmd.Env = append(h.env(), nixtest.Env()...)
+	cmd.Env = append(env, nixtest.Env()...)
 	out, _ := cmd.CombinedOutput()
 	return string(out), cmd.ProcessState.ExitCode()
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/npcnix/npcnix/integration/awsfake"
@@ -45,7 +46,7 @@ func newActor(t *testing.T, endpoint string, c aws.Credentials) *actor {
 	cfg := awsfake.Config(endpoint)
 	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return c, nil })
 	return &actor{credentials: c, world: &world{
-		t: t, endpoint: endpoint, sqs: sqs.NewFromConfig(cfg),
+		t: t, endpoint: endpoint, sqs: sqs.NewFromConfig(cfg), sns: sns.NewFromConfig(cfg),
 		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }),
 	}}
 }
@@ -116,6 +117,8 @@ func (a *account) left() map[string]string {
 		"iam list-roles --query Roles[].RoleName",
 		"iam list-policies --scope Local --query Policies[].PolicyName",
 		"iam list-instance-profiles --query InstanceProfiles[].InstanceProfileName",
+		"autoscaling describe-auto-scaling-groups --query AutoScalingGroups[].AutoScalingGroupName",
+		"ec2 describe-launch-templates --query LaunchTemplates[].LaunchTemplateName",
 		"ec2 describe-instances --query Reservations[].Instances[?State.Name!='terminated'][].InstanceId",
 		"ec2 describe-security-groups --query SecurityGroups[?GroupName!='default'].GroupId",
 		"ec2 describe-volumes --query Volumes[].VolumeId",

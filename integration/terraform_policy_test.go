@@ -58,11 +58,28 @@ func (p policy) allows(r request) bool {
 	return allowed
 }
 
-// holds says whether each key of the condition is in the context with one of its values.
+var variable = regexp.MustCompile(`\$\{([^}]+)\}`)
+
+// holds says whether each key of the condition is in the context with one of its values, in which ${KEY} stands for
+// another key's value.
 func (c condition) holds(operator string, context map[string]string) bool {
-	for key, values := range c {
+	for key, patterns := range c {
 		got, found := context[key]
+		var values oneOrMore
+		for _, pattern := range patterns {
+			known := true
+			text := variable.ReplaceAllStringFunc(pattern, func(name string) string {
+				value, ok := context[name[2:len(name)-1]]
+				known = known && ok
+				return value
+			})
+			if known {
+				values = append(values, text)
+			}
+		}
 		switch operator {
+		case "Null":
+			found = values.has(fmt.Sprint(!found))
 		case "StringLike", "ArnLike", "ArnEquals": // for ARNs these two are the same
 			found = found && values.match(got)
 		case "StringEquals":

@@ -53,6 +53,15 @@ module "install" {
   source = "MODULES/install"
 }
 
+module "group" {
+  source                 = "MODULES/elastic_hosts"
+  remote                 = module.remote
+  install                = module.install
+  name                   = "web"
+  ami                    = "ami-1"
+  vpc_security_group_ids = []
+}
+
 module "hosts" {
   source        = "MODULES/instance_multi"
   remote        = module.remote

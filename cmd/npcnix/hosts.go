@@ -16,8 +16,10 @@ import (
 )
 
 const hostsHelp = `Print what the hosts of a remote run, from their records: the version that each runs and the one that it
-wants, what became of that, how long it has been behind the remote's present version, and when it was last
-heard. Below a host stands what an operator has to know: an error, a warning, a reboot that is due.
+wants, by revision, release or ETag; what became of that, how long it has been behind the remote's present
+version, whether what runs is healthy, and when it was last heard. During a rollout, WAVE 2/3 is a host of the
+second wave of three. Below a host stands what an operator has to know: why it failed or is unhealthy, a warning,
+a reboot that is due.
 
 A host that was not heard for longer than --stale is marked silent: agents write their record every hour
 (record_refresh_secs), which costs one PUT. npcnix hosts gc forgets hosts that are no more.
@@ -29,8 +31,8 @@ With --timeline it draws instead how a version reached the hosts: RELEASE is how
 begins, and the remote's present version if omitted. A clock that differs from the store's is shown. A record tells
 of the last version alone.
 
-It costs one HEAD, one LIST per 1,000 hosts, and one GET per record. With --watch, each interval reads only
-records that have changed. The ages compare the store's clock with this machine's.`
+It costs one HEAD, one LIST per 1,000 hosts, and one GET per record and for the release. With --watch, each
+interval reads only records that have changed. The ages compare the store's clock with this machine's.`
 
 type hostsOptions struct {
 	remote          remoteFlags
@@ -95,7 +97,7 @@ func runHosts(ctx context.Context, c *common, o hostsOptions) error {
 	if err != nil {
 		return err
 	}
-	roster := &fleet.Roster{Store: remote, Stale: o.stale}
+	roster := &fleet.Roster{Store: remote, Stale: o.stale, WavesOf: wavesOf(remote)}
 	if o.timeline {
 		return c.showTimeline(ctx, roster, o)
 	}

@@ -27,7 +27,7 @@ type installOptions struct {
 }
 
 func (o *installOptions) addFlags(flags *pflag.FlagSet) {
-	o.settings.addFlags(flags, "remote", "remote_region", "remote_credentials_file", "configuration", "queue_url", "host")
+	o.settings.addFlags(flags, "remote", "remote_region", "remote_credentials_file", "configuration", "queue_url", "topic_arn", "host")
 	flags.StringVar(&o.initial, "initial-configuration", "", "configuration to apply first, as an intermediate step")
 	flags.Int64Var(&o.serial, "min-serial", 0, "the remote's serial, or an older one: no release before it is accepted (npcnix release show prints it)")
 	o.host.addFlags(flags)

@@ -64,7 +64,7 @@ func openOwnQueue(ctx context.Context, conf config.Config, o events.OwnQueueOpti
 	if err != nil {
 		return nil, err
 	}
-	o.Topic, o.Remote, o.Host, o.Instance, o.Lease = conf.TopicARN, remoteTag(conf.Remote), host, instanceID(), conf.Lease()
+	o.Topic, o.Remote, o.Host, o.Instance, o.Lease = conf.TopicARN, remoteTag(conf.Remote), host, instanceID(host), conf.Lease()
 	return events.OpenOwnQueue(ctx, o)
 }
 
@@ -90,13 +90,14 @@ func recordName(conf config.Config) (string, error) {
 // an EC2 instance").
 const instanceFile = "/sys/class/dmi/id/board_asset_tag"
 
-var instancePattern = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
+var instancePattern = regexp.MustCompile(`\bi-[0-9a-f]{8,17}$`)
 
-// instanceID is the ID of this EC2 instance; "" elsewhere.
-func instanceID() string {
+// instanceID is the ID of this EC2 instance; "" elsewhere. Instances before Nitro have it only in the name that
+// their boot script gave them.
+func instanceID(host string) string {
 	text, err := os.ReadFile(instanceFile)
 	if id := strings.TrimSpace(string(text)); err == nil && instancePattern.MatchString(id) {
 		return id
 	}
-	return ""
+	return instancePattern.FindString(host)
 }

@@ -228,16 +228,32 @@ func (w *waitFlags) makeGate(ctx context.Context, c *common, flags *pflag.FlagSe
 // releaseOf reads which release a version of the remote is. Nothing is signed or run by what it says.
 func releaseOf(r *store.Remote) func(context.Context, store.Version) (fleet.Release, error) {
 	return func(ctx context.Context, v store.Version) (fleet.Release, error) {
-		f, _, err := publish.Read(ctx, r, v)
-		if err != nil || f == nil {
-			return fleet.Release{}, err
-		}
-		m, err := release.Parse(f.Manifest)
-		if err != nil {
+		m, err := manifestOf(ctx, r, v)
+		if err != nil || m == nil {
 			return fleet.Release{}, err
 		}
 		return fleet.Release{ID: m.Release, Rev: m.Source.Rev, Message: m.Source.Message}, nil
 	}
+}
+
+// wavesOf reads in which waves hosts take a version of the remote, to be shown alone, as releaseOf does.
+func wavesOf(r *store.Remote) func(context.Context, store.Version) (fleet.Waves, error) {
+	return func(ctx context.Context, v store.Version) (fleet.Waves, error) {
+		m, err := manifestOf(ctx, r, v)
+		if err != nil || m == nil || m.Rollout == nil {
+			return fleet.Waves{}, err
+		}
+		return fleet.Waves{Count: len(m.Rollout.Waves), Of: m.Rollout.Wave}, nil
+	}
+}
+
+// manifestOf reads the manifest of a version, whoever signed it; nil if it has none.
+func manifestOf(ctx context.Context, r *store.Remote, v store.Version) (*release.Manifest, error) {
+	f, _, err := publish.Read(ctx, r, v)
+	if err != nil || f == nil {
+		return nil, err
+	}
+	return release.Parse(f.Manifest)
 }
 
 func readHosts(name string) ([]string, error) {

@@ -9,6 +9,7 @@
 # Set before it:
 #   remote_url, configuration                required
 #   remote_region, queue_url, host           may be empty or unset
+#   topic_arn                                the same; with a queue_url of auto it is required
 #   pre_install_script, post_install_script  shell text; may be empty or unset
 #   npcnix_install_url                       what `nix run` runs
 #   npcnix_substituters, npcnix_public_keys  binary caches and their keys, separated by spaces
@@ -26,7 +27,8 @@ npcnix_boot() (
   data_dir=${NPCNIX_DATA_DIR:-/var/lib/npcnix}
   post_pending=$data_dir/post-install-pending
   settings_file=$data_dir/user-data-settings # the settings of user data that were last adopted
-  settings=$(printf '%s=%s\n' remote "$remote_url" remote-region "${remote_region:-}" queue-url "${queue_url:-}" host "${host:-}")
+  # The topic comes before the queue, which needs it if it is auto.
+  settings=$(printf '%s=%s\n' remote "$remote_url" remote-region "${remote_region:-}" ${topic_arn:+topic-arn "$topic_arn"} queue-url "${queue_url:-}" host "${host:-}")
   swap_file=${npcnix_swap_file:-/npcnix-install-swapfile}
 
   journal=(systemd-cat --identifier=npcnix-install) # it execs the command, so the exit status is the command's
@@ -102,6 +104,7 @@ npcnix_boot() (
     for word in "${words[@]}"; do args+=(--extra-trusted-public-keys "$word"); done
     ((${#words[@]} == 0)) || nix_args+=(--option extra-trusted-public-keys "${words[*]}")
     [[ -z ${remote_region:-} ]] || args+=(--remote-region "$remote_region")
+    [[ -z ${topic_arn:-} ]] || args+=(--topic-arn "$topic_arn")
     [[ -z ${queue_url:-} ]] || args+=(--queue-url "$queue_url")
     [[ -z ${host:-} ]] || args+=(--host "$host")
     "${journal[@]}" nix --extra-experimental-features 'nix-command flakes' "${nix_args[@]}" \

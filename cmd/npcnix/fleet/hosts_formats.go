@@ -27,7 +27,7 @@ func JSONLines(w io.Writer, rows []Row) error {
 func CSV(w io.Writer, rows []Row) error {
 	out := csv.NewWriter(w)
 	_ = out.Write([]string{"host", "configuration", "running", "wanted", "running_rev", "wanted_rev", "status", "why", "behind", "behind_secs",
-		"last_heard", "silent", "system", "reboot_due", "warning", "trouble", "agent_version"})
+		"last_heard", "silent", "system", "reboot_due", "warning", "trouble", "agent_version", "running_release", "wanted_release", "wave", "unhealthy", "healthy_secs"})
 	for _, r := range rows {
 		behind := ""
 		if r.BehindBy != nil {
@@ -35,7 +35,8 @@ func CSV(w io.Writer, rows []Row) error {
 		}
 		cells := []string{r.Host, r.Configuration, r.Running, r.Wanted, r.RunningRev, r.WantedRev, r.Status, r.Why,
 			strconv.FormatBool(r.Behind), behind, r.Heard.UTC().Format(time.RFC3339), strconv.FormatBool(r.Silent), r.System,
-			strconv.FormatBool(r.RebootDue), r.Warning, r.Trouble, r.Agent}
+			strconv.FormatBool(r.RebootDue), r.Warning, r.Trouble, r.Agent,
+			r.RunningRelease, r.WantedRelease, number(int64(r.Wave)), r.Unhealthy, number(r.HealthySecs)}
 		for i, cell := range cells {
 			cells[i] = plainCell(cell)
 		}
@@ -43,6 +44,14 @@ func CSV(w io.Writer, rows []Row) error {
 	}
 	out.Flush()
 	return out.Error()
+}
+
+// number is empty for what is not known.
+func number(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // plainCell keeps a spreadsheet from taking what a host wrote for a formula.

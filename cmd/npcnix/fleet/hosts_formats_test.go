@@ -38,7 +38,7 @@ func TestCSVHoldsNoFormulas(t *testing.T) {
 	if err := CSV(&out, []Row{{Host: "web1", Why: `=HYPERLINK("x")`, Warning: "a, b", Heard: time.Unix(0, 0)}}); err != nil {
 		t.Fatal(err)
 	}
-	want := "web1,,,,,,,\"'=HYPERLINK(\"\"x\"\")\",false,,1970-01-01T00:00:00Z,false,,false,\"a, b\",,\n"
+	want := "web1,,,,,,,\"'=HYPERLINK(\"\"x\"\")\",false,,1970-01-01T00:00:00Z,false,,false,\"a, b\",,,,,,,\n"
 	if _, line, _ := strings.Cut(out.String(), "\n"); line != want {
 		t.Errorf("got %s", line)
 	}

@@ -26,30 +26,58 @@ func Table(rows, all []Row, now store.Version, width int) string {
 	return Text(strings.Join(lines, "\n") + "\n")
 }
 
-var columnTitles = [...]string{"HOST", "RUNS", "WANTED", "STATUS", "HEARD"}
+const waveColumn = 3
 
-// layout lays rows out in columns that are as wide as their widest cell.
+var columnTitles = [...]string{"HOST", "RUNS", "WANTED", "WAVE", "STATUS", "HEARD"}
+
+// layout lays rows out in columns that are as wide as their widest cell. The column of waves is there during a rollout.
 type layout struct {
 	now    store.Version
 	moment time.Time
 	width  int // 0: any
 	widths [len(columnTitles)]int
+	name   int // how much of a version's name is shown
 }
 
+// newLayout gives way to a narrow terminal with the names of versions, and then with those of hosts.
 func newLayout(all []Row, now store.Version, width int) *layout {
-	t := &layout{now: now, moment: time.Now(), width: width}
+	t := &layout{now: now, moment: time.Now(), width: width, name: 12}
+	t.measure(all)
+	if over := t.total() - width; width > 0 && over > 0 {
+		t.name = 8
+		t.measure(all)
+	}
+	if width > 0 {
+		t.widths[0] = min(t.widths[0], max(8, t.widths[0]-t.total()+width))
+	}
+	return t
+}
+
+func (t *layout) measure(all []Row) {
 	for i, title := range columnTitles {
 		t.widths[i] = columns(title)
 	}
+	if !slices.ContainsFunc(all, func(r Row) bool { return r.Wave > 0 }) {
+		t.widths[waveColumn] = 0
+	}
 	for _, r := range all {
 		for i, cell := range t.cells(r) {
-			t.widths[i] = max(t.widths[i], columns(cell))
+			if t.widths[i] > 0 {
+				t.widths[i] = max(t.widths[i], columns(cell))
+			}
 		}
 	}
-	if width > 0 {
-		t.widths[0] = min(t.widths[0], max(8, width/3))
+}
+
+// total is how wide all columns are.
+func (t *layout) total() int {
+	total := -2
+	for _, width := range t.widths {
+		if width > 0 {
+			total += width + 2
+		}
 	}
-	return t
+	return total
 }
 
 func (t *layout) cells(r Row) [len(columnTitles)]string {
@@ -57,7 +85,37 @@ func (t *layout) cells(r Row) [len(columnTitles)]string {
 	if r.Silent {
 		heard += ", silent"
 	}
-	return [...]string{r.Host, orDash(Short(cmp.Or(r.RunningRev, r.Running))), orDash(Short(cmp.Or(r.WantedRev, r.Wanted))), t.status(r), heard}
+	wave := "-"
+	if r.Wave > 0 {
+		wave = fmt.Sprintf("%d/%d", r.Wave, r.Waves)
+	}
+	runs, wants := r.names()
+	return [...]string{r.Host, t.short(runs), t.short(wants), wave, t.status(r) + health(r), heard}
+}
+
+func (t *layout) short(version string) string {
+	version = orDash(Short(version))
+	return strings.ToValidUTF8(version[:min(len(version), t.name)], "")
+}
+
+// names are what runs and what is wanted as people know them: by revision, release or ETag. Two releases of one revision
+// are told apart.
+func (r Row) names() (runs, wants string) {
+	if r.RunningRev != r.WantedRev || r.RunningRelease == r.WantedRelease {
+		runs, wants = r.RunningRev, r.WantedRev
+	}
+	return cmp.Or(runs, r.RunningRelease, r.Running), cmp.Or(wants, r.WantedRelease, r.Wanted)
+}
+
+// health is that of what runs, as far as it is known: most hosts tell of it only when it is bad.
+func health(r Row) string {
+	switch {
+	case r.Unhealthy != "":
+		return ", unhealthy"
+	case r.HealthySecs > 0:
+		return ", healthy " + Duration(time.Duration(r.HealthySecs)*time.Second)
+	}
+	return ""
 }
 
 // status is what became of the version that the host wants, and whether the remote holds a newer one.
@@ -77,10 +135,13 @@ func (t *layout) status(r Row) string {
 }
 
 func (t *layout) line(cells [len(columnTitles)]string) string {
+	var shown []string
 	for i, cell := range cells {
-		cells[i] = pad(cut(cell, t.widths[i]), t.widths[i])
+		if t.widths[i] > 0 {
+			shown = append(shown, pad(cut(cell, t.widths[i]), t.widths[i]))
+		}
 	}
-	return t.cut(strings.TrimRight(strings.Join(cells[:], "  "), " "))
+	return t.cut(strings.TrimRight(strings.Join(shown, "  "), " "))
 }
 
 func (t *layout) cut(line string) string {
@@ -95,7 +156,10 @@ func (t *layout) host(r Row) []string {
 	lines := []string{t.line(t.cells(r))}
 	note := func(text string) { lines = append(lines, t.cut("  "+WithoutHashes(text))) }
 	if r.Why != "" {
-		note(r.Why)
+		note(reasonFirst(r.Why))
+	}
+	if r.Unhealthy != "" {
+		note("unhealthy: " + r.Unhealthy)
 	}
 	if r.Warning != "" {
 		note("warning: " + r.Warning)
@@ -117,8 +181,14 @@ func sums(all []Row, now store.Version) string {
 	case len(all) == 0:
 		return "no host has been heard"
 	}
-	behind, silent := 0, 0
+	behind, silent, unhealthy, present := 0, 0, 0, now.ETag
 	for _, r := range all {
+		if r.Wanted == now.ETag {
+			present = cmp.Or(r.WantedRev, r.WantedRelease, r.Wanted)
+		}
+		if r.Unhealthy != "" {
+			unhealthy++
+		}
 		if r.Behind {
 			behind++
 		}
@@ -128,9 +198,13 @@ func sums(all []Row, now store.Version) string {
 	}
 	published := "nothing is published"
 	if now.ETag != "" {
-		published = fmt.Sprintf("%d behind %s", behind, Short(now.ETag))
+		published = fmt.Sprintf("%d behind %s", behind, Short(present))
 	}
-	return fmt.Sprintf("%s, %s, %d silent", Hosts(len(all)), published, silent)
+	sum := fmt.Sprintf("%s, %s, %d silent", Hosts(len(all)), published, silent)
+	if unhealthy > 0 {
+		sum += fmt.Sprintf(", %d unhealthy", unhealthy)
+	}
+	return sum
 }
 
 func orDash(s string) string {
@@ -190,7 +264,7 @@ func byMatter(rows []Row) []Row {
 		switch {
 		case r.Silent:
 			return 0
-		case r.Why != "" || r.Warning != "" || r.Trouble != "":
+		case r.Why != "" || r.Warning != "" || r.Unhealthy != "" || r.Trouble != "":
 			return 1
 		case r.Behind || r.RebootDue:
 			return 2

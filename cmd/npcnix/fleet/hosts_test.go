@@ -15,6 +15,7 @@ func TestRoster(t *testing.T) {
 	t.Run("a table tells what hosts run, who is behind and who is silent", testRosterTable)
 	t.Run("after a rollback, what runs and what is wanted differ", testRosterRollback)
 	t.Run("a board that is too low shows first what an operator has to look at", testBoard)
+	t.Run("waves, health, and reasons without hashes are shown, in 80 columns", testRosterWaves)
 	t.Run("a watch shows only news and survives the store", testRosterNews)
 	t.Run("if nothing is published, the records are shown", testRosterUnpublished)
 	t.Run("a watch ends if the records cannot be read", testRosterForbidden)
@@ -108,6 +109,63 @@ func testRosterUnpublished(t *testing.T) {
 		}
 		if text := Table(rows, rows, now, 0); !strings.Contains(text, "\n2 hosts, nothing is published, 0 silent\n") {
 			t.Error(text)
+		}
+	})
+}
+
+func testRosterWaves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newStore("v2")
+		v := func(etag, release, rev string) map[string]string {
+			return map[string]string{"etag": etag, "release": release, "rev": rev}
+		}
+		old, dirty, present := v("v0", "0123456789ab0", "rev1"), v("v1", "3333456789ab0", "rev2"), v("v2", "4444456789ab0", "rev2")
+		nameless := v("v0", "5555456789ab0", "")
+		s.says("a-canary-with-a-very-long-name.eu-central-1.compute.internal", "applied", "v2", "version", present, "running", present, "healthy_secs", 600)
+		s.says("sick", "applied", "v2", "version", present, "running", present, "unhealthy", "check web: refused\nmore")
+		s.says("web1", "failed", "v2", "version", present, "running", old, "error",
+			`build configuration "web1": builder for '/nix/store/g928vl7mw3w9zdkddqdc6bdvdl4c7z8s-nginx-1.28.0.drv' failed with exit code 1`)
+		s.says("web2", "held", "v2", "version", present, "running", dirty)
+		s.says("web3", "rolled_back", "v1", "version", dirty, "running", nameless)
+		fails := errors.New("503")
+		reads := 0
+		r := &Roster{Store: s, Stale: time.Hour, WavesOf: func(context.Context, store.Version) (Waves, error) {
+			reads++
+			return Waves{3, func(host, _ string) int { return len(host)%3 + 1 }}, fails
+		}}
+		rows, now, err := r.Look(t.Context())
+		if text := Table(rows, rows, now, 0); err != nil || strings.Contains(text, "WAVE") {
+			t.Errorf("%v: without the waves, the rest is to be shown:\n%s", err, text)
+		}
+		fails = nil
+		rows, now, err = r.Look(t.Context())
+		if _, _, again := r.Look(t.Context()); err != nil || again != nil || reads != 2 {
+			t.Errorf("%v, %v, %d reads of the waves, want 2", err, again, reads)
+		}
+		sleep(t.Context(), 30*time.Minute)
+		want := `HOST                   RUNS      WANTED    WAVE  STATUS                  HEARD
+a-canary-with-a-ve...  rev2      rev2      1/3   applied, healthy 10m    30m ago
+sick                   rev2      rev2      2/3   applied, unhealthy      30m ago
+  unhealthy: check web: refused
+web1                   rev1      rev2      2/3   failed                  30m ago
+  builder for 'nginx-1.28.0.drv' failed with exit code 1 (build configuration...
+web2                   33334567  44444567  2/3   held                    30m ago
+web3                   55554567  rev2      2/3   rolled back, behind 0s  30m ago
+5 hosts, 3 behind rev2, 0 silent, 1 unhealthy
+`
+		if text := Table(rows, rows, now, 80); text != want {
+			t.Errorf("got\n%s", text)
+		}
+		for line := range strings.Lines(Table(rows, rows, now, 80)) {
+			if columns(strings.TrimSuffix(line, "\n")) > 80 {
+				t.Errorf("%q is wider than 80 columns", line)
+			}
+		}
+		s.publish("v3") // which all hosts take at once
+		r.WavesOf = func(context.Context, store.Version) (Waves, error) { return Waves{}, nil }
+		rows, now, err = r.Look(t.Context())
+		if text := Table(rows, rows, now, 80); err != nil || strings.Contains(text, "WAVE") {
+			t.Errorf("%v: a version without a plan has waves:\n%s", err, text)
 		}
 	})
 }

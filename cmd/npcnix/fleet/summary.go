@@ -56,6 +56,12 @@ var storePath = regexp.MustCompile(`/nix/store/[0-9a-z]{32}-`)
 // WithoutHashes leaves the names of store paths: of a line that a person reads, the hash would be most.
 func WithoutHashes(s string) string { return storePath.ReplaceAllString(s, "") }
 
+// buildContext is what precedes the reason of a failed build. A row of a host has no room for both.
+var buildContext = regexp.MustCompile(`^(build configuration "[^"]*"): (?:error: )?(.+)$`)
+
+// reasonFirst puts why something failed before what failed.
+func reasonFirst(s string) string { return buildContext.ReplaceAllString(s, "$2 ($1)") }
+
 // byRank sorts hosts that matter to the front.
 func byRank(hosts []Host) []Host {
 	hosts = slices.Clone(hosts)

@@ -94,7 +94,7 @@ func table(hosts []Host, width int) []string {
 			cells = append(cells, q.String())
 		}
 		if h.Why != "" {
-			cells = append(cells, WithoutHashes(h.Why))
+			cells = append(cells, WithoutHashes(reasonFirst(h.Why)))
 		}
 		lines = append(lines, strings.TrimRight(strings.Join(cells, "  "), " "))
 	}
