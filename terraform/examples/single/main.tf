@@ -109,7 +109,7 @@ module "host" {
 
   root_access   = length(var.root_ssh_keys) > 0
   root_ssh_keys = var.root_ssh_keys
-  iam_policies  = { for cache in module.cache : "cache" => cache.read_policy_arn }
+  iam_policies  = { for cache in module.cache : "cache" => { arn = cache.read_policy_arn } }
 }
 
 # The account's default network, and the newest NixOS unless var.ami names another image.
