@@ -7,7 +7,15 @@ set -euo pipefail
 disk=$1 root=$2
 mount -t ext4 -o "loop,offset=$((264192 * 512))" "$disk" "$root" # which replays the journal
 export MTOOLS_SKIP_CHECK=1
-mcopy -s -Q -i "$disk@@1M" ::/ "$root/boot"
+# FAT has no journal. A file whose clusters were not all written yet cannot be read, and is as good as absent: that is a
+# failure only if it is part of what boots. mcopy -s would end at it.
+mdir -/ -b -i "$disk@@1M" ::/ | sed -n 's|^::/||p' | while IFS= read -r file; do
+  mkdir -p "$root/boot/${file%/*}"
+  case $file in
+  */) ;;
+  *) mcopy -Q -n -i "$disk@@1M" "::/$file" "$root/boot/$file" || rm -f "$root/boot/$file" ;;
+  esac
+done
 mount -t proc proc "$root/proc"
 # shellcheck disable=SC2016 # the inner shell expands
 exec chroot "$root" /bin/bash -euc '
