@@ -151,7 +151,7 @@ func TestBootInstallsOnce(t *testing.T) {
 func TestBootPassesAllThatIsSetAsItIs(t *testing.T) {
 	m := newMachine(t)
 	m.set = `remote_url='s3://b/it'\''s $HOME "x" *' remote_region=eu-central-1 queue_url='https://sqs/1?a=$(b)' configuration='two words' host='web1.prod'
-npcnix_install_url='path:/a b#c' npcnix_substituters='https://one https://two' npcnix_public_keys='one-1:A two-1:B' npcnix_min_memory_mb=0 IFS=/
+npcnix_install_url='path:/a b#c' npcnix_substituters='https://one https://two' npcnix_public_keys='one-1:A two-1:B' npcnix_signers=$'release ssh-ed25519 AAAA\n* ssh-ed25519 BBBB $HOME' npcnix_min_memory_mb=0 IFS=/
 `
 	m.boots(0, "nix")
 	want := []string{"--extra-experimental-features", "nix-command flakes",
@@ -160,7 +160,9 @@ npcnix_install_url='path:/a b#c' npcnix_substituters='https://one https://two' n
 		"--remote", `s3://b/it's $HOME "x" *`, "--configuration", "two words",
 		"--extra-substituters", "https://one", "--extra-substituters", "https://two",
 		"--extra-trusted-public-keys", "one-1:A", "--extra-trusted-public-keys", "two-1:B",
-		"--remote-region", "eu-central-1", "--queue-url", "https://sqs/1?a=$(b)", "--host", "web1.prod"}
+		"--remote-region", "eu-central-1",
+		"--signer", "release ssh-ed25519 AAAA", "--signer", "* ssh-ed25519 BBBB $HOME",
+		"--queue-url", "https://sqs/1?a=$(b)", "--host", "web1.prod"}
 	if got := strings.Split(strings.TrimSpace(m.read("nix-args")), "\n"); !slices.Equal(got, want) {
 		t.Errorf("nix was called with\n%q, want\n%q", got, want)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,12 +24,14 @@ type installOptions struct {
 	settings settingFlags
 	host     hostFlags
 	initial  string
+	signers  []string
 	serial   int64
 }
 
 func (o *installOptions) addFlags(flags *pflag.FlagSet) {
 	o.settings.addFlags(flags, "remote", "remote_region", "remote_credentials_file", "configuration", "queue_url", "topic_arn", "host")
 	flags.StringVar(&o.initial, "initial-configuration", "", "configuration to apply first, as an intermediate step")
+	flags.StringArrayVar(&o.signers, "signer", nil, "public key, as in the setting signers: only a release that one of them has signed is accepted (repeatable)")
 	flags.Int64Var(&o.serial, "min-serial", 0, "the remote's serial, or an older one: no release before it is accepted (npcnix release show prints it)")
 	o.host.addFlags(flags)
 }
@@ -54,8 +57,16 @@ func runInstall(ctx context.Context, c *common, o installOptions) error {
 	if err != nil {
 		return err
 	}
+	written := over
+	if len(o.signers) > 0 {
+		layer, err := o.trusting()
+		if err != nil {
+			return err
+		}
+		written = append(written, layer)
+	}
 	err = c.dir().UpdateConfig(ctx, func(file *config.Config) error {
-		for _, layer := range over {
+		for _, layer := range written {
 			changed, err := file.With(layer.Members)
 			if err != nil {
 				return err
@@ -84,6 +95,22 @@ func runInstall(ctx context.Context, c *common, o installOptions) error {
 	return f.run(ctx)
 }
 
+// trusting is the setting that has the host trust the given keys, and no others. It is for config.json alone: a system
+// that the host applies can bring other keys.
+func (o *installOptions) trusting() (config.Layer, error) {
+	members, err := json.Marshal(map[string][]string{"signers": o.signers})
+	if err != nil {
+		return config.Layer{}, err
+	}
+	layer := config.Layer{Origin: config.FromFlag, Members: members}
+	var none config.Config
+	if _, err := none.With(members); err != nil {
+		return layer, usageError{fmt.Errorf("--signer: %w", err)}
+	}
+
+	return layer, nil
+}
+
 // require remembers the serial as that of a release which was accepted before.
 func (o *installOptions) require(c *common) error {
 	conf, err := c.conf()
@@ -91,7 +118,7 @@ func (o *installOptions) require(c *common) error {
 		return err
 	}
 	if len(conf.Signers) == 0 {
-		return usageError{errors.New("--min-serial means nothing on a host that has no signers: first run `npcnix config set signers '[\"KEY\"]'`")}
+		return usageError{errors.New("--min-serial means nothing on a host that has no signers: name its keys with --signer")}
 	}
 	name, err := store.NameOf(conf.Remote)
 	if err != nil {

@@ -47,7 +47,7 @@ func flagHelp(s config.Setting) string {
 	case config.Integer:
 		return fmt.Sprintf("%s (default %s)", strings.Replace(text, "Seconds", "time", 1), time.Duration(s.Default.(int64))*time.Second)
 	}
-	if !strings.HasPrefix(text, "URL") {
+	if !strings.HasPrefix(text, "URL") && !strings.HasPrefix(text, "ARN") {
 		text = strings.ToLower(text[:1]) + text[1:]
 	}
 	return text

@@ -13,6 +13,7 @@
 #   pre_install_script, post_install_script  shell text; may be empty or unset
 #   npcnix_install_url                       what `nix run` runs
 #   npcnix_substituters, npcnix_public_keys  binary caches and their keys, separated by spaces
+#   npcnix_signers                           keys that sign what the host accepts, one per line; may be empty or unset
 #   npcnix_swap_mb, npcnix_min_memory_mb     swap to create, on machines with less memory than this
 #   npcnix_swap_file                         default /npcnix-install-swapfile
 #   NPCNIX_DATA_DIR                          default /var/lib/npcnix
@@ -105,6 +106,9 @@ npcnix_boot() (
     ((${#words[@]} == 0)) || nix_args+=(--option extra-trusted-public-keys "${words[*]}")
     [[ -z ${remote_region:-} ]] || args+=(--remote-region "$remote_region")
     [[ -z ${topic_arn:-} ]] || args+=(--topic-arn "$topic_arn")
+    while IFS= read -r word; do
+      [[ -z $word ]] || args+=(--signer "$word")
+    done <<<"${npcnix_signers:-}"
     [[ -z ${queue_url:-} ]] || args+=(--queue-url "$queue_url")
     [[ -z ${host:-} ]] || args+=(--host "$host")
     "${journal[@]}" nix --extra-experimental-features 'nix-command flakes' "${nix_args[@]}" \

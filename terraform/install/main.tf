@@ -5,6 +5,7 @@ locals {
       npcnix_install_url  = var.npcnix_install_url
       npcnix_substituters = join(" ", var.extra_substituters)
       npcnix_public_keys  = join(" ", var.extra_trusted_public_keys)
+      npcnix_signers      = join("\n", [for key in var.signers : trimspace(key)])
     } : name => "'${replace(value, "'", "'\\''")}'"
   }
 

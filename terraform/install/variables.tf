@@ -34,6 +34,18 @@ variable "extra_trusted_public_keys" {
   }
 }
 
+variable "signers" {
+  description = "Public keys: from its first boot on, a host accepts only releases that one of them has signed. Each is a line of a .pub file. Set the same keys in the NixOS configuration, which counts once it is applied."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for k in var.signers : trimspace(k) != "" && !strcontains(trimspace(k), "\n")])
+    error_message = "Each of signers must be one key on one line."
+  }
+}
+
 variable "swap_mb" {
   description = "The size in MiB of the temporary swap file on small machines, because evaluation needs about 2 GiB. 0: no swap."
   type        = number

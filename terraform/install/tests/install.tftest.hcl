@@ -29,6 +29,7 @@ run "values_are_quoted_for_the_shell" {
   variables {
     npcnix_install_url        = "path:/srv/it's $HOME#`install`"
     extra_substituters        = ["https://one.example.org", "https://two.example.org?a=$b"]
+    signers                   = ["release ssh-ed25519 AAAA\n", "* ssh-ed25519 BBBB o'brien"]
     extra_trusted_public_keys = ["one-1:AAAA+/=", "two-1:BBBB"]
     swap_mb                   = 0
     min_memory_mb             = 900
@@ -47,6 +48,10 @@ run "values_are_quoted_for_the_shell" {
     error_message = "Keys are separated by blanks."
   }
   assert {
+    condition     = strcontains(output.install_script, "npcnix_signers='release ssh-ed25519 AAAA\n* ssh-ed25519 BBBB o'\\''brien'\n")
+    error_message = "Signers have a line each."
+  }
+  assert {
     condition     = strcontains(output.install_script, "\nnpcnix_swap_mb=0\nnpcnix_min_memory_mb=900\n")
     error_message = "The figures are the user's."
   }
@@ -59,6 +64,7 @@ run "bad_input_is_refused" {
     npcnix_install_url        = " "
     extra_substituters        = ["https://one.example.org https://two.example.org"]
     extra_trusted_public_keys = ["no-colon"]
+    signers                   = ["two\nlines"]
     swap_mb                   = -1
     min_memory_mb             = 0.5
   }
@@ -67,6 +73,7 @@ run "bad_input_is_refused" {
     var.npcnix_install_url,
     var.extra_substituters,
     var.extra_trusted_public_keys,
+    var.signers,
     var.swap_mb,
     var.min_memory_mb,
   ]
