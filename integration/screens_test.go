@@ -73,7 +73,8 @@ var (
 	varying  = map[*regexp.Regexp]string{
 		regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{43}`):        "SHA256:" + strings.Repeat("e", 43),
 		regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`): "2026-11-28T12:00:00Z",
-		regexp.MustCompile(`\b\d+m(\d+s)?\b`):                 "1s", // on a busy machine
+		regexp.MustCompile(`\b\d+m(\d+s)?\b`):                 "1s",    // on a busy machine
+		regexp.MustCompile(`\bin [678]d\b`):                   "in 7d", // a pause varies
 		regexp.MustCompile(`process \d+`):                     "process 123",
 		regexp.MustCompile(`[0-9.]+ [MG]iB`):                  "50 GiB",
 		regexp.MustCompile(`nix \(Nix\) [0-9.]+`):             "nix (Nix) 2",

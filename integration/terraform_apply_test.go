@@ -221,9 +221,15 @@ func (f *wiredFleet) learn(out string) {
 // what to do.
 func (h *host) startAs(who *actor) {
 	h.t.Helper()
+	h.startIn(who.env())
+}
+
+// startIn starts the agent with an environment, and with nothing but config.json to tell it what to do.
+func (h *host) startIn(env []string) {
+	h.t.Helper()
 	h.agent = exec.Command(npcnix, append(h.flags(), "follow", "--log-level", "debug",
 		"--profile", h.path("profiles", "system"), "--current-system", h.path("root", nixtest.CurrentSystem))...)
-	h.agent.Env = append(append(who.env(), nixtest.Env()...), nixtest.RootVariable+"="+h.path("root"), "XDG_CACHE_HOME="+h.path("cache"))
+	h.agent.Env = append(append(env, nixtest.Env()...), nixtest.RootVariable+"="+h.path("root"), "XDG_CACHE_HOME="+h.path("cache"))
 	h.agent.Stderr = h.log
 	h.must(os.MkdirAll(h.path("profiles"), 0o755))
 	h.must(h.agent.Start())

@@ -21,10 +21,10 @@ var sections = []section{
 	{"Terraform modules", []string{
 		"terraform/store_s3/README.md", "terraform/remote_s3/README.md", "terraform/remote_s3_upload/README.md",
 		"terraform/host_queue/README.md", "terraform/host_policy/README.md", "terraform/install/README.md", "terraform/instance/README.md",
-		"terraform/instance_multi/README.md", "terraform/gate/README.md", "terraform/cache_s3/README.md", "terraform/notify/README.md",
+		"terraform/instance_multi/README.md", "terraform/elastic_hosts/README.md", "terraform/gate/README.md", "terraform/cache_s3/README.md", "terraform/notify/README.md",
 	}},
 	{"Examples", []string{
-		"terraform/examples/single/README.md", "terraform/examples/fleet/README.md", "terraform/examples/polling/README.md",
+		"terraform/examples/single/README.md", "terraform/examples/fleet/README.md", "terraform/examples/elastic/README.md", "terraform/examples/polling/README.md",
 		"terraform/examples/bring-your-own-topic/README.md",
 	}},
 	{"Develop", []string{
