@@ -99,7 +99,7 @@ func TestNotificationsOfAFleet(t *testing.T) {
 	for part := range 8 {
 		hosts.Go(func() {
 			for n := part; n < 1000; n += 8 {
-				put(fmt.Sprintf("%s.acks/web%d.json", key, n))
+				put(fmt.Sprintf("%s.acks/host%d.json", key, n))
 			}
 		})
 	}

@@ -101,11 +101,3 @@ run "what_is_mistyped_is_refused" {
   }
   expect_failures = [var.name, var.configuration, var.root_ssh_keys, var.metadata_hop_limit, var.remote]
 }
-
-run "scripts_that_ec2_does_not_accept_are_refused" {
-  command = plan
-  variables {
-    pre_install_script = join("", [for i in range(1000) : "echo 1234567890123456"])
-  }
-  expect_failures = [aws_launch_template.group]
-}
