@@ -79,6 +79,7 @@ sed -i "s/hello from version .*\"/hello from version rollout\"/" configurations/
 cp release-key prod-key && cp release-key.pub staging-key.pub
 npcnix wait --remote "$staging" --host web1`},
 	{page: "docs/benchmarks.md", block: "make bench", why: "figures, which differ on each machine"},
+	{page: "docs/benchmarks.md", block: "make herd", why: "figures that take half an hour"},
 	{page: "CONTRIBUTING.md", block: "make lint", why: "the tests themselves"},
 
 	{page: "terraform/install/README.md", block: "#!/usr/bin/env bash", why: "user data of an EC2 host: TestBootInstallsWithTheRealNixAndNpcnix runs the script"},
