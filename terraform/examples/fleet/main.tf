@@ -103,7 +103,7 @@ module "hosts" {
   install       = module.install
   hostname_base = each.key
   hosts         = { for name in each.value : name => { subnet = data.aws_subnet.hosts } }
-  vpc           = data.aws_vpc.default
+  vpc           = { id = data.aws_vpc.default.id, cidr_block = data.aws_vpc.default.cidr_block }
   ami           = var.ami == null ? data.aws_ami.nixos[0].id : var.ami
   instance_type = var.instance_type
   alarms        = { actions = [aws_sns_topic.alarms.arn] }

@@ -103,7 +103,7 @@ module "host" {
   install       = module.install
   hostname      = "web1"
   configuration = "web1"
-  subnet        = merge(data.aws_subnet.host, { vpc = data.aws_vpc.default })
+  subnet        = merge(data.aws_subnet.host, { vpc = { cidr_block = data.aws_vpc.default.cidr_block } })
   ami           = var.ami == null ? data.aws_ami.nixos[0].id : var.ami
   instance_type = "t3.small"
 
