@@ -273,7 +273,7 @@ func TestAPublisherFollowsNoSerialFromTheFuture(t *testing.T) {
 	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", keyFile).CombinedOutput(); err != nil {
 		t.Fatalf("ssh-keygen: %v\n%s", err, out)
 	}
-	key, _, err := release.OpenKey(keyFile)
+	key, _, err := release.OpenKey(t.Context(), keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/integration/kmsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
@@ -58,6 +59,19 @@ func cloudCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	_, err = s3Client(cloud).CreateBucket(context.Background(), &s3.CreateBucketInput{Bucket: aws.String(bucket)})
 	ts.Check(err)
+}
+
+// kms: starts a KMS with a key of each name of kmsfake.ARN, and makes it the script's. $KMS begins their ARNs.
+func kmsCmd(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "kms")
+	fake, err := kmsfake.Start()
+	ts.Check(err)
+	ts.Defer(fake.Close)
+	for _, pair := range fake.Env() {
+		name, value, _ := strings.Cut(pair, "=")
+		ts.Setenv(name, value)
+	}
+	ts.Setenv("KMS", kmsfake.ARN(""))
 }
 
 func s3Client(cloud *awsfake.Cloud) *s3.Client {

@@ -34,7 +34,7 @@ func newReleaseCommand(c *common) *cobra.Command {
 		Short: "Look at a release: what it is and who vouches for it",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newReleaseShowCommand(c), newReleaseVerifyCommand(c), newRenewCommand(c))
+	cmd.AddCommand(newReleaseShowCommand(c), newReleaseVerifyCommand(c), newReleaseSignerCommand(c), newRenewCommand(c))
 	return cmd
 }
 

@@ -39,7 +39,7 @@ const rolloutSignersHelp = "file of public keys that may have signed a rollout's
 
 // addKeyFlags adds the flags of all that signs.
 func (f *releaseFlags) addKeyFlags(flags *pflag.FlagSet) {
-	flags.StringArrayVar(&f.keys, "sign-key", nil, "OpenSSH private key to sign the release with: a file, or agent:FINGERPRINT (repeatable)")
+	flags.StringArrayVar(&f.keys, "sign-key", nil, "private key to sign the release with: a file of OpenSSH, agent:FINGERPRINT, or awskms:ARN (repeatable)")
 	flags.StringVar(&f.signers, "signers", "", "file of public keys whose earlier releases to trust (default: the signing keys)")
 	flags.StringVar(&f.rolloutSigners, "rollout-signers", "", rolloutSignersHelp)
 	flags.DurationVar(&f.expires, "expires", 0, "time after which no host begins to activate the release (default: never)")
@@ -94,13 +94,22 @@ func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*pub
 		_ = os.RemoveAll(work)
 		return nil, nil, err
 	}
-	p, err := publish.Open(o)
+	p, err := publish.Open(ctx, o)
 	if err != nil {
 		_ = os.RemoveAll(work)
-		return nil, nil, usageError{err}
+		return nil, nil, keyError(err)
 	}
 
 	return p, func() { _ = p.Close(); _ = os.RemoveAll(work) }, nil
+}
+
+// keyError is the error of keys that cannot be used. Only what AWS answers may be another one next time.
+func keyError(err error) error {
+	if errors.Is(err, release.ErrKMS) {
+		return err
+	}
+
+	return usageError{err}
 }
 
 // checkCache refuses what nix would not take as one cache: in its list of caches, a space begins the next one.

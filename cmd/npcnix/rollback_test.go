@@ -242,7 +242,7 @@ func signed(t *testing.T, keyFile, remote, rev string, edit func(*release.Manife
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, closeKey, err := release.OpenKey(keyFile)
+	key, closeKey, err := release.OpenKey(t.Context(), keyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func sshKey(t *testing.T) string {
 
 func publicKey(t *testing.T, file string) string {
 	t.Helper()
-	key, closeKey, err := release.OpenKey(file)
+	key, closeKey, err := release.OpenKey(t.Context(), file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -150,7 +150,7 @@ func newRolloutStepCommand(c *common, step rolloutStep) *cobra.Command {
 	} else {
 		o.waves.addKeyFlag(cmd.Flags())
 	}
-	cmd.Flags().Lookup("rollout-key").Usage = "key to sign the rollout's progress with: a file, or agent:FINGERPRINT (repeatable)"
+	cmd.Flags().Lookup("rollout-key").Usage = "key to sign the rollout's progress with: a file, agent:FINGERPRINT, or awskms:ARN (repeatable)"
 	_ = cmd.MarkFlagRequired("rollout-key")
 	return cmd
 }
@@ -176,9 +176,9 @@ func (o *rolloutOptions) open(ctx context.Context, c *common, options func(*stor
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := publish.Open(publish.Options{Remote: remote.Name(), Signers: keys, RolloutSigners: rolloutKeys, RolloutKeyNames: o.waves.rolloutKeys, Log: c.log})
+	p, err := publish.Open(ctx, publish.Options{Remote: remote.Name(), Signers: keys, RolloutSigners: rolloutKeys, RolloutKeyNames: o.waves.rolloutKeys, Log: c.log})
 	if err != nil {
-		return nil, nil, usageError{err}
+		return nil, nil, keyError(err)
 	}
 	done := func() { _ = p.Close() }
 	ro, err := options(remote, p)

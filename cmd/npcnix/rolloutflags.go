@@ -72,7 +72,7 @@ func (f *waveFlags) addFlags(flags *pflag.FlagSet) {
 }
 
 func (f *waveFlags) addKeyFlag(flags *pflag.FlagSet) {
-	flags.StringArrayVar(&f.rolloutKeys, "rollout-key", nil, "key to sign the rollout's progress with: a file, or agent:FINGERPRINT (repeatable; default: the keys of --sign-key)")
+	flags.StringArrayVar(&f.rolloutKeys, "rollout-key", nil, "key to sign the rollout's progress with: a file, agent:FINGERPRINT, or awskms:ARN (repeatable; default: the keys of --sign-key)")
 }
 
 // options are what the flags say of a rollout.

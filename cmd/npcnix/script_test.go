@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"exits":      exitsCmd,
 			"fault":      faultCmd,
 			"flake":      flakeCmd,
+			"kms":        kmsCmd,
 			"queue":      queueCmd,
 			"real":       realCmd,
 			"smalldisk":  smallDiskCmd,

@@ -14,7 +14,7 @@ const module = "github.com/npcnix/npcnix/"
 var mayImport = map[string][]string{
 	"events":            {"store/credentials"},
 	"store":             {"store/credentials"},
-	"store/release":     nil,
+	"store/release":     {"store/credentials"},
 	"store/credentials": nil,
 	"nix":               {"nix/systemd"},
 	"nix/activation":    {"nix", "nix/systemd", "nix/jsonfile", "nix/lockfile"},

@@ -1,6 +1,7 @@
 package release
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -15,15 +16,17 @@ import (
 // agentPrefix begins the name of a key that ssh-agent holds.
 const agentPrefix = "agent:"
 
-// OpenKey returns the key to sign releases with: the OpenSSH private key in a file, or, as
-// "agent:SHA256:…", the key with that fingerprint that ssh-agent holds (SSH_AUTH_SOCK). Close ends what
-// it holds open.
-func OpenKey(name string) (key ssh.Signer, closeKey func() error, err error) {
+// OpenKey returns the key to sign releases with: the OpenSSH private key in a file; as "agent:SHA256:…",
+// the key with that fingerprint that ssh-agent holds (SSH_AUTH_SOCK); or, as "awskms:ARN", the key in AWS
+// KMS, which signs while ctx lasts. Close ends what it holds open.
+func OpenKey(ctx context.Context, name string) (key ssh.Signer, closeKey func() error, err error) {
+	closeKey = func() error { return nil }
 	if fingerprint, inAgent := strings.CutPrefix(name, agentPrefix); inAgent {
 		key, closeKey, err = agentKey(fingerprint)
+	} else if arn, inKMS := strings.CutPrefix(name, kmsPrefix); inKMS {
+		key, err = openKMS(ctx, arn)
 	} else {
 		key, err = fileKey(name)
-		closeKey = func() error { return nil }
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("signing key %s: %w", name, err)

@@ -22,7 +22,7 @@ func TestOpenKey(t *testing.T) {
 	rsaFile, _ := keygen("rsa", "rsa", "")
 
 	t.Run("from a file", func(t *testing.T) {
-		key, closeKey, err := OpenKey(plain)
+		key, closeKey, err := OpenKey(t.Context(), plain)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestOpenKey(t *testing.T) {
 		t.Setenv("SSH_AUTH_SOCK", socket)
 		run(t, nil, "ssh-add", "-q", plain)
 
-		key, closeKey, err := OpenKey("agent:" + fingerprint)
+		key, closeKey, err := OpenKey(t.Context(), "agent:"+fingerprint)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,7 @@ func TestOpenKey(t *testing.T) {
 		if _, err := read(Policy{Remote: remote, Signers: Signers{key.PublicKey()}}, Accepted{}, object); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := OpenKey("agent:SHA256:other"); err == nil || !strings.Contains(err.Error(), "no such key") {
+		if _, _, err := OpenKey(t.Context(), "agent:SHA256:other"); err == nil || !strings.Contains(err.Error(), "no such key") {
 			t.Errorf("another key: %v", err)
 		}
 	})
@@ -76,7 +76,7 @@ func TestOpenKey(t *testing.T) {
 		filepath.Join(dir, "absent"): "no such file",
 		"agent:SHA256:x":             "SSH_AUTH_SOCK",
 	} {
-		if _, _, err := OpenKey(name); err == nil || !strings.Contains(err.Error(), says) {
+		if _, _, err := OpenKey(t.Context(), name); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q", name, err, says)
 		}
 	}

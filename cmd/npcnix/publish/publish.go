@@ -27,7 +27,7 @@ import (
 // Options of a release. Without keys and systems there is none: a packed flake is published as it is.
 type Options struct {
 	Remote   string   // that it is for: bucket/key
-	KeyNames []string // to sign with: files, or agent:FINGERPRINT
+	KeyNames []string // to sign with: files, agent:FINGERPRINT, or awskms:ARN
 	Signers  release.Signers
 	Systems  map[string]string // toplevels that were built elsewhere, by configuration
 	Caches   []release.Cache   // that have the systems
@@ -59,15 +59,15 @@ type Publisher struct {
 	closes            []func() error
 }
 
-// Open opens the keys. The publisher's own keys are among its signers.
-func Open(o Options) (*Publisher, error) {
+// Open opens the keys, which sign while ctx lasts. The publisher's own keys are among its signers.
+func Open(ctx context.Context, o Options) (*Publisher, error) {
 	if o.Prebuild && len(o.Caches) == 0 {
 		return nil, errors.New("--prebuild needs a cache that the hosts can fetch from: give --cache URL")
 	}
 	p := &Publisher{Options: o}
 	var err error
-	if p.keys, err = p.open(o.KeyNames); err == nil {
-		p.rolloutKeys, err = p.open(o.RolloutKeyNames)
+	if p.keys, err = p.open(ctx, o.KeyNames); err == nil {
+		p.rolloutKeys, err = p.open(ctx, o.RolloutKeyNames)
 	}
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -84,9 +84,9 @@ func Open(o Options) (*Publisher, error) {
 	return p, nil
 }
 
-func (p *Publisher) open(names []string) (keys []ssh.Signer, err error) {
+func (p *Publisher) open(ctx context.Context, names []string) (keys []ssh.Signer, err error) {
 	for _, name := range names {
-		key, closeKey, err := release.OpenKey(name)
+		key, closeKey, err := release.OpenKey(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -245,6 +245,9 @@ func (p *Publisher) sign(m *release.Manifest) ([]byte, error) {
 		}
 		f.Signatures = append(f.Signatures, signature)
 	}
+	if err := p.check(&f); err != nil {
+		return nil, err
+	}
 	if m.Rollout != nil {
 		if err := p.progress(&f, m, release.Progress{Step: 1, Admitted: 1, State: release.Running}); err != nil {
 			return nil, err
@@ -252,6 +255,19 @@ func (p *Publisher) sign(m *release.Manifest) ([]byte, error) {
 	}
 
 	return f.Encode()
+}
+
+// check verifies what the keys have signed, as hosts will: a security key may sign without a touch, and a key
+// that is elsewhere can be another one than it was taken for.
+func (p *Publisher) check(f *release.Frame) error {
+	for _, key := range p.keys {
+		policy := release.Policy{Remote: p.Remote, Signers: release.Signers{key.PublicKey()}}
+		if _, err := policy.Verify(f); err != nil {
+			return fmt.Errorf("hosts would refuse what is signed: %w", err)
+		}
+	}
+
+	return nil
 }
 
 // Short names a release, or a version without one, for people.

@@ -141,7 +141,7 @@ func (a *agents) packed(text string) []byte {
 // join starts an agent, which looks only when it is poked.
 func (a *agents) join(name string) {
 	a.t.Helper()
-	key, closeKey, err := release.OpenKey(a.rolloutKey)
+	key, closeKey, err := release.OpenKey(a.t.Context(), a.rolloutKey)
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -95,7 +95,7 @@ func newKey(t *testing.T, dir, name string) (file string, public ssh.PublicKey) 
 // publisher opens the keys; with a rollout key alone it can take a rollout on, and nothing else.
 func (w *world) publisher(plan *release.Plan, keys ...string) *publish.Publisher {
 	w.t.Helper()
-	p, err := publish.Open(publish.Options{
+	p, err := publish.Open(w.t.Context(), publish.Options{
 		Remote: w.remote.Name(), KeyNames: keys, Signers: w.signers, RolloutKeyNames: []string{w.rolloutKey}, Plan: plan,
 		Log: slog.New(slog.DiscardHandler),
 	})
