@@ -196,6 +196,7 @@ func (b *httpBackend) put(ctx context.Context, suffix string, body io.ReadSeeker
 	if err != nil {
 		return Version{}, err
 	}
+	sent := time.Now()
 	resp, err := b.do(ctx, http.MethodPut, suffix, func(req *http.Request) {
 		req.Body, req.GetBody, req.ContentLength = first, rewind, size
 		req.Header.Set("Content-Type", "application/octet-stream")
@@ -215,7 +216,8 @@ func (b *httpBackend) put(ctx context.Context, suffix string, body io.ReadSeeker
 	if resp.StatusCode/100 != 2 {
 		return Version{}, refused(resp, "its directory is missing on the server")
 	}
-	return Version{ETag: unquoteETag(resp.Header.Get("ETag")), Size: size}, nil
+	answered, _ := http.ParseTime(resp.Header.Get("Date")) // zero without one
+	return Version{ETag: unquoteETag(resp.Header.Get("ETag")), Size: size, Modified: began(answered, sent)}, nil
 }
 
 // refused is the error for an answer other than success.

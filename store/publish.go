@@ -26,22 +26,34 @@ func (e noAnswer) Unwrap() error { return e.error }
 // what was there before.
 var confirmPauses = []time.Duration{0, 200 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second}
 
+// replacedPauses come between looks for what made a conditional upload fail.
+var replacedPauses = []time.Duration{0, 200 * time.Millisecond, time.Second}
+
 // Publish replaces the object by archive, which is read from its start and holds
 // size bytes, and returns the version that hosts will see. Readers see the old
 // object or the new one.
 //
 // The result is what the store holds afterwards, not its answer to the upload. If that
 // cannot be seen, Options.Warn says so and the answer counts; if the answer names no
-// version, the error is ErrUnconfirmed. After any other error hosts do not run the
+// version, the error is ErrUnconfirmed. Modified is then when the upload began. After any other error hosts do not run the
 // archive, unless the error says that the store may hold it.
 func (r *Remote) Publish(ctx context.Context, archive io.ReadSeeker, size int64) (Version, error) {
 	return r.publishOver(ctx, archive, size, nil)
 }
 
 // PublishOver is Publish if the object still is the version over; a zero version says that there must be
-// none. Otherwise the error is ErrChanged, and nothing was published.
+// none. Otherwise nothing was published, and the error is ErrChanged if the store shows another version by now. In a
+// directory, and in a store without conditional writes, it looks before it writes.
 func (r *Remote) PublishOver(ctx context.Context, archive io.ReadSeeker, size int64, over Version) (Version, error) {
 	return r.publishOver(ctx, archive, size, &over)
+}
+
+// began is when a request began whose answer is dated so, by the clock that dates it; zero without a date.
+func began(dated, sent time.Time) time.Time {
+	if dated.IsZero() {
+		return dated
+	}
+	return dated.Add(-time.Since(sent)).Truncate(time.Second)
 }
 
 func (r *Remote) publishOver(ctx context.Context, archive io.ReadSeeker, size int64, over *Version) (Version, error) {
@@ -59,9 +71,16 @@ func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64,
 		p.before = r.before(ctx)
 	}
 	put, err := r.put(ctx, archive, size, over)
+	if errors.Is(err, errNoConditions) {
+		put, err = p.lookFirst(ctx, *over, err)
+	}
 	lost := errors.As(err, new(noAnswer)) && connected(err)
-	if over != nil && errors.Is(err, ErrChanged) && p.repeated(ctx) {
-		put, err, lost = Version{}, nil, false
+	if over != nil && errors.Is(err, ErrChanged) {
+		if p.repeated(ctx) {
+			put, err, lost = Version{}, nil, false
+		} else {
+			err = p.replaced(ctx, *over, err)
+		}
 	}
 	switch {
 	case err != nil && !lost, err != nil && ctx.Err() != nil:
@@ -111,6 +130,43 @@ func (p publication) repeated(ctx context.Context) bool {
 	return err == nil && ours
 }
 
+// replaced returns err, which says that the object is no longer over, if the store shows something else by now.
+// While it shows over, nobody is known to have published anything.
+func (p publication) replaced(ctx context.Context, over Version, err error) error {
+	for _, pause := range replacedPauses {
+		if ended := sleep(ctx, pause); ended != nil {
+			return ended
+		}
+		now, failed := p.look(ctx)
+		missing := errors.Is(failed, ErrNotFound)
+		if failed == nil && now.ETag != over.ETag || missing && over.ETag != "" {
+			return err
+		}
+	}
+	held := "that it holds nothing"
+	if over.ETag != "" {
+		held = over.ETag
+	}
+	return fmt.Errorf("nothing was published: the store says that something else was published, and was not seen to hold anything but what was there before (%s). "+
+		"Try again; if that happens each time, it does not recognize its own ETags, so use another store: %v", held, err)
+}
+
+// errNoConditions means that the store takes no conditional writes.
+var errNoConditions = errors.New("the store takes no conditional writes")
+
+// lookFirst puts as a directory does: between the look and the upload another publisher may write.
+func (p publication) lookFirst(ctx context.Context, over Version, refused error) (Version, error) {
+	now, err := p.look(ctx)
+	switch {
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return Version{}, fmt.Errorf("%w (%v)", err, refused)
+	case now.ETag != over.ETag:
+		return Version{}, fmt.Errorf("%w: it is %q by now, not %q", ErrChanged, now.ETag, over.ETag)
+	}
+	p.warn(errNoConditions.Error() + ": if another publisher writes at the same moment, one replaces the other without a sign")
+	return p.put(ctx, p.archive, p.size, nil)
+}
+
 // before is what the store holds before an upload, as far as it tells.
 func (r *Remote) before(ctx context.Context) Version {
 	ctx, cancel := context.WithTimeout(ctx, metadataTimeout/3)
@@ -152,7 +208,7 @@ func (p publication) confirm(ctx context.Context, put Version) (Version, error) 
 			return Version{}, p.mangled(ctx, now)
 		case put.ETag != "" && now.ETag == put.ETag:
 			return now, nil
-		case p.unchanged(now) && put.ETag != "" && i < len(confirmPauses)-1: // a cache
+		case p.stale(now, put) && put.ETag != "" && i < len(confirmPauses)-1:
 			continue
 		}
 		held, err := p.identify(ctx, now, put)
@@ -170,9 +226,11 @@ func (p publication) look(ctx context.Context) (Version, error) {
 	return p.backend.head(ctx, "", Version{})
 }
 
-// unchanged reports whether now is what was there before the upload.
-func (p publication) unchanged(now Version) bool {
-	return now.Same(p.before) && now.Modified.Equal(p.before.Modified)
+// stale reports whether now is older than the upload. Caches show what was there before, and stores that copy with
+// a delay show one earlier version after another.
+func (p publication) stale(now, put Version) bool {
+	before := now.Same(p.before) && now.Modified.Equal(p.before.Modified)
+	return before || !now.Modified.IsZero() && now.Modified.Before(put.Modified)
 }
 
 // identify finds out by its content whether now, which the store calls otherwise
@@ -187,7 +245,7 @@ func (p publication) identify(ctx context.Context, now, put Version) (Version, e
 	} else if ours {
 		return now, nil
 	}
-	if put.ETag != "" && !p.unchanged(now) {
+	if put.ETag != "" && !p.stale(now, put) {
 		return put, nil // something else was published since
 	}
 	return Version{}, fmt.Errorf("it holds %s, which is something else", now.ETag)

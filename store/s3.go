@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -108,12 +110,9 @@ func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadC
 		in.IfMatch = aws.String(quoteETag(v.ETag))
 	}
 	out, err := b.api.GetObject(ctx, in)
-	if v.ETag != "" && status(err) == http.StatusPreconditionFailed {
-		// Some stores do not recognize their own ETags. The answer's ETag is checked anyway.
-		if now, headErr := b.head(ctx, suffix, Version{}); headErr == nil && now.Same(v) {
-			in.IfMatch = nil
-			out, err = b.api.GetObject(ctx, in)
-		}
+	if b.deniesItself(ctx, suffix, v, err) {
+		in.IfMatch = nil
+		out, err = b.api.GetObject(ctx, in)
 	}
 	if err != nil {
 		return nil, 0, b.explain(err, "read")
@@ -131,6 +130,16 @@ func (b *s3Backend) get(ctx context.Context, suffix string, v Version) (io.ReadC
 		length = *out.ContentLength
 	}
 	return s3Body{out.Body, b.validates && hasChecksum(out), ofOwnKey(out)}, length, nil
+}
+
+// deniesItself reports whether the store says that the object is not v, and shows v: some do not recognize their own
+// ETags. It is then read without the condition, and the answer's ETag is checked anyway.
+func (b *s3Backend) deniesItself(ctx context.Context, suffix string, v Version, err error) bool {
+	if v.ETag == "" || status(err) != http.StatusPreconditionFailed {
+		return false
+	}
+	now, err := b.head(ctx, suffix, Version{})
+	return err == nil && now.Same(v)
 }
 
 // pinnedTo is the version that a GET must name; nil for the present one.
@@ -181,7 +190,11 @@ func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, 
 	default:
 		in.IfMatch = aws.String(quoteETag(over.ETag))
 	}
+	sent := time.Now()
 	out, err := b.api.PutObject(ctx, in)
+	if over != nil && status(err) == http.StatusNotImplemented {
+		return Version{}, fmt.Errorf("%w: %w", errNoConditions, err)
+	}
 	if over != nil && (status(err) == http.StatusConflict || over.ETag != "" && status(err) == http.StatusNotFound) {
 		return Version{}, fmt.Errorf("%w: %w", ErrChanged, err) // written or deleted at the same time
 	}
@@ -191,7 +204,10 @@ func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, 
 	if err != nil {
 		return Version{}, b.explain(err, "write")
 	}
-	return Version{ETag: unquoteETag(aws.ToString(out.ETag)), ID: aws.ToString(out.VersionId), Size: size}, nil
+	answered, _ := awsmiddleware.GetServerTime(out.ResultMetadata)
+	return Version{
+		ETag: unquoteETag(aws.ToString(out.ETag)), ID: aws.ToString(out.VersionId), Size: size, Modified: began(answered, sent),
+	}, nil
 }
 
 // list asks for a page of 1,000 after another, S3's limit.

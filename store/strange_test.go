@@ -41,6 +41,7 @@ type object struct {
 
 // quirk is what a store does otherwise than S3; its functions may be nil.
 type quirk struct {
+	refuse func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool // instead of a PUT
 	put    func(w http.ResponseWriter, o *object)                             // before a PUT is answered; may change what is kept
 	get    func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool // instead of the answer to a GET or HEAD
 	header func(s *strangeStore, r *http.Request, h http.Header)              // of the answer to a GET or HEAD
@@ -52,6 +53,7 @@ func (s *strangeStore) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.mu.Unlock()
 	key := strings.TrimPrefix(r.URL.Path, "/bucket/")
 	switch {
+	case r.Method == http.MethodPut && s.refuse != nil && s.refuse(s, w, r):
 	case r.Method == http.MethodPut:
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -273,6 +275,9 @@ func TestStoresWithAQuirk(t *testing.T) {
 				if (err != nil) != (c.fetched != "") || err != nil && !strings.Contains(err.Error(), c.fetched) || errors.Is(err, store.ErrUnsafe) {
 					t.Errorf("fetched with %v, want %q", err, c.fetched)
 				}
+				if tail, err := remote.Tail(t.Context(), v, int64(len(archive))); c.fetched == "" && (err != nil || !bytes.Equal(tail.Data, archive)) {
+					t.Errorf("its end is of %d bytes of %d, %v", len(tail.Data), len(archive), err)
+				}
 			}
 		})
 	}
@@ -426,4 +431,105 @@ func TestConditionalUploadThatIsRepeatedHasSucceeded(t *testing.T) {
 	three := packed(t, "three")
 	_, err = open(t, s3URL("bucket", "dev.npcnix", lossy.URL)).PublishOver(t.Context(), bytes.NewReader(three), int64(len(three)), one)
 	wantError(t, err, store.ErrChanged, "")
+}
+
+// conditional reports whether a PUT has a condition.
+func conditional(r *http.Request) bool {
+	return r.Header.Get("If-Match")+r.Header.Get("If-None-Match") != ""
+}
+
+// Each row is a store that treats the condition of an upload in a way of its own. That another publish came first is
+// an error of its own kind, which pipelines take for a reason to be content: it needs evidence.
+func TestConditionsOfStrangeStores(t *testing.T) {
+	answer := func(status int, code string) func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool {
+		return func(_ *strangeStore, w http.ResponseWriter, r *http.Request) bool {
+			if conditional(r) {
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, s3Error(code))
+			}
+			return conditional(r)
+		}
+	}
+	for _, c := range []struct {
+		name, source string
+		quirk        quirk
+		published    string // in the error of a publish over what the store holds; empty: it works
+		warned       string
+		late         string // in the error, ErrChanged, of a publish over what it held before; empty: it works
+	}{
+		{name: "its own ETag is another one", source: "adobe/S3Mock#2665", quirk: quirk{refuse: answer(412, "PreconditionFailed")},
+			published: "it does not recognize its own ETags", late: "PreconditionFailed"},
+		{name: "there is a conflict each time", source: "versity/versitygw#2183", quirk: quirk{refuse: answer(409, "ConditionalRequestConflict")},
+			published: "was not seen to hold anything but what was there before", late: "ConditionalRequestConflict"},
+		{name: "no conditions are implemented", source: "tobi/walgit#67", quirk: quirk{refuse: answer(501, "NotImplemented")},
+			warned: "takes no conditional writes", late: "it is"},
+		{name: "conditions are ignored", source: "developmentseed/multistore#120", quirk: quirk{}},
+	} {
+		t.Run(c.name+" ("+c.source+")", func(t *testing.T) {
+			store.HurryRetries(t)
+			s, remote := newStrange(t, c.quirk)
+			put := func(text string, over store.Version) error {
+				archive := packed(t, text)
+				v, err := remote.PublishOver(t.Context(), bytes.NewReader(archive), int64(len(archive)), over)
+				if err == nil && !v.Same(latest(t, remote)) {
+					t.Errorf("published %+v, and the store holds %+v", v, latest(t, remote))
+				}
+				return err
+			}
+			check := func(err error) {
+				t.Helper()
+				if (err != nil) != (c.published != "") || err != nil && (!strings.Contains(err.Error(), c.published) || errors.Is(err, store.ErrChanged)) {
+					t.Errorf("published with %v, want %q", err, c.published)
+				}
+				if len(s.warned) > 0 != (c.warned != "") || c.warned != "" && !strings.Contains(s.warned[0], c.warned) {
+					t.Errorf("warned %q, want %q", s.warned, c.warned)
+				}
+			}
+			check(put("first", store.Version{}))
+			one := publish(t, remote, packed(t, "one"))
+			check(put("two", one))
+			publish(t, remote, packed(t, "three"))
+			if err := put("four", one); (err != nil) != (c.late != "") || err != nil && (!errors.Is(err, store.ErrChanged) || !strings.Contains(err.Error(), c.late)) {
+				t.Errorf("too late: %v, want %q", err, c.late)
+			}
+		})
+	}
+}
+
+// apache/hadoop#646: a store that copies with a delay shows one earlier version after another. None of them is a newer
+// publish, and a wait knows that by the time at which the upload began.
+func TestEarlierVersionsAreNoNewerPublish(t *testing.T) {
+	for name, looks := range map[string]int{"until it is seen": 3, "as long as it is looked for": 100} {
+		t.Run(name, func(t *testing.T) {
+			store.HurryRetries(t)
+			var shown []object // by one HEAD after another
+			s, remote := newStrange(t, quirk{get: func(s *strangeStore, w http.ResponseWriter, r *http.Request) bool {
+				if len(shown) == 0 || r.Method != http.MethodHead {
+					return false
+				}
+				s.serve(w, r, shown[0])
+				shown = shown[1:]
+				return true
+			}})
+			var earlier []object
+			for i, text := range []string{"one", "two"} {
+				publish(t, remote, packed(t, text))
+				o := s.objects["dev.npcnix"]
+				o.modified = o.modified.Add(time.Duration(i-2) * time.Minute)
+				earlier = append(earlier, o)
+			}
+			shown = []object{earlier[0]}
+			for range looks {
+				shown = append(shown, earlier[1])
+			}
+			began := time.Now().Truncate(time.Second)
+			v := publish(t, remote, packed(t, "three"))
+			if held := s.objects["dev.npcnix"]; v.ETag != held.etag || v.Modified.Before(began.Add(-time.Second)) {
+				t.Errorf("published %+v, want %s", v, held.etag)
+			}
+			if unseen := len(s.warned) > 0; unseen != (looks == 100) {
+				t.Errorf("warned %q", s.warned)
+			}
+		})
+	}
 }

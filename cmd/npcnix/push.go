@@ -117,6 +117,8 @@ func withCode(err error) error {
 	switch {
 	case errors.Is(err, publish.ErrOlder):
 		return exitError{fmt.Errorf("nothing was published: %w; --force publishes it all the same", err), exitSuperseded}
+	case errors.Is(err, publish.ErrNoOrder):
+		return fmt.Errorf("nothing was published: %w; --force publishes it all the same", err)
 	case errors.Is(err, store.ErrChanged):
 		return exitError{fmt.Errorf("another publish came first, and nothing was published: look at it, then push again: %w", err), exitSuperseded}
 	case errors.Is(err, store.ErrUnconfirmed):

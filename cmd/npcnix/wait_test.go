@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestPush(t *testing.T) {
@@ -36,6 +37,7 @@ func pushOverCache(t *testing.T) {
 			fmt.Fprintf(w, `{"schema": 1, "host": "web1", "remote": "%s/dev.npcnix", "version": {"etag": "none"}, "state": "applied"}`, server.URL)
 		case published && late == 0:
 			w.Header().Set("ETag", `"newest"`)
+			w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 		default:
 			if published {
 				late--

@@ -14,8 +14,12 @@ import (
 	"github.com/npcnix/npcnix/agent/record"
 )
 
-// ErrOlder says that the remote holds a release of a commit that ours does not follow.
-var ErrOlder = errors.New("the remote holds a release of another commit")
+var (
+	// ErrOlder says that the remote holds a release of a commit that follows ours.
+	ErrOlder = errors.New("the remote holds a release of a newer commit")
+	// ErrNoOrder says that the remote holds a release of a commit that ours does not follow, as far as can be told.
+	ErrNoOrder = errors.New("the remote holds a release of another commit")
+)
 
 // LockedOut returns the hosts whose records say that they would refuse a release which these keys sign.
 func (p *Publisher) LockedOut(records []record.Record) []string {
@@ -49,7 +53,7 @@ func (p *Publisher) Fingerprints() []string {
 
 // Follows returns nil if the revision to publish is, or comes after, the one that the last release was made of, by
 // the history in src. Without revisions or a history there is no order. A slow pipeline must not replace what a
-// newer commit has published.
+// newer commit has published: that is ErrOlder. Of commits whose order cannot be told, the error is ErrNoOrder.
 func (p *Publisher) Follows(ctx context.Context, src string, last Last) error {
 	if last.Release == nil || last.Release.Source.Rev == "" || p.Source.Rev == "" || last.Release.Source.Rev == p.Source.Rev {
 		return nil
@@ -69,12 +73,16 @@ func (p *Publisher) Follows(ctx context.Context, src string, last Last) error {
 	if _, err := git("merge-base", "--is-ancestor", "--end-of-options", old, now); err == nil {
 		return nil
 	}
-	if err := ctx.Err(); err != nil {
-		return err
+	_, err := git("merge-base", "--is-ancestor", "--end-of-options", now, old)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err == nil {
+		return fmt.Errorf("%w: %s, which follows %s", ErrOlder, old, now)
 	}
 	if shallow, _ := git("rev-parse", "--is-shallow-repository"); shallow == "true" {
-		return fmt.Errorf("%w: %s. This clone is shallow, so it cannot be told whether %s follows it: fetch the whole history", ErrOlder, old, now)
+		return fmt.Errorf("%w: %s. This clone is shallow, so it cannot be told whether %s follows it: fetch the whole history (of actions/checkout: fetch-depth: 0)", ErrNoOrder, old, now)
 	}
 
-	return fmt.Errorf("%w: %s, which is not in the history of %s", ErrOlder, old, now)
+	return fmt.Errorf("%w: %s, which is not in the history of %s", ErrNoOrder, old, now)
 }
