@@ -246,6 +246,22 @@ func explainFile(err error) error {
 	return err
 }
 
+// Files are what stands on this machine's disk for a file remote: the object, and the directory of the records. A
+// flake in a directory above it does not hold them.
+func (r *Remote) Files() []fs.FileInfo {
+	b, is := r.backend.(*fileBackend)
+	if !is {
+		return nil
+	}
+	var files []fs.FileInfo
+	for _, suffix := range []string{"", recordsSuffix} {
+		if info, err := os.Stat(b.path + suffix); err == nil {
+			files = append(files, info)
+		}
+	}
+	return files
+}
+
 // unchanged returns ErrChanged if the file is not the version over. Between this look and the write another
 // publisher may write: a directory has no conditional write.
 func (b *fileBackend) unchanged(ctx context.Context, suffix string, over *Version) error {

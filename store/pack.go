@@ -23,7 +23,7 @@ type PackOptions struct {
 	// Include limits the directories at the top to those named; files at the top
 	// are always packed. Empty: all directories.
 	Include []string
-	// Omit has files that are not packed, wherever they are: above all the output.
+	// Omit has files and directories that are not packed, wherever they are: above all the output.
 	Omit []fs.FileInfo
 	// Limits are those of the hosts that will unpack the archive.
 	Limits Limits
@@ -173,12 +173,18 @@ func (p *packer) omits(dir string, e fs.DirEntry) (bool, error) {
 	switch {
 	case e.Name() == ".git", e.Name() == ".direnv", ofTerraform(e), p.tracked != nil && !known, p.ignored.match(name, e.IsDir()):
 		return true, nil
-	case dir == "" && e.IsDir():
-		return len(p.keep) > 0 && !slices.Contains(p.keep, e.Name()), nil
+	case dir == "" && e.IsDir() && len(p.keep) > 0 && !slices.Contains(p.keep, e.Name()):
+		return true, nil
 	case dir == "" && e.Type() == fs.ModeSymlink && (e.Name() == "result" || strings.HasPrefix(e.Name(), "result-")):
 		target, err := os.Readlink(filepath.Join(p.src, e.Name()))
 		return strings.HasPrefix(target, "/nix/store/"), err
-	case e.Type() != 0 || len(p.options.Omit) == 0:
+	}
+	return p.written(e)
+}
+
+// written reports whether an entry is among what is to be omitted.
+func (p *packer) written(e fs.DirEntry) (bool, error) {
+	if len(p.options.Omit) == 0 || e.Type() != 0 && !e.IsDir() {
 		return false, nil
 	}
 	info, err := e.Info()

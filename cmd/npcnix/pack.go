@@ -104,7 +104,7 @@ func runPack(ctx context.Context, c *common, o packOptions) error {
 		pack = o.packRelease(publisher)
 	}
 	if o.dst == "-" || o.dst == "/dev/stdout" {
-		return pack(ctx, c, c.stdout)
+		return pack(ctx, c, c.stdout, filesOf(c.stdout)...)
 	}
 	out, err := store.CreateOutput(ctx, o.dst)
 	if err != nil {
@@ -123,6 +123,19 @@ func runPack(ctx context.Context, c *common, o packOptions) error {
 		return fmt.Errorf("write %s: %w", o.dst, err)
 	}
 	return nil
+}
+
+// filesOf is the file that w writes to, such as one to which a shell has redirected stdout; none if it is no file.
+func filesOf(w io.Writer) []fs.FileInfo {
+	file, is := w.(*os.File)
+	if !is {
+		return nil
+	}
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil
+	}
+	return []fs.FileInfo{info}
 }
 
 // packRelease returns what packs the flake and appends the release's frame.

@@ -75,7 +75,7 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 		return err
 	}
 	defer p.done()
-	packed, err := o.flake.temporary(ctx, c)
+	packed, err := o.flake.temporary(ctx, c, p.remote.Files()...)
 	if err != nil {
 		return err
 	}
