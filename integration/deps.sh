@@ -179,7 +179,12 @@ venv_install() {
 
 for part in "${@:-all}"; do
   case $part in
-    all) nix; tools; prometheus; moto; versity; tofu; next; machine ;;
+    all)
+      (versity; tofu) & # they compile while the others wait for the network
+      compiled=$!
+      nix; tools; prometheus; moto; next; machine
+      wait "$compiled"
+      ;;
     nix | tools | prometheus | moto | versity | tofu | next | nixos | release | firmware | newcomer | machine) "$part" ;;
     *) echo "deps.sh: unknown part $part" >&2; exit 2 ;;
   esac

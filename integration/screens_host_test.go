@@ -86,7 +86,7 @@ func (h *screenHost) publish(s nixtest.System, command string) {
 	h.run("npcnix " + command + " --src flake --remote file://$PWD/dev.npcnix --sign-key key")
 }
 
-// follows starts an agent, and waits until the host's record has a status.
+// follows starts an agent, and waits until the host's record has a status and the agent's health says that it rests.
 func (h *screenHost) follows(status string) {
 	h.t.Helper()
 	agent := exec.Command("bash", "-c", ". "+h.dir+"/env && exec npcnix follow")
@@ -96,12 +96,21 @@ func (h *screenHost) follows(status string) {
 		_ = syscall.Kill(-agent.Process.Pid, syscall.SIGKILL) // it may have ended
 		_ = agent.Wait()                                      // so it was asked
 	})
-	await(h.t, "the record says "+status, func() bool {
-		text, _ := os.ReadFile(filepath.Join(h.dir, "dev.npcnix.acks", "web1.json")) // there may be none yet
+	await(h.t, "the record says "+status+", and the agent when it looks next", func() bool {
 		var r struct{ Status string }
-		return json.Unmarshal(text, &r) == nil && r.Status == status
+		var health struct {
+			PID  int
+			Next time.Time
+		}
+		return h.reads("dev.npcnix.acks/web1.json", &r) && r.Status == status &&
+			h.reads("data/agent.json", &health) && health.PID == agent.Process.Pid && !health.Next.IsZero()
 	})
-	time.Sleep(time.Second) // its health comes after its record
+}
+
+// reads tells whether a file is there, and whole.
+func (h *screenHost) reads(path string, into any) bool {
+	text, err := os.ReadFile(filepath.Join(h.dir, path))
+	return err == nil && json.Unmarshal(text, into) == nil
 }
 
 func (h *screenHost) fails() {

@@ -138,11 +138,11 @@ func named(caches []Cache) string {
 	return strings.Join(names, ", ")
 }
 
-// CachedBy tells whether a cache has a system and all that it needs, each path signed by one of the cache's keys. It
+// CachedClosure tells whether a cache has a system and all that it needs, each path signed by one of the cache's keys. It
 // reads what the cache says of the paths, and downloads none.
 //
 // Errors: ctx's own when it ended, [ErrNoNix], [ErrUntrusted] or [ErrNotCached].
-func (h *Host) CachedBy(ctx context.Context, s System, c Cache) error {
+func (h *Host) CachedClosure(ctx context.Context, s System, c Cache) error {
 	log := &Output{}
 	err := h.nix(ctx, nil, log, "store", "verify", "--recursive", "--no-contents", "--store", c.URL, s.Path,
 		"--option", "trusted-public-keys", strings.Join(c.Keys, " "), "--option", "secret-key-files", "",

@@ -122,7 +122,7 @@ func TestRealise(t *testing.T) {
 					c.change(t)
 				}
 				if cache := c.caches[0]; strings.HasPrefix(cache.URL, "file:") && c.says != "archive is missing" { // others are tried again and again
-					if err := h.CachedBy(t.Context(), p.System, cache); !errors.Is(err, c.want) {
+					if err := h.CachedClosure(t.Context(), p.System, cache); !errors.Is(err, c.want) {
 						t.Errorf("is it cached: %v, want %v", err, c.want)
 					}
 				}
@@ -137,7 +137,7 @@ func TestRealise(t *testing.T) {
 		}
 
 		t.Run("what a cache has is told without a download", func(t *testing.T) {
-			if err := h.CachedBy(t.Context(), p.System, p.cache); err != nil {
+			if err := h.CachedClosure(t.Context(), p.System, p.cache); err != nil {
 				t.Error(err)
 			}
 			if _, err := os.Lstat(p.Path); err == nil {

@@ -20,9 +20,10 @@ const doctorHelp = `Check every link of the chain from a publish to a host, and 
 
   credentials → clock → remote → notification → topic → subscription → queue → dead letters → host
 
-On a host, the remote and the queue are those of its settings, and the host itself is checked too: the agent,
-its permissions, nix, disks, the system. What has become of a version there (drifted, rejected, rolled back)
-is not checked: see npcnix status. Elsewhere, give --remote and --queue-url.
+On a host, the remote and the queue are those of its settings, and the host itself is checked too: the release's
+signatures, its own system in a cache, the agent, its permissions, nix, disks, the system. What has become of
+a version there (drifted, rejected, rolled back) is not checked: see npcnix status. Elsewhere, give --remote
+and --queue-url.
 
 A warning is about a link that works. A link that cannot be read, or gets no answer, is unknown and never ok;
 the permission that is missing is named. Only what is wrong makes the exit code 1.

@@ -63,7 +63,7 @@ func (c *chain) cache(ctx context.Context) Finding {
 		return unknown(link, err.Error(), "")
 	}
 	for _, cache := range c.caches {
-		if err = host.CachedBy(ctx, nix.System{Path: c.prebuilt}, nix.Cache{URL: cache.URL, Keys: cache.Keys}); err == nil {
+		if err = host.CachedClosure(ctx, nix.System{Path: c.prebuilt}, nix.Cache{URL: cache.URL, Keys: cache.Keys}); err == nil {
 			return ok(link, "%s has %s, signed by its keys", store.Redact(cache.URL), c.prebuilt)
 		}
 	}
