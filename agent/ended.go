@@ -50,7 +50,7 @@ func (a *Agent) ended(ctx context.Context, r *round, err error) result {
 		return a.failed(ctx, r, err)
 	case refused:
 		if r.state.Intent != nil {
-			r.move(r.state.forget())
+			r.move(r.state.interrupt())
 		}
 	case paused:
 		r.move(r.state.forget())

@@ -97,7 +97,9 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 	if required := r.config.Policy("").Required; len(rec.Signers) > 0 && required > 1 {
 		rec.SignersRequired = required
 	}
-	rec.Times.Acknowledged = time.Now()
+	if s != record.Building && s != record.Activating {
+		rec.Times.Acknowledged = time.Now()
+	}
 	if a := r.state.Applied; a != nil && a.System != "" && a.System == r.countsAs().Path {
 		v := recordVersion(a.Target)
 		rec.Running = &v

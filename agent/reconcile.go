@@ -128,6 +128,9 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 
 	decision := Decide(known, r.target, time.Now())
 	if !decision.Apply {
+		if f := r.state.Failure; f != nil && decision.Status == record.Applied && (f.Same(r.target) || f.samePublish(r.target)) {
+			r.move(r.state.recovered()) // an operator has switched back to it
+		}
 		return decision, nil
 	}
 
@@ -140,8 +143,8 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 		a.heldBack = r.target.ETag
 		a.Log.Info("held back by its rollout", "etag", r.target.ETag, "why", decision.Why)
 	}
-	if !decision.Apply && r.state.Applied != nil {
-		r.move(r.state.republish(r.target, r.soak())) // the same release in another object
+	if again := r.state.republish(r.target, r.soak()); !decision.Apply && again.Applied != r.state.Applied {
+		r.move(again) // the same release in another object
 	}
 
 	return decision, nil
@@ -162,7 +165,7 @@ func (a *Agent) begin(ctx context.Context, r *round, why string) error {
 	r.attempt = r.state.attempt(r.target, r.config.RetryToken)
 	r.move(r.state.intend(Intent{
 		Target: r.target, Status: record.Building, Attempt: r.attempt, Activation: strings.ToLower(rand.Text()),
-		Trigger: r.trigger, Since: time.Now().UTC(),
+		Trigger: r.trigger, Since: time.Now().UTC(), SoakSecs: r.soak(),
 	}))
 	if err := a.save(r); err != nil {
 		return err

@@ -61,8 +61,8 @@ func (a *Agent) resumed(r *round, j activation.Journal, ours bool, back *activat
 	defer func() { r.target, r.attempt, r.trigger, r.times = now.target, now.attempt, now.trigger, now.times }()
 
 	switch {
-	case !ours, back != nil && back.Cause == activation.CauseBusy:
-		r.move(r.state.forget()) // interrupted before anything was changed
+	case !ours, back != nil && back.NothingAgainst():
+		r.move(r.state.forget()) // there is no activation of it to be judged: what runs decides
 	case back != nil:
 		a.Log.Warn("the activation that was in progress when the agent ended was rolled back", "system", j.System, "why", j.Reason)
 		r.move(r.state.rollBack(attempt{in.Target, in.Attempt, in.Times}, back, r.running, r.config, time.Now()))

@@ -97,6 +97,52 @@ func TestResuming(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "an activation that a later agent completes has the soak of its rollout", func(t *testing.T) {
+		r := newRig(t)
+		r.left(record.Activating, activation.Journal{Phase: activation.Verifying})
+		s := r.state()
+		s.Intent.SoakSecs = 600
+		if err := saveState(r.dir, s); err != nil {
+			t.Fatal(err)
+		}
+		r.store.etag, r.host.running = "v2", "/nix/store/sys-2"
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		if a := r.state().Applied; a.ETag != "v2" || a.SoakSecs != 600 {
+			t.Errorf("applied: %+v", a)
+		}
+	})
+
+	inBubble(t, "what was abandoned for a newer version is no failure", func(t *testing.T) {
+		r := newRig(t)
+		r.left(record.RebootPending, activation.Journal{Phase: activation.RolledBack, Cause: activation.CauseSuperseded})
+		r.store.etag, r.host.system = "v3", "/nix/store/sys-3"
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		if n := r.logs.count("was rolled back"); n != 0 || r.state().Failure != nil {
+			t.Errorf("logged %d times, failure: %+v", n, r.state().Failure)
+		}
+	})
+
+	inBubble(t, "a version that runs all the same has not failed", func(t *testing.T) {
+		r := newRig(t)
+		r.left(record.Activating, activation.Journal{Phase: activation.Committed})
+		s := r.state()
+		s.Intent, s.Failure = nil, &Failure{Target: s.Applied.Target, Attempts: 4, Rejected: true, Error: "drift could not be corrected", At: time.Now()}
+		if err := saveState(r.dir, s); err != nil {
+			t.Fatal(err)
+		}
+		r.host.left = nil
+		r.start()
+		time.Sleep(time.Minute)
+		r.end()
+		if f := r.state().Failure; f != nil {
+			t.Errorf("failure: %+v", f)
+		}
+	})
+
 	t.Run("what an operator must look at is not attempted again", func(t *testing.T) {
 		for name, act := range map[string]activation.Journal{
 			"interrupted, and an operator has switched": {Phase: activation.RolledBack, OperatorSystem: "/nix/store/fix"},

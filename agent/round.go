@@ -111,7 +111,7 @@ func (r *round) soak() int64 {
 
 func (r *round) appliedAs(system, previous string) Applied {
 	return Applied{
-		SoakSecs: r.soak(), Target: r.target, System: system, Previous: previous, At: time.Now().UTC(),
+		SoakSecs: r.state.Intent.SoakSecs, Target: r.target, System: system, Previous: previous, At: time.Now().UTC(),
 		Trigger: r.trigger, Attempt: r.attempt, Times: r.times, Warning: r.warning, Changes: r.changes,
 	}
 }

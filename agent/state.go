@@ -121,7 +121,8 @@ type Intent struct {
 	Activation string         `json:"activation,omitempty"`
 	Trigger    record.Trigger `json:"trigger,omitempty"`
 	Times      record.Times   `json:"times,omitzero"`
-	Queue      bool           `json:"queue,omitempty"` // was reached before
+	SoakSecs   int64          `json:"soak_secs,omitempty"` // as in Applied
+	Queue      bool           `json:"queue,omitempty"`     // was reached before
 }
 
 // Failure is what is known of a target that could not be reached.
@@ -135,6 +136,7 @@ type Failure struct {
 	Error      string    `json:"error"`
 	Tail       []string  `json:"log_tail,omitempty"`
 	RetryToken string    `json:"retry_token,omitempty"` // Config.RetryToken at the time
+	Activation string    `json:"activation,omitempty"`  // that was rolled back, or could not be
 	// Times are of the last attempt; its end is Times.Acknowledged. Zero if an older npcnix wrote this.
 	Times record.Times `json:"times,omitzero"`
 }

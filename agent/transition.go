@@ -129,12 +129,19 @@ func remembering(ran []Ran, a Applied) []Ran {
 
 // republish takes note that the applied release was published again, as another object.
 func (s State) republish(t Target, soak int64) State {
-	a := *s.Applied
-	if !a.SameRelease(t) {
+	if s.Applied == nil || !s.Applied.SameRelease(t) {
 		return s
 	}
+	a := *s.Applied
 	a.ETag, a.VersionID, a.SoakSecs = t.ETag, t.VersionID, soak
 	s.Applied = &a
+
+	return s
+}
+
+// recovered takes note that what had failed runs all the same.
+func (s State) recovered() State {
+	s.Failure = nil
 
 	return s
 }
@@ -162,11 +169,11 @@ func (s State) fail(at attempt, err error, c config.Config, now time.Time) State
 }
 
 // rollBack takes note of an activation that was rolled back. Its version is rejected, unless the cause is
-// transient. An operator's own switch meanwhile is not: it stays, and so the version must not be tried again.
+// transient. CauseOperator is not transient: the operator's system stays, so the version must not be tried again.
 func (s State) rollBack(at attempt, e *activation.Error, running nix.System, c config.Config, now time.Time) State {
 	s = s.fail(at, e, c, now)
 	f := s.Failure
-	f.Tail = e.Tail
+	f.Tail, f.Activation = e.Tail, e.ID
 	switch {
 	case e.RollbackFailed():
 		f.Rejected = true
@@ -184,15 +191,18 @@ func (s State) rollBack(at attempt, e *activation.Error, running nix.System, c c
 }
 
 // repaired takes note that a rollback is complete that had failed. What became of its version is judged
-// again, as the rollback's cause has it.
+// again, as the rollback's cause has it, unless another version has failed since.
 func (s State) repaired(e *activation.Error, running nix.System, c config.Config, now time.Time) State {
-	if f := s.Failure; f != nil && f.Rejected && !f.RolledBack {
+	if f := s.Failure; f != nil && f.Rejected && !f.RolledBack && f.Activation == e.ID {
 		s = s.rollBack(attempt{f.Target, f.Attempts, f.Times}, e, running, c, now)
 	}
 	s.NeedsRepair = false
 
 	return s
 }
+
+// minBlamelessDelay is the shortest pause before another attempt, where nothing but pauses bounds their number.
+const minBlamelessDelay = 10 * time.Second
 
 // blamelessDelay is the time until the next attempt at a version that was not to blame. It is never
 // rejected: after the last of the retry delays it goes on with that.
@@ -205,7 +215,7 @@ func blamelessDelay(attempts int, cause activation.Cause, c config.Config) time.
 		return 0 // what interrupted it is over
 	}
 
-	return wait.Jitter(delay, 0.1)
+	return wait.Jitter(max(delay, minBlamelessDelay), 0.1)
 }
 
 // hookDue takes note of a hook that is to run, if the operator has set one.

@@ -30,9 +30,9 @@ func TestTransitions(t *testing.T) {
 	repair := midway
 	repair.NeedsRepair = true
 	rolledBack := func(cause activation.Cause, installed bool) *activation.Error {
-		return &activation.Error{Journal: activation.Journal{Phase: activation.RolledBack, Cause: cause, Installed: installed}}
+		return &activation.Error{Journal: activation.Journal{ID: "id", Phase: activation.RolledBack, Cause: cause, Installed: installed}}
 	}
-	rollbackFailed := &activation.Error{Journal: activation.Journal{Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted}}
+	rollbackFailed := &activation.Error{Journal: activation.Journal{ID: "id", Phase: activation.RollbackFailed, Cause: activation.CauseInterrupted}}
 
 	for _, c := range []struct {
 		name   string
@@ -66,6 +66,21 @@ func TestTransitions(t *testing.T) {
 				return s.rollBack(last, rolledBack(activation.CauseInterrupted, false), nix.System{Path: "/one"}, short, now)
 			},
 			record.Failed, "", false, [2]time.Duration{54 * time.Second, 66 * time.Second}},
+		{"nor is a delay of 0 one without a pause, if the machine is to blame", midway,
+			func(s State) State {
+				return s.rollBack(first, rolledBack(activation.CauseMachine, false), nix.System{Path: "/one"}, config.Config{RetryDelaysSecs: []int64{0}}, now)
+			},
+			record.Failed, "", false, [2]time.Duration{9 * time.Second, 11 * time.Second}},
+		{"a rollback that is complete at last says what became of its version", midway.rollBack(first, rollbackFailed, nix.System{Path: "/two"}, short, now),
+			func(s State) State {
+				return s.repaired(rolledBack(activation.CauseVersion, true), nix.System{Path: "/one"}, short, now)
+			},
+			record.RolledBack, "", false, [2]time.Duration{0, time.Hour}},
+		{"and says nothing of a version that has failed since", midway.rollBack(first, rollbackFailed, nix.System{Path: "/two"}, short, now).fail(attempt{target: v1, number: 1}, store.ErrUnsafe, short, now),
+			func(s State) State {
+				return s.repaired(rolledBack(activation.CauseVersion, true), nix.System{Path: "/one"}, short, now)
+			},
+			record.Rejected, "", false, [2]time.Duration{0, time.Hour}},
 		{"a failed rollback rejects the version, whatever the cause, and needs repair", midway,
 			func(s State) State { return s.rollBack(first, rollbackFailed, nix.System{Path: "/two"}, short, now) },
 			record.Rejected, "", true, [2]time.Duration{0, time.Hour}},

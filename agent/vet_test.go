@@ -130,6 +130,21 @@ func TestReleases(t *testing.T) {
 		})
 	})
 
+	t.Run("an object that is refused leaves a pending reboot as it is", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r, _ := trusting(t)
+			r.left(record.RebootPending, activation.Journal{Phase: activation.RebootPending})
+			stranger, _ := newSigner(t)
+			r.publish("v3", released(t, stranger, asItIs))
+			r.start()
+			time.Sleep(time.Minute)
+			r.end()
+			if in := r.state().Intent; in == nil || in.Status != record.RebootPending || in.ETag != "v2" {
+				t.Errorf("intent: %+v", in)
+			}
+		})
+	})
+
 	t.Run("a release that is ahead of its time is applied when its time comes", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r, key := trusting(t)

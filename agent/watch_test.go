@@ -94,6 +94,21 @@ func TestHostsGoOnLookingAfterTheyCommitted(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "a round that cannot begin does not begin the soak again", func(t *testing.T) {
+		r := begin(t, new(atomic.Bool))
+		time.Sleep(20 * time.Minute)
+		r.host.set(func(h *fakeHost) { h.damaged = errors.New("a store path cannot be repaired") })
+		r.queue.in <- []events.Delivery{message("m1")}
+		time.Sleep(time.Minute)
+		r.host.set(func(h *fakeHost) { h.damaged = nil })
+		r.queue.in <- []events.Delivery{message("m2")}
+		time.Sleep(2 * time.Minute)
+		r.end()
+		if rec := r.store.lastRecord(); rec.HealthySecs != 600 {
+			t.Errorf("record: %+v", rec)
+		}
+	})
+
 	inBubble(t, "two bad looks are unhealthy, which is recorded and logged once; two good ones end it", func(t *testing.T) {
 		ill := new(atomic.Bool)
 		r := begin(t, ill)

@@ -52,7 +52,7 @@ func brokenAgent(t *testing.T) {
 			g := newGuarded(t, nspawn.Options{}, nil)
 			g.set(map[string]any{"verify_timeout_secs": 3})
 			p := g.publish(withAgent("broken", unit))
-			p.want(record.RolledBack, "not verified within 3s of the switch")
+			p.want(record.RolledBack, "not verified within 3s: no agent has committed it")
 			p.activated(1)
 			p.buried()
 			g.set(nil)

@@ -56,8 +56,8 @@ func New(host *nix.Host, command ...string) (*Coordinator, error) {
 //
 // Without an error, the phase is Committed, and s runs and boots; or it is RebootPending, as s could not be
 // switched to and becomes active with the next boot: Resume goes on after a reboot. An [*Error] says that s was rolled back.
-// Nothing was done if the error is [nix.ErrNotNixOS], [nix.ErrMachine], or ctx's own from before the
-// beginning.
+// With [nix.ErrMachine] the activation may be in progress: call Resume. Nothing was done if the error is
+// [nix.ErrNotNixOS], or ctx's own from before the beginning.
 //
 // An activation that has ended stays on disk until the next one.
 func (c *Coordinator) Activate(ctx context.Context, s nix.System, r Request) (Journal, error) {
@@ -251,7 +251,7 @@ func (c *Coordinator) step(ctx context.Context, j *Journal, r Request, starts *i
 		return c.await(ctx, j.Phase)
 	}
 	if *starts++; *starts > maxStarts {
-		return fmt.Errorf("%w: the worker %s does not do its work; see `journalctl -u 'npcnix-activate*'`, or activation.log in the data directory", nix.ErrMachine, strings.Join(c.commandLine("run"), " "))
+		return fmt.Errorf("%w: the worker %s does not do its work; see `journalctl -u 'npcnix-activate*' -u 'npcnix-rollback*'`, or activation.log in the data directory", nix.ErrMachine, strings.Join(c.commandLine("run"), " "))
 	}
 	if j.Phase == Pending {
 		if err := c.timer(j).arm(ctx, j); err != nil {

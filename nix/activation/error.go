@@ -24,5 +24,11 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s; rolled back to %s", e.Reason, e.Previous)
 }
 
+// NothingAgainst reports whether nothing is held against the system: it was never switched to, or only pending a
+// reboot when another was wanted.
+func (e *Error) NothingAgainst() bool {
+	return e.Cause == CauseBusy || e.Cause == CauseSuperseded && !e.RollbackFailed()
+}
+
 // RollbackFailed reports whether the previous system could not be restored.
 func (e *Error) RollbackFailed() bool { return e.Phase == RollbackFailed }

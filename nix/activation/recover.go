@@ -57,6 +57,7 @@ func (j *Journal) afterBoot(ctx context.Context, dir string, m machine) error {
 		return j.save(dir)
 	case RolledBack:
 		j.RollbackError = ""
+		m.ReleasePrevious() // as no worker will
 	}
 	return j.advance(dir, to)
 }

@@ -172,12 +172,13 @@ func (w *worker) rollBack(ctx context.Context) error {
 	before := w.facts(ctx, w.machine)
 	w.OperatorSystem = operatorSystem(before)
 	steps := planRollback(before)
+	tries := w.RollbackTries + 1
 	done, errs := w.take(ctx, steps)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	after := w.facts(ctx, w.machine)
-	to := rollbackEnd(steps, done, w.RollbackTries+1, after)
+	to := rollbackEnd(steps, done, tries, after)
 	w.Tail, w.RollbackError = tail, strings.Join(errs, "; ")
 	if to == RolledBack {
 		if w.OperatorSystem != "" {
@@ -194,7 +195,7 @@ func (w *worker) rollBack(ctx context.Context) error {
 	if w.RollbackError == "" {
 		w.RollbackError = after.stillRuns()
 	}
-	w.RollbackTries++
+	w.RollbackTries = tries // which a restart of the machine has counted already
 	if to == RollbackFailed {
 		w.RollbackRetryAt = time.Time{}
 		if !after.nothingBefore() && !w.BootOnly { // which would restart the machine, again and again

@@ -50,6 +50,8 @@ type outcome struct {
 	err  error    // nil: with status 0
 	exit int      // its status; -1 where it has none
 	tail []string // of its output
+	// begun: an earlier run of the same switch has ended without a result, and may have changed something.
+	begun bool
 }
 
 // unexecuted reports whether a program of the system could not be executed: the switch itself, or one that it
@@ -58,7 +60,7 @@ func (o outcome) unexecuted() bool {
 	return o.exit == exitNotExecutable || o.exit == exitNotFound || errors.As(o.err, new(*fs.PathError))
 }
 
-// lockTaken reports whether the switch did nothing because another process was switching. The exit code
+// lockTaken reports whether this run of the switch did nothing because another process was switching. The exit code
 // alone may have another cause: switch-to-configuration ends with any errno.
 func (o outcome) lockTaken() bool {
 	return o.exit == exitBusy && slices.ContainsFunc(o.tail, func(line string) bool { return strings.Contains(line, "acquire lock") })

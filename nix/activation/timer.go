@@ -17,8 +17,8 @@ import (
 // to act, as it knows why.
 const timerGrace = 2 * time.Second
 
-// rollbackTimer is a dead man's switch: whatever happens to the agent and to the worker, an activation that
-// is not committed in its time is rolled back. Under systemd it is a timer, which fires when the switch
+// rollbackTimer rolls back an activation that is not committed in its time, whatever happens to the agent and to the
+// worker. Under systemd it is a timer, which fires when the switch
 // has had its time; the worker starts what it fires as soon as there is something to be verified. Without
 // systemd it is a process that sleeps.
 type rollbackTimer struct {
@@ -63,10 +63,17 @@ func (t rollbackTimer) arm(ctx context.Context, j *Journal) error {
 	return nil
 }
 
-// keepArmed arms the timer if it is not there, as when it was lost with a reboot.
+// keepArmed arms the timer if it is not there, as when it was lost with a reboot. While the service manager does not
+// tell, the timer is left as it is: to arm it begins with stopping the one before.
 func (t rollbackTimer) keepArmed(ctx context.Context, j *Journal) error {
-	if systemd.Running() && systemd.AnyActive(ctx, t.patterns(anyType)...) {
-		return nil
+	if systemd.Running() {
+		armed, err := systemd.AnyActive(ctx, t.patterns(anyType)...)
+		if err != nil {
+			return nix.Blame(ctx, fmt.Errorf("see whether the rollback timer is armed: %w", err))
+		}
+		if armed {
+			return nil
+		}
 	}
 	return t.arm(ctx, j)
 }
@@ -126,6 +133,9 @@ func RunTimer(ctx context.Context, dir, id string, patience time.Duration, log *
 			limit = 0 // its worker has died
 		case Verifying:
 			limit = seconds(1.1*j.VerifySecs) + timerGrace
+			if j.BootOnly || j.Restarts > 0 {
+				limit += seconds(j.VerifySecs) // the agent's time begins when it starts, and a boot can be slow
+			}
 		}
 		if !working && time.Since(since) >= limit {
 			if err := overdue(ctx, dir, id, phase, log); err != nil {
@@ -157,7 +167,7 @@ func overdue(ctx context.Context, dir, id string, phase Phase, log *slog.Logger)
 	case Pending:
 		cause, reason = CauseInterrupted, "its worker was not started in time"
 	case Verifying:
-		reason = fmt.Sprintf("not verified within %s of the switch: has the agent ended, or does it hang?", seconds(j.VerifySecs))
+		reason = fmt.Sprintf("not verified within %s: no agent has committed it; see `journalctl -u npcnix`", seconds(j.VerifySecs))
 	}
 	if reason != "" {
 		log.Error("the activation was not committed in its time; rolling back", "system", j.System, "why", reason)

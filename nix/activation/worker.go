@@ -108,6 +108,8 @@ func (w *worker) begin(ctx context.Context) error {
 		}
 		rollbackTimer{dir: w.dir, id: w.ID, log: w.log}.start()
 		return nil
+	case ran.lockTaken() && ran.begun:
+		return w.toRollback(w.dir, CauseInterrupted, "another process was switching before the switch was complete: "+ran.err.Error())
 	case ran.lockTaken():
 		return w.toRollback(w.dir, CauseBusy, "another process was switching: "+ran.err.Error())
 	case ran.exit == exitInit:
@@ -225,7 +227,8 @@ func (w *worker) runRepaired(ctx context.Context, system, action string) outcome
 	case err != nil:
 		ran.err = fmt.Errorf("%w: %w: %w", nix.ErrMachine, ran.err, err)
 	case repaired:
-		return w.run(ctx, system, action)
+		ran = w.run(ctx, system, action)
+		ran.begun = true
 	}
 	return ran
 }
@@ -237,16 +240,21 @@ func (w *worker) run(ctx context.Context, system, action string) outcome {
 	bounded, cancel := context.WithTimeout(ctx, seconds(w.SwitchSecs))
 	defer cancel()
 	pause := busyPause
+	begun := false
 	for {
 		ran := w.machine.Switch(bounded, switchRun{
 			system: system, action: action, id: w.ID, timeout: seconds(w.SwitchSecs), noCheck: w.Phase == RollingBack,
 		})
-		w.ExitCode, w.Tail = ran.exit, ran.tail
+		w.ExitCode, w.Tail, ran.begun = ran.exit, ran.tail, begun
 		switch {
 		case ran.lockTaken():
 			w.log.Warn("another process is switching; waiting for it", "for", pause)
 		case ran.unanswered():
+			begun, ran.begun = true, true
 			w.log.Warn("the service manager gave no answer in time; waiting for it", "for", pause, "error", ran.failure(system))
+		case begun && ran.exit < 0 && bounded.Err() != nil:
+			ran.err = fmt.Errorf("%w: the service manager was too slow: %w", nix.ErrMachine, ran.err)
+			return ran
 		default:
 			return ran
 		}

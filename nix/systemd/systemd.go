@@ -31,11 +31,11 @@ func Active(ctx context.Context, units ...string) bool {
 	return Systemctl(ctx, append([]string{"is-active", "--quiet"}, units...)...) == nil
 }
 
-// AnyActive reports whether at least one of the units that match the patterns is active, or about to be. It
-// does not have units loaded, as to ask for one by its name does.
-func AnyActive(ctx context.Context, patterns ...string) bool {
+// AnyActive reports whether at least one of the units that match the patterns is active, or about to be; an error means
+// that it cannot be told. It does not have units loaded, as to ask for one by its name does.
+func AnyActive(ctx context.Context, patterns ...string) (bool, error) {
 	out, err := systemctl(ctx, append([]string{"list-units", "--plain", "--no-legend", "--state=active,activating", "--"}, patterns...)...)
-	return err == nil && strings.TrimSpace(out) != ""
+	return strings.TrimSpace(out) != "", err
 }
 
 // Stopping reports whether the machine is being shut down, in an orderly way.
