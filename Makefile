@@ -71,8 +71,9 @@ newest: # the module, the template, builds, and a cache in S3 with the nix of De
 	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 ./nix/...
 	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 -run TestACacheInS3 ./integration
 
-waves: # a rollout over 300 agents
+waves: # a rollout over 300 agents; sweeps of a cache among pushes, over 1,000 seeds
 	NPCNIX_TEST_HOSTS=300 go test -count 1 -v -timeout 30m -run TestRolloutOfRealAgents ./cmd/npcnix/rollout
+	NPCNIX_TEST_SWEEPS=1000 go test -count 1 -v -timeout 60m -run TestSweepsAmongPushes ./cmd/npcnix/cache
 
 herd: # a publish to 10,000 agents, within S3's limits; the figures are those of docs/benchmarks.md
 	NPCNIX_TEST_HERD=100,1000,10000 GOMEMLIMIT=6GiB go test -count 1 -v -timeout 60m -run 'TestHerd$$' ./integration/herd

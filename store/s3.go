@@ -23,6 +23,7 @@ type s3API interface {
 	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
 	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
 	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
+	DeleteObjects(context.Context, *s3.DeleteObjectsInput, ...func(*s3.Options)) (*s3.DeleteObjectsOutput, error)
 	DeleteObject(context.Context, *s3.DeleteObjectInput, ...func(*s3.Options)) (*s3.DeleteObjectOutput, error)
 	ListObjectVersions(context.Context, *s3.ListObjectVersionsInput, ...func(*s3.Options)) (*s3.ListObjectVersionsOutput, error)
 }
@@ -210,27 +211,31 @@ func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, 
 	}, nil
 }
 
-// list asks for a page of 1,000 after another, S3's limit.
-func (b *s3Backend) list(ctx context.Context, suffix string) ([]RecordInfo, error) {
+func (b *s3Backend) list(ctx context.Context, suffix string) (found []RecordInfo, err error) {
+	err = b.pages(ctx, suffix, func(name string, o types.Object) {
+		found = append(found, RecordInfo{Host: name, ETag: unquoteETag(aws.ToString(o.ETag)), Modified: aws.ToTime(o.LastModified)})
+	})
+	return found, err
+}
+
+// pages asks for a page of 1,000 after another, S3's limit, of the objects whose keys begin with the suffix. The name
+// is what follows.
+func (b *s3Backend) pages(ctx context.Context, suffix string, each func(name string, o types.Object)) error {
 	prefix := b.key + suffix
 	in := &s3.ListObjectsV2Input{Bucket: &b.bucket, Prefix: &prefix}
-	var found []RecordInfo
 	for {
 		out, err := b.api.ListObjectsV2(ctx, in)
 		if err != nil {
-			return nil, b.explain(err, "list")
+			return b.explain(err, "list")
 		}
 		for _, o := range out.Contents {
-			found = append(found, RecordInfo{
-				Host: strings.TrimPrefix(aws.ToString(o.Key), prefix),
-				ETag: unquoteETag(aws.ToString(o.ETag)), Modified: aws.ToTime(o.LastModified),
-			})
+			each(strings.TrimPrefix(aws.ToString(o.Key), prefix), o)
 		}
 		if !aws.ToBool(out.IsTruncated) {
-			return found, nil
+			return nil
 		}
 		if in.ContinuationToken = out.NextContinuationToken; in.ContinuationToken == nil {
-			return nil, errors.New("the store says that its listing goes on, but not where")
+			return errors.New("the store says that its listing goes on, but not where")
 		}
 	}
 }

@@ -30,6 +30,9 @@ func openS3(ctx context.Context, u *url.URL, o Options) (*s3Backend, error) {
 		config.WithRegion(q.region), // empty leaves it to the chain
 		config.WithLogger(credentials.Logger(o.Warn)),
 	}
+	if o.profile != "" {
+		load = append(load, config.WithSharedConfigProfile(o.profile))
+	}
 	if o.Dial != nil {
 		client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) { t.DialContext = o.Dial })
 		load = append(load, config.WithHTTPClient(client))

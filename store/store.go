@@ -80,6 +80,8 @@ type Options struct {
 	Warn func(msg string)
 	// Dial makes the connections to an S3 store, as net.Dialer's DialContext does. Nil: that does.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	profile string // of the credentials in the shared configuration; empty: the SDK's own chain
 }
 
 // Bounds on the network. A request for metadata ends after metadataTimeout. A

@@ -73,7 +73,21 @@ func (p publishing) lookBefore(ctx context.Context) (err error) {
 
 // checkCached returns an error if the caches of a prebuilt release lack one of its systems by now: hosts would wait for
 // it. Where that cannot be told, it is said and no more.
+//
+// What they have stays: a sweep that begins later knows of it.
 func (o *pushOptions) checkCached(ctx context.Context, c *common, p *publish.Publisher, m *release.Manifest) error {
+	failed, err := p.KeepCached(ctx, m)
+	if err == nil {
+		err = o.cached(ctx, c, p, m)
+	}
+	if err != nil {
+		failed()
+	}
+
+	return err
+}
+
+func (o *pushOptions) cached(ctx context.Context, c *common, p *publish.Publisher, m *release.Manifest) error {
 	var systems []nix.System
 	for _, name := range slices.Sorted(maps.Keys(m.Systems)) {
 		systems = append(systems, nix.System{Path: m.Systems[name].Toplevel})

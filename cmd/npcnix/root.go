@@ -85,7 +85,7 @@ func newRootCommand(c *common) *cobra.Command {
 		newPackCommand(c), newPushCommand(c), newPullCommand(c),
 		newReleaseCommand(c), newRolloutCommand(c), newTrustCommand(c),
 		newHistoryCommand(c), newRollbackCommand(c), newPromoteCommand(c), newDiffCommand(c),
-		newWaitCommand(c), newHostsCommand(c),
+		newWaitCommand(c), newHostsCommand(c), newCacheCommand(c),
 		newActivateCommand(c), newFollowCommand(c), newInstallCommand(c),
 		newConfigCommand(c), newStatusCommand(c), newDoctorCommand(c),
 		newPauseCommand(c), newUnpauseCommand(c), newRetryCommand(c), newLeaveCommand(c),

@@ -65,6 +65,7 @@ git -c user.name=ops -c user.email=ops@example.org commit --quiet -m first`},
 		before: `npcnix push --src ./configurations --remote "$remote" --sign-key release-key --expires 336h`},
 	{page: "docs/releases.md", block: "arn=", why: "AWS: moto has no ed25519 keys, and a test of store/release has its P-256"},
 	{page: "docs/releases.md", block: "nix-store", why: "Debian's nix is built without S3: TestACacheInS3 has a newer one"},
+	{page: "docs/releases.md", block: "npcnix cache gc", why: "it needs a cache in S3: TestSweepOfACacheInS3 has one"},
 	{page: "docs/rollouts.md", block: "npcnix rollout", replace: "--wave 100% ", with: "--wave 100% --soak 1s --wave-interval 1s ", // not for three quarters of an hour
 		says: "the keys are made as [releases.md](releases.md#sign) shows",
 		before: `remote=s3://my-fleet/npcnix/remotes/dev.npcnix; cd ~/fleet

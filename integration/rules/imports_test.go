@@ -38,10 +38,11 @@ var mayImport = map[string][]string{
 	"agent/wait":         nil,
 	"cmd/npcnix/fleet":   {"agent/config", "agent/metrics", "agent/record", "events", "store"},
 	"cmd/npcnix/doctor":  {"agent/config", "agent/health", "events", "nix", "store", "store/credentials", "store/release"},
-	"cmd/npcnix/publish": {"agent/record", "nix", "store", "store/release"},
+	"cmd/npcnix/cache":   {"store"},
+	"cmd/npcnix/publish": {"agent/record", "cmd/npcnix/cache", "nix", "store", "store/release"},
 	"docs/site":          nil,
 	"cmd/npcnix/rollout": {"agent/record", "cmd/npcnix/fleet", "cmd/npcnix/publish", "store", "store/release"},
-	"cmd/npcnix": {"cmd/npcnix/rollout", "cmd/npcnix/doctor", "cmd/npcnix/fleet", "cmd/npcnix/publish", "agent", "agent/config", "agent/health", "agent/inbox", "agent/record", "agent/trust",
+	"cmd/npcnix": {"cmd/npcnix/cache", "cmd/npcnix/rollout", "cmd/npcnix/doctor", "cmd/npcnix/fleet", "cmd/npcnix/publish", "agent", "agent/config", "agent/health", "agent/inbox", "agent/record", "agent/trust",
 		"events", "store", "store/release", "nix", "nix/activation"},
 }
 

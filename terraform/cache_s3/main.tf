@@ -3,6 +3,7 @@
 locals {
   read_name  = "npcnix-cache-read-${var.name}"
   write_name = "npcnix-cache-write-${var.name}"
+  gc_name    = "npcnix-cache-gc-${var.name}"
 
   # A cache that cannot be listed answers 403 for what it lacks, which hides what is wrong.
   list = {
@@ -30,6 +31,26 @@ locals {
       Resource = "${aws_s3_bucket.cache.arn}/*"
     }]
   })
+  # It writes its own notes alone, and deletes only files of the kinds that npcnix cache gc deletes.
+  gc = jsonencode({
+    Version = "2012-10-17"
+    Statement = [local.list, {
+      Sid      = "MarkCache"
+      Effect   = "Allow"
+      Action   = ["s3:GetObject"]
+      Resource = "${aws_s3_bucket.cache.arn}/*"
+      }, {
+      Sid      = "NoteSweep"
+      Effect   = "Allow"
+      Action   = ["s3:PutObject"]
+      Resource = "${aws_s3_bucket.cache.arn}/npcnix/*"
+      }, {
+      Sid      = "SweepCache"
+      Effect   = "Allow"
+      Action   = ["s3:DeleteObject"]
+      Resource = [for names in ["*.narinfo", "*.ls", "nar/*", "npcnix/*"] : "${aws_s3_bucket.cache.arn}/${names}"]
+    }]
+  })
 }
 
 resource "aws_s3_bucket" "cache" {
@@ -46,7 +67,7 @@ resource "aws_s3_bucket_public_access_block" "cache" {
   restrict_public_buckets = true
 }
 
-# Nothing expires by its age: an old path can be a part of a new system.
+# Nothing expires by its age: an old path can be a part of a new system. npcnix cache gc deletes what nothing needs.
 resource "aws_s3_bucket_lifecycle_configuration" "cache" {
   bucket = aws_s3_bucket.cache.id
 
@@ -74,5 +95,13 @@ resource "aws_iam_policy" "write" {
   path        = var.path
   description = "Copy systems to the binary cache ${var.name}"
   policy      = local.write
+  tags        = var.tags
+}
+
+resource "aws_iam_policy" "gc" {
+  name        = local.gc_name
+  path        = var.path
+  description = "Delete what nothing needs from the binary cache ${var.name}"
+  policy      = local.gc
   tags        = var.tags
 }

@@ -17,3 +17,8 @@ output "write_policy_arn" {
   description = "The ARN of the policy for the gate's role, which copies. It can overwrite and not delete."
   value       = aws_iam_policy.write.arn
 }
+
+output "gc_policy_arn" {
+  description = "The ARN of the policy for the role that runs npcnix cache gc. It can delete, so give it to no host and no other CI job."
+  value       = aws_iam_policy.gc.arn
+}

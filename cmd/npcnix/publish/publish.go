@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/npcnix/npcnix/cmd/npcnix/cache"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
@@ -57,6 +58,7 @@ type Publisher struct {
 	Options
 	keys, rolloutKeys []ssh.Signer
 	closes            []func() error
+	note              *cache.Note // in the cache, while systems are copied to it; nil: it takes none
 }
 
 // Open opens the keys, which sign while ctx lasts. The publisher's own keys are among its signers.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/npcnix/npcnix/cmd/npcnix/cache"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
@@ -29,16 +30,92 @@ func (p *Publisher) systems(ctx context.Context, packed *os.File) (map[string]re
 	defer remove()
 
 	systems := map[string]release.System{}
-	for _, name := range slices.Sorted(maps.Keys(p.Systems)) {
-		if systems[name], err = p.describe(ctx, flake, name, nix.System{Path: p.Systems[name]}); err != nil {
-			return nil, err
+	err = p.noted(ctx, systems, func() (err error) {
+		for _, name := range slices.Sorted(maps.Keys(p.Systems)) {
+			if systems[name], err = p.describe(ctx, flake, name, nix.System{Path: p.Systems[name]}); err != nil {
+				return err
+			}
 		}
-	}
-	if p.Prebuild {
-		err = p.prebuild(ctx, flake, systems)
-	}
+		if p.Prebuild {
+			return p.prebuild(ctx, flake, systems)
+		}
+		return nil
+	})
 
 	return systems, err
+}
+
+// noted copies systems to the cache with a note there, which keeps npcnix cache gc from deleting them.
+func (p *Publisher) noted(ctx context.Context, systems map[string]release.System, copies func() error) error {
+	if len(p.Caches) == 0 {
+		return copies()
+	}
+	files, err := store.OpenCache(ctx, p.Caches[0].URL, store.Options{Warn: func(text string) { p.Log.Warn(text) }})
+	if errors.Is(err, store.ErrCacheKind) { // which nobody can sweep
+		return copies()
+	}
+	if err != nil {
+		return err
+	}
+	if p.note, err = cache.Begin(ctx, files, p.Remote, p.awaits); err != nil {
+		return err
+	}
+	if err := copies(); err != nil {
+		if failed := p.note.Failed(ctx); failed != nil {
+			p.Log.Warn("the cache is not swept for a while: the end of this push cannot be noted in it", "error", failed)
+		}
+		return err
+	}
+
+	return p.note.Copied(ctx, toplevels(systems))
+}
+
+func (p *Publisher) awaits(until time.Time) {
+	p.Log.Info("the cache is being swept: waiting for the end of that", "at_most_until", until.UTC().Format(time.RFC3339))
+}
+
+func toplevels(systems map[string]release.System) (paths []string) {
+	for _, name := range slices.Sorted(maps.Keys(systems)) {
+		paths = append(paths, systems[name].Toplevel)
+	}
+
+	return slices.Compact(slices.Sorted(slices.Values(paths)))
+}
+
+// KeepCached notes in a release's caches that this publisher's remote needs its systems, so that npcnix cache gc does
+// not delete them. Where that is impossible, it is told. End the notes with the returned function if they are not
+// published.
+func (p *Publisher) KeepCached(ctx context.Context, m *release.Manifest) (failed func(), err error) {
+	var notes []*cache.Note
+	failed = func() {
+		for _, n := range notes {
+			_ = n.Failed(ctx) // it is kept in vain, until it is old
+		}
+	}
+	if len(m.Systems) == 0 {
+		return failed, nil
+	}
+	for _, c := range m.Caches {
+		files, err := store.OpenCache(ctx, c.URL, store.Options{Warn: func(text string) { p.Log.Warn(text) }})
+		if errors.Is(err, store.ErrCacheKind) {
+			continue
+		}
+		var n *cache.Note
+		if err == nil {
+			n, err = cache.Keep(ctx, files, p.Remote, toplevels(m.Systems), p.awaits)
+		}
+		switch {
+		case ctx.Err() != nil:
+			failed()
+			return failed, ctx.Err()
+		case err != nil:
+			p.Log.Warn("npcnix cache gc cannot know that the release's systems are needed, unless it is given --remote with this remote", "cache", store.Redact(c.URL), "remote", p.Remote, "error", err)
+		default:
+			notes = append(notes, n)
+		}
+	}
+
+	return failed, nil
 }
 
 // unpacked unpacks what was packed. That is evaluated, and not the folder that it came from: a git checkout gives
@@ -137,6 +214,11 @@ func (p *Publisher) describe(ctx context.Context, flake, name string, s nix.Syst
 		return release.System{}, err
 	}
 	if len(p.Caches) > 0 {
+		if p.note != nil {
+			if err := p.note.Again(ctx); err != nil {
+				return release.System{}, err
+			}
+		}
 		p.Log.Info("copying to the cache what it lacks", "configuration", name, "cache", store.Redact(p.Caches[0].URL), "closure_bytes", size)
 		if err := p.Nix.CopyTo(ctx, s, p.Caches[0].URL, p.CacheKey); err != nil {
 			return release.System{}, err

@@ -39,6 +39,20 @@ run "the_gate_writes_and_deletes_nothing" {
   }
 }
 
+run "the_sweep_deletes_paths_and_writes_notes" {
+  command = apply
+
+  assert {
+    condition = jsondecode(aws_iam_policy.gc.policy).Statement == [
+      { Sid = "ListCache", Effect = "Allow", Action = ["s3:ListBucket", "s3:GetBucketLocation"], Resource = "arn:aws:s3:::my-cache" },
+      { Sid = "MarkCache", Effect = "Allow", Action = ["s3:GetObject"], Resource = "arn:aws:s3:::my-cache/*" },
+      { Sid = "NoteSweep", Effect = "Allow", Action = ["s3:PutObject"], Resource = "arn:aws:s3:::my-cache/npcnix/*" },
+      { Sid = "SweepCache", Effect = "Allow", Action = ["s3:DeleteObject"], Resource = ["arn:aws:s3:::my-cache/*.narinfo", "arn:aws:s3:::my-cache/*.ls", "arn:aws:s3:::my-cache/nar/*", "arn:aws:s3:::my-cache/npcnix/*"] },
+    ]
+    error_message = "The sweep may do more or less than read, note and delete paths."
+  }
+}
+
 run "the_bucket_is_closed_and_keeps_what_it_has" {
   command = apply
 
