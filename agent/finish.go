@@ -148,7 +148,7 @@ func (r *round) standingWarning() string {
 }
 
 func recordVersion(t Target) record.Version {
-	return record.Version{ETag: t.ETag, ID: t.VersionID, Release: t.Release, Rev: t.Rev, Message: t.Message}
+	return record.Version{ETag: t.ETag, ID: t.VersionID, Release: t.Release, Rev: t.Rev, Message: t.Message, Serial: t.Serial}
 }
 
 // log says how the round ended, in the log and to the service manager.

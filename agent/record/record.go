@@ -105,6 +105,7 @@ type Version struct {
 	Release string `json:"release,omitempty"`
 	Rev     string `json:"rev,omitempty"`
 	Message string `json:"message,omitempty"`
+	Serial  int64  `json:"serial,omitempty"` // of the publish
 }
 
 // Times tells when a version reached each step. Published comes from the event or the store, the others

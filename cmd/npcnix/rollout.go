@@ -27,7 +27,8 @@ A wave passes when all its hosts but --max-missing were healthy with the release
 succeeds. It fails when more than --max-failed hosts failed, rolled back or rejected the release, or are unhealthy
 with it. Then the rollout is halted: no host
 begins any more. With --on-failure revert, all hosts go back to the release that the remote held before. Hosts
-that were not heard in the two hours before a step are counted nowhere.
+that were not heard in the two hours before a step are counted nowhere, unless their record names this publish. A
+wave of which nobody is heard does not pass.
 
 The release key signs once, when the rollout begins. --rollout-key signs each step; hosts that have
 rollout_signers accept it from these keys alone.

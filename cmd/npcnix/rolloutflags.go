@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -67,7 +68,7 @@ func (f *waveFlags) addFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&f.maxMissing, "max-missing", "0", "how many admitted hosts can be missing when a wave passes, as N or N%")
 	flags.DurationVar(&f.timeout, "wave-timeout", 30*time.Minute, "how long a wave can take before the rollout stops; 0: for ever")
 	flags.DurationVar(&f.look, "wave-interval", 10*time.Second, "time between two looks at the hosts' records")
-	flags.StringVar(&f.check, "wave-check", "", "shell command that must succeed before the next wave; it gets NPCNIX_WAVE and NPCNIX_RELEASE")
+	flags.StringVar(&f.check, "wave-check", "", "shell command that must succeed before the next wave, in the rest of the wave's time; it gets NPCNIX_WAVE and NPCNIX_RELEASE")
 	flags.StringVar(&f.onFailure, "on-failure", "halt", "what becomes of a rollout whose wave fails: halt or revert")
 }
 
@@ -104,18 +105,24 @@ func runCheck(ctx context.Context, c *common, command string, wave int, name str
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command)
 	cmd.Env = append(os.Environ(), "NPCNIX_WAVE="+strconv.Itoa(wave), "NPCNIX_RELEASE="+name)
 	cmd.Stdout, cmd.Stderr = c.stderr, c.stderr
-	if err := cmd.Run(); err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // what it has begun ends with it
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return fmt.Errorf("%s: %w", command, err)
 	}
 	return nil
 }
 
-// rolloutCode gives an error of a rollout its exit code.
+// rolloutCode gives an error of a rollout its exit code: of several, that of the wave.
 func rolloutCode(err error) error {
-	for sentinel, code := range map[error]int{rollout.ErrHosts: exitHosts, rollout.ErrTime: exitTime, rollout.ErrOvertaken: exitSuperseded, rollout.ErrStopped: exitSuperseded} {
-		if errors.Is(err, sentinel) {
-			return exitError{err, code}
-		}
+	switch {
+	case errors.Is(err, rollout.ErrHosts):
+		return exitError{err, exitHosts}
+	case errors.Is(err, rollout.ErrTime):
+		return exitError{err, exitTime}
+	case errors.Is(err, rollout.ErrOvertaken), errors.Is(err, rollout.ErrStopped):
+		return exitError{err, exitSuperseded}
 	}
 	return err
 }

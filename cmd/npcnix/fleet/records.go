@@ -96,6 +96,7 @@ func (r *records) take(ctx context.Context, infos []store.RecordInfo, hosts map[
 type Entry struct {
 	Host   string
 	Record *record.Record // nil if it cannot be understood
+	Err    error          // why it cannot be
 	Heard  time.Time      // when it was written, by the store's clock
 }
 
@@ -115,7 +116,7 @@ func (r *Reader) Look(ctx context.Context) ([]Entry, error) {
 	}
 	entries := make([]Entry, 0, len(r.records.known))
 	for host, e := range r.records.known {
-		entries = append(entries, Entry{host, e.record, e.info.Modified})
+		entries = append(entries, Entry{host, e.record, e.err, e.info.Modified})
 	}
 	return entries, nil
 }

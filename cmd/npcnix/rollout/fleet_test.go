@@ -43,6 +43,7 @@ type host struct {
 	runs       string          // release
 	ran        map[string]bool // releases
 	off        bool
+	asleep     time.Time                          // it looks at nothing before
 	breaks     func(release string) record.Status // what becomes of a release; "" if it is applied
 	ill, still bool                               // it is unhealthy with what it runs; it has died since it applied that
 	says       string                             // its record, in short
@@ -184,7 +185,7 @@ func (w *world) look() {
 	w.t.Helper()
 	v, m, p := w.object()
 	for _, h := range w.hosts {
-		if h.off || h.still && h.runs == m.Release {
+		if h.off || time.Now().Before(h.asleep) || h.still && h.runs == m.Release {
 			continue
 		}
 		target, held := m.Release, false
@@ -201,11 +202,11 @@ func (w *world) look() {
 				held = true
 			}
 		}
-		h.take(w, v, target, held)
+		h.take(w, v, m.Serial, target, held)
 	}
 }
 
-func (h *host) take(w *world, v store.Version, target string, held bool) {
+func (h *host) take(w *world, v store.Version, serial int64, target string, held bool) {
 	status := record.Applied
 	switch {
 	case held:
@@ -218,7 +219,7 @@ func (h *host) take(w *world, v store.Version, target string, held bool) {
 		h.ran[target] = true
 	}
 	r := record.Record{
-		Remote: w.remote.URL(), Configuration: "c", Status: status, Version: record.Version{ETag: v.ETag, Release: target},
+		Remote: w.remote.URL(), Configuration: "c", Status: status, Version: record.Version{ETag: v.ETag, Release: target, Serial: serial},
 		Running: &record.Version{Release: h.runs}, HealthySecs: w.soak,
 	}
 	if h.ill && h.runs == target {
@@ -299,6 +300,21 @@ func breaks(status record.Status, name *string) func(string) record.Status {
 		return ""
 	}
 }
+
+// heardLongAgo has a host's record be three hours older than what is published. The store's clock is not the bubble's.
+func (w *world) heardLongAgo(hosts ...string) {
+	w.t.Helper()
+	v, _, _ := w.object()
+	long := v.Modified.Add(-3 * time.Hour)
+	for _, name := range hosts {
+		if err := os.Chtimes(w.recordOf(name), long, long); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// recordOf is the file of a host's record.
+func (w *world) recordOf(name string) string { return w.remote.Key() + ".acks/" + name + ".json" }
 
 // archiveOf is what the remote holds before the frame.
 func (w *world) archiveOf() []byte {

@@ -28,7 +28,9 @@ const (
 	Waiting Standing = "waiting" // it is admitted, and does not run the release yet, or not for long enough
 	Failed  Standing = "failed"  // it failed, rolled back or rejected the release, or is unhealthy with it
 	Held    Standing = "held"    // its wave is not admitted
-	Silent  Standing = "silent"  // it was not heard in the two hours before the wave: it is counted nowhere
+	// Silent: it was not heard in the two hours before the step, and its record does not name this publish. It is
+	// counted nowhere.
+	Silent Standing = "silent"
 )
 
 // Host is one host of a rollout.
@@ -47,6 +49,18 @@ type Tally struct {
 
 // Count is how many hosts stand so.
 func (t Tally) Count(s Standing) int { return t.count[s] }
+
+// in is how many hosts of a wave stand so.
+func (t Tally) in(wave int, s Standing) int {
+	n := 0
+	for _, h := range t.Hosts {
+		if h.Wave == wave && h.Standing == s {
+			n++
+		}
+	}
+
+	return n
+}
 
 // Wave says in words how the hosts of a wave stand.
 func (t Tally) Wave(number int) string {
@@ -71,16 +85,20 @@ func (t Tally) Wave(number int) string {
 func judge(m *release.Manifest, p *release.Progress, published store.Version, remote string, records []fleet.Entry) Tally {
 	t := Tally{count: map[Standing]int{}}
 	for _, e := range records {
-		r := e.Record
-		if r == nil || r.RenamedTo != "" || !store.SameObject(r.Remote, remote) {
+		h, named := Host{Name: e.Host, Standing: Waiting}, false
+		switch r := e.Record; {
+		case r == nil: // perhaps a newer npcnix wrote it: what the host says is unknown
+			h.Wave, h.Why = m.Rollout.Wave(e.Host, ""), fleet.Clean(fmt.Sprint(e.Err))
+		case r.RenamedTo != "" || !store.SameObject(r.Remote, remote):
 			continue
+		default:
+			h.Wave, named = m.Rollout.Wave(e.Host, r.Configuration), about(m, published.ETag, *r)
+			h.Standing, h.Why = standing(m, named, *r)
 		}
-		h := Host{Name: e.Host, Wave: m.Rollout.Wave(e.Host, r.Configuration)}
-		h.Standing, h.Why = standing(m, published.ETag, *r)
 		switch {
 		case h.Wave > p.Admitted && h.Standing == Waiting:
 			h.Standing, h.Why = Held, ""
-		case h.Standing != Failed && published.Modified.Sub(e.Heard) > fleet.StaleAfter:
+		case !named && h.Standing != Failed && published.Modified.Sub(e.Heard) > fleet.StaleAfter:
 			h.Standing, h.Why = Silent, "not heard since "+e.Heard.UTC().Format(time.RFC3339)
 		}
 		t.Hosts = append(t.Hosts, h)
@@ -91,14 +109,23 @@ func judge(m *release.Manifest, p *release.Progress, published store.Version, re
 	return t
 }
 
-// standing is where a host stands with a release, whatever its wave.
-func standing(m *release.Manifest, etag string, r record.Record) (Standing, string) {
+// about reports whether a record is about this publish of the release. What a host said of an earlier one does not
+// count: it tries the release again. Only what refused the object names no release.
+func about(m *release.Manifest, etag string, r record.Record) bool {
+	if r.Version.Release == "" {
+		return r.Version.ETag == etag
+	}
+
+	return r.Version.Release == m.Release && (r.Version.Serial == m.Serial || r.Version.Serial == 0)
+}
+
+// standing is where a host stands with a release, whatever its wave. About tells whether its record is about it.
+func standing(m *release.Manifest, about bool, r record.Record) (Standing, string) {
 	name := m.Release
 	if r.Unhealthy != "" && r.Runs().Release == name {
 		line, _, _ := strings.Cut(r.Unhealthy, "\n")
 		return Failed, "unhealthy: " + fleet.Clean(line)
 	}
-	about := r.Version.Release == name || r.Version.Release == "" && r.Version.ETag == etag
 	switch r.Status {
 	case record.Failed, record.RolledBack, record.Rejected:
 		if about {
@@ -168,11 +195,19 @@ const (
 	failed  verdict = "failed"
 )
 
-func (b Budget) verdict(t Tally) verdict {
+// pollTime is how long hosts that were all silent are waited for: agents that hear of nothing ask the store every ten
+// minutes.
+const pollTime = 15 * time.Minute
+
+// verdict judges the hosts of the first waves, so many of which are admitted. Patient says that hosts which were
+// silent before the last step can still be heard.
+func (b Budget) verdict(t Tally, admitted int, patient bool) verdict {
 	there := t.Count(Passed) + t.Count(Waiting) + t.Count(Failed)
 	switch {
 	case t.Count(Failed) > b.Failed:
 		return failed
+	case there == 0, patient && t.in(admitted, Silent) > 0 && t.in(admitted, Passed) == 0:
+		return pending
 	case t.Count(Waiting) <= b.Missing.of(there):
 		return passed
 	}

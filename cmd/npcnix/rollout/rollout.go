@@ -37,9 +37,10 @@ type Options struct {
 	Publisher *publish.Publisher // with rollout keys, unless the command only looks
 
 	Budget      Budget
-	WaveTimeout time.Duration // from when the command began to watch the wave
+	WaveTimeout time.Duration // from when the command began to watch the wave; 0: a wave can take for ever
 	Interval    time.Duration // between two looks
-	// Check runs when a wave has passed, before the next is admitted. Nil: there is none.
+	// Check runs when a wave has passed, before the next is admitted. Its context ends with the wave's time, but not
+	// within a minute. Nil: there is none.
 	Check  func(ctx context.Context, wave int, release string) error
 	Revert bool // a wave that fails reverts the rollout; otherwise it is halted
 	// Say tells an operator what happens, one line at a time.
@@ -55,6 +56,9 @@ type Rollout struct {
 	reader fleet.Reader
 	tally  Tally
 	said   string
+
+	checked int64     // the step whose check has succeeded
+	failing time.Time // since when the remote cannot be read; zero if it can
 }
 
 // Open reads the rollout that the remote holds.
@@ -148,7 +152,11 @@ func describe(l publish.Last) string {
 	return fmt.Sprintf("release %s with serial %d, signed by %s", publish.Short(l.Release.Manifest), l.Release.Serial, l.Release.Keys[0])
 }
 
-// Run takes the rollout through its waves until it is complete, or fails. Trouble with the store does not end it.
+// patience is for how long an error is borne that lasts by its kind, such as credentials that have expired.
+const patience = 5 * time.Minute
+
+// Run takes the rollout through its waves until it is complete, or fails. Trouble with the store does not end it,
+// unless it lasts for the wave's time, or is of a kind that does not pass.
 func (r *Rollout) Run(ctx context.Context) error {
 	began, watched := time.Now(), int64(0)
 	for {
@@ -159,8 +167,13 @@ func (r *Rollout) Run(ctx context.Context) error {
 		if p := r.Progress(); p.Step != watched {
 			began, watched = time.Now(), p.Step
 		}
-		if err == nil {
+		if err != nil {
+			if last := r.lasts(err, time.Since(began)); last != nil {
+				return last
+			}
+		} else {
 			var done bool
+			r.failing = time.Time{}
 			if done, err = r.proceed(ctx, time.Since(began)); done {
 				return err
 			}
@@ -172,6 +185,21 @@ func (r *Rollout) Run(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// lasts returns the error that ends the command, if the remote could not be read for too long because of err.
+func (r *Rollout) lasts(err error, watched time.Duration) error {
+	if r.failing.IsZero() {
+		r.failing = time.Now()
+	}
+	switch {
+	case hopeless(err) && time.Since(r.failing) >= patience:
+		return fmt.Errorf("the rollout stands as it is: %w", err)
+	case r.WaveTimeout > 0 && watched >= r.WaveTimeout:
+		return fmt.Errorf("%w, and stands as it is: %w", ErrTime, err)
+	}
+
+	return nil
 }
 
 // refresh brings what is known of the remote and its hosts up to date.
@@ -214,31 +242,48 @@ func (r *Rollout) proceed(ctx context.Context, watched time.Duration) (done bool
 	} else {
 		r.report(p.Admitted, waves)
 	}
-	switch r.Budget.verdict(r.tally) {
+	patient := watched < pollTime && (r.WaveTimeout == 0 || watched < r.WaveTimeout)
+	switch r.Budget.verdict(r.tally, p.Admitted, patient) {
 	case failed:
 		return r.fail(ctx, p.Admitted, fmt.Errorf("%w: %d hosts failed, and %d can (--max-failed): %s",
 			ErrHosts, r.tally.Count(Failed), r.Budget.Failed, r.tally.first(Failed)))
 	case pending:
 		if r.WaveTimeout > 0 && watched >= r.WaveTimeout {
-			return r.fail(ctx, p.Admitted, fmt.Errorf("%w: after %s, %d hosts have not passed: %s",
-				ErrTime, r.WaveTimeout, r.tally.Count(Waiting), r.tally.first(Waiting)))
+			return r.fail(ctx, p.Admitted, fmt.Errorf("%w: after %s, %s", ErrTime, r.WaveTimeout, r.tally.missing()))
 		}
 		return false, nil
 	}
 
-	if r.Check != nil {
-		if err := r.Check(ctx, p.Admitted, p.Release); err != nil {
-			if ctx.Err() != nil {
-				return true, ctx.Err()
-			}
-			return r.fail(ctx, p.Admitted, fmt.Errorf("%w: the check: %w", ErrHosts, err))
-		}
+	if r.Check != nil && r.checked != p.Step {
+		return r.check(ctx, p, watched)
 	}
 	if p.Admitted == waves {
 		return r.stepped(ctx, waves, release.Complete)
 	}
 
 	return r.stepped(ctx, p.Admitted+1, release.Running)
+}
+
+// check runs the check of a wave that has passed. The hosts are judged again after it: they can have failed meanwhile.
+func (r *Rollout) check(ctx context.Context, p release.Progress, watched time.Duration) (done bool, err error) {
+	within, cancel := context.WithCancel(ctx)
+	if r.WaveTimeout > 0 {
+		within, cancel = context.WithTimeout(ctx, max(r.WaveTimeout-watched, time.Minute))
+	}
+	defer cancel()
+
+	err = r.Check(within, p.Admitted, p.Release)
+	switch {
+	case ctx.Err() != nil:
+		return true, ctx.Err()
+	case err != nil && within.Err() != nil:
+		return r.fail(ctx, p.Admitted, fmt.Errorf("%w: the check did not end: %w", ErrTime, err))
+	case err != nil:
+		return r.fail(ctx, p.Admitted, fmt.Errorf("%w: the check: %w", ErrHosts, err))
+	}
+	r.checked = p.Step
+
+	return false, nil
 }
 
 // stepped is Step for proceed: an error ends the rollout's command only if to try again cannot help.
@@ -270,6 +315,18 @@ func (r *Rollout) fail(ctx context.Context, admitted int, why error) (done bool,
 	}
 
 	return true, fmt.Errorf("%w; the rollout is %s", why, state)
+}
+
+// missing says whom a wave waited for.
+func (t Tally) missing() string {
+	if n := t.Count(Waiting); n > 0 {
+		return fmt.Sprintf("%d hosts have not passed: %s", n, t.first(Waiting))
+	}
+	if n := t.Count(Silent); n > 0 {
+		return "no host of the admitted waves was heard: " + t.first(Silent)
+	}
+
+	return "no host of the admitted waves was heard"
 }
 
 // first names the first hosts that stand so.
