@@ -25,7 +25,7 @@ var sections = []section{
 	}},
 	{"Examples", []string{
 		"terraform/examples/single/README.md", "terraform/examples/fleet/README.md", "terraform/examples/elastic/README.md", "terraform/examples/polling/README.md",
-		"terraform/examples/bring-your-own-topic/README.md",
+		"terraform/examples/bring-your-own-topic/README.md", "terraform/examples/two-regions-two-accounts/README.md",
 	}},
 	{"Develop", []string{
 		"CONTRIBUTING.md", "CHANGELOG.md", "docs/design/2026-11-22-acknowledge-when-done.md", "docs/design/2026-11-23-test-then-commit.md",

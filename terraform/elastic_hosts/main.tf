@@ -112,6 +112,13 @@ resource "aws_iam_role_policy" "npcnix" {
   name   = "npcnix"
   role   = aws_iam_role.group.name
   policy = local.policy
+
+  lifecycle {
+    precondition {
+      condition     = split(":", var.remote.topic_arn)[4] == data.aws_caller_identity.current.account_id || var.remote.accounts == null || contains(coalesce(var.remote.accounts, []), data.aws_caller_identity.current.account_id)
+      error_message = "The topic of remote \"${var.remote.name}\" belongs to the account ${split(":", var.remote.topic_arn)[4]}, but the provider works in ${data.aws_caller_identity.current.account_id}, which its store does not admit. In module store_s3 of ${split(":", var.remote.topic_arn)[4]}, set accounts = { \"${var.remote.name}\" = [\"${data.aws_caller_identity.current.account_id}\"] }. Here, nothing else is needed."
+    }
+  }
 }
 
 resource "aws_iam_role_policy_attachment" "more" {

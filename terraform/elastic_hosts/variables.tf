@@ -10,6 +10,7 @@ variable "remote" {
     events      = bool
     topic_arn   = optional(string)
     kms_key_arn = optional(string)
+    accounts    = optional(list(string))
   })
   nullable = false
 

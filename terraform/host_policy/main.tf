@@ -33,6 +33,12 @@ locals {
         Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
         Resource = var.remote.kms_key_arn
       }],
+      [for key in compact([try(var.queue.kms_key_arn, null)]) : {
+        Sid      = "UseQueueKey"
+        Effect   = "Allow"
+        Action   = ["kms:Decrypt"]
+        Resource = key
+      } if key != var.remote.kms_key_arn],
     )
   })
 }

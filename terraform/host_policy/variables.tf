@@ -37,8 +37,8 @@ variable "host" {
 }
 
 variable "queue" {
-  description = "The host's queue, from which it may receive. Null for a host that polls."
-  type        = object({ arn = string })
+  description = "The host's queue, from which it may receive, and its key if that is not the store's. Null for a host that polls."
+  type        = object({ arn = string, kms_key_arn = optional(string) })
   default     = null
 }
 

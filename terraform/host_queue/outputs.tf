@@ -62,6 +62,24 @@ output "policy_name" {
 }
 
 output "subscription_arn" {
-  description = "The ARN of the queue's subscription to the topic."
-  value       = aws_sns_topic_subscription.host.arn
+  description = "The ARN of the queue's subscription to the topic. Null with subscribe = false."
+  value       = one(aws_sns_topic_subscription.host[*].arn)
+}
+
+output "topic_arn" {
+  description = "The ARN of the topic that sends to the queue. It is available only after the queue's policy admits it."
+  value       = var.remote.topic_arn
+  depends_on  = [aws_sqs_queue_policy.topic_sends]
+}
+
+output "kms_key_statements" {
+  description = "The statements that the policy of a key given as kms_key_arn needs, so that the topic can send."
+  value = [{
+    Sid       = "TopicSends"
+    Effect    = "Allow"
+    Principal = { Service = local.sns }
+    Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+    Resource  = "*"
+    Condition = { ArnEquals = { "aws:SourceArn" = var.remote.topic_arn } }
+  }]
 }

@@ -10,6 +10,7 @@ variable "remote" {
     events      = bool
     topic_arn   = optional(string)
     kms_key_arn = optional(string)
+    accounts    = optional(list(string))
   })
   nullable = false
 
@@ -61,6 +62,24 @@ variable "alarms" {
     oldest_message_secs = optional(number, 3600)
   })
   default = null
+}
+
+variable "subscribe" {
+  description = "Whether to subscribe the queue to the topic. False for a queue in another region than the topic: subscribe it with a provider of the topic's region, as this README shows."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "kms_key_arn" {
+  description = "The ARN of the key of the queues, which must be in their region; its policy needs the statements of the output kms_key_statements. Null: the store's. Empty: the encryption of SQS itself."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = contains(["", "-"], coalesce(var.kms_key_arn, "-")) ? true : can(regex("^arn:[^:]+:kms:[^:]+:[0-9]+:key/[A-Za-z0-9-]+$", var.kms_key_arn))
+    error_message = "kms_key_arn must be the ARN of a key, such as arn:aws:kms:eu-central-1:123456789012:key/…. IAM policies do not accept an alias."
+  }
 }
 
 variable "create_policy" {

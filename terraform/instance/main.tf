@@ -19,6 +19,8 @@ module "host_queue" {
 
   remote            = var.remote
   host              = var.hostname
+  subscribe         = var.subscribe
+  kms_key_arn       = var.queue_kms_key_arn
   lease_secs        = var.lease_secs
   max_receive_count = var.max_receive_count
   alarms            = var.alarms

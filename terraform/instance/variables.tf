@@ -17,6 +17,7 @@ variable "remote" {
     events      = bool
     topic_arn   = optional(string)
     kms_key_arn = optional(string)
+    accounts    = optional(list(string))
   })
   nullable = false
 }
@@ -47,6 +48,19 @@ variable "queue" {
     condition     = !coalesce(var.queue, false) || var.remote.events
     error_message = "The remote \"${var.remote.name}\" has no events, so nothing would ever arrive in a queue. Set events = true in module store_s3, or omit queue; the host then polls."
   }
+}
+
+variable "subscribe" {
+  description = "Whether to subscribe the queue to the topic. False in another region than the topic's; see module host_queue."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "queue_kms_key_arn" {
+  description = "The key of the queue, if it is not the store's; see module host_queue."
+  type        = string
+  default     = null
 }
 
 variable "lease_secs" {

@@ -6,6 +6,8 @@ module "instance" {
   hostname          = "${each.key}.${var.hostname_base}"
   configuration     = var.configuration == null ? "${each.key}-${var.hostname_base}" : var.configuration
   queue             = var.queue
+  subscribe         = var.subscribe
+  queue_kms_key_arn = var.queue_kms_key_arn
   lease_secs        = var.lease_secs
   max_receive_count = var.max_receive_count
   alarms            = var.alarms

@@ -17,6 +17,7 @@ variable "remote" {
     events      = bool
     topic_arn   = optional(string)
     kms_key_arn = optional(string)
+    accounts    = optional(list(string))
   })
   nullable = false
 }
@@ -36,6 +37,19 @@ variable "install" {
 variable "queue" {
   description = "Whether each host has a queue that announces publishes; otherwise it polls. Null: whether the remote has events."
   type        = bool
+  default     = null
+}
+
+variable "subscribe" {
+  description = "Whether to subscribe the queue to the topic. False in another region than the topic's; see module host_queue."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "queue_kms_key_arn" {
+  description = "The key of the queue, if it is not the store's; see module host_queue."
+  type        = string
   default     = null
 }
 

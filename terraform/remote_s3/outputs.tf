@@ -43,6 +43,11 @@ output "topic_arn" {
   value       = var.topic == null ? var.store.remotes[var.name].topic_arn : var.topic.arn
 }
 
+output "accounts" {
+  description = "The IDs of the other accounts that the store lets follow the remote."
+  value       = var.store.remotes[var.name].accounts
+}
+
 output "kms_key_arn" {
   description = "The ARN of the store's customer-managed key. Null without one."
   value       = var.store.kms_key_arn

@@ -12,6 +12,7 @@ variable "store" {
       key       = string
       url       = string
       topic_arn = optional(string)
+      accounts  = optional(list(string), [])
     }))
   })
   nullable = false

@@ -1,12 +1,15 @@
 # The key of topics and queues. S3 encrypts what it publishes; SNS decrypts that and encrypts what it sends to a
-# queue. Each may do so only for this account. Everybody else needs IAM: the policies of host_policy and gate.
+# queue. Each may do so only for this account. Everybody else needs IAM: the policies of host_policy and gate; other accounts may
+# only use it through S3 and SQS.
 
 locals {
+  follower_accounts = sort(distinct(local.followers[*].id))
+
   kms_key_arn = var.kms ? one(aws_kms_key.store[*].arn) : var.kms_key_arn
   account     = data.aws_caller_identity.current.account_id
 
   # Of no key: the policy of a key given as kms_key_arn is made of them, and a key cannot come before itself.
-  kms_key_statements = [
+  kms_key_statements = concat([
     {
       Sid       = "BucketPublishes"
       Effect    = "Allow"
@@ -29,7 +32,14 @@ locals {
         StringEquals = { "aws:SourceAccount" = local.account }
       }
     },
-  ]
+    ], [for ids in [local.follower_accounts] : {
+      Sid       = "AccountsDecrypt"
+      Effect    = "Allow"
+      Principal = { AWS = [for id in ids : "arn:${local.partition}:iam::${id}:root"] }
+      Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+      Resource  = "*"
+      Condition = { StringLike = { "kms:ViaService" = ["s3.${local.region}.*", "sqs.${local.region}.*"] } }
+  } if length(ids) > 0])
 }
 
 # Not from a topic's ARN: the topics need the key, and the key its policy.

@@ -48,6 +48,24 @@ resource "aws_sns_topic_policy" "remote" {
           StringEquals = { "aws:SourceAccount" = split(":", aws_sns_topic.remote[each.key].arn)[4] }
         }
       }],
+      [for ids in [local.accounts[each.key]] : {
+        Sid       = "AccountsSubscribe"
+        Effect    = "Allow"
+        Principal = { AWS = [for id in ids : "arn:${local.partition}:iam::${id}:root"] }
+        Action    = "sns:Subscribe"
+        Resource  = aws_sns_topic.remote[each.key].arn
+        Condition = {
+          StringEquals = { "sns:Protocol" = "sqs" }
+          StringLike   = { "sns:Endpoint" = [for id in ids : "arn:${local.partition}:sqs:*:${id}:*"] }
+        }
+      } if length(ids) > 0],
+      [for ids in [local.accounts[each.key]] : {
+        Sid       = "AccountsLook"
+        Effect    = "Allow"
+        Principal = { AWS = [for id in ids : "arn:${local.partition}:iam::${id}:root"] }
+        Action    = ["sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic"]
+        Resource  = aws_sns_topic.remote[each.key].arn
+      } if length(ids) > 0],
       [for sid, statement in var.topic_policy_statements : merge(
         {
           Sid       = sid

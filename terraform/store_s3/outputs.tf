@@ -32,14 +32,15 @@ output "eventbridge" {
 }
 
 output "remotes" {
-  description = "Per remote name: filename, key, url and topic_arn (null without events)."
+  description = "Per remote name: filename, key, url, topic_arn (null without events) and accounts, the IDs of other accounts that can follow it."
   value = { for name, key in local.keys : name => {
     filename  = "${name}.npcnix"
     key       = key
     url       = "s3://${var.bucket.id}/${key}"
     topic_arn = var.events ? aws_sns_topic.remote[name].arn : null
+    accounts  = local.accounts[name]
   } }
-  depends_on = [aws_s3_bucket_notification.store, aws_sns_topic_policy.remote]
+  depends_on = [aws_s3_bucket_notification.store, aws_sns_topic_policy.remote, aws_s3_bucket_policy.store]
 }
 
 output "topic_arns" {
@@ -52,6 +53,11 @@ output "notification_topics" {
   description = "The topic blocks of the bucket's notification: id, topic_arn, events, filter_prefix, filter_suffix. With manage_notification = false, merge them into the notification that you manage."
   value       = local.notification_topics
   depends_on  = [aws_sns_topic_policy.remote]
+}
+
+output "bucket_policy_statements" {
+  description = "The statements of the bucket's policy by which other accounts read remotes and write records. With manage_bucket_policy = false, add them to the policy that you manage."
+  value       = local.bucket_policy_statements
 }
 
 output "kms_key_arn" {

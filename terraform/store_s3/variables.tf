@@ -69,6 +69,29 @@ variable "manage_notification" {
   nullable    = false
 }
 
+variable "accounts" {
+  description = "Per remote, who follows it from other accounts: IDs of accounts, or ARNs of their roles, in which * stands for any characters. An account can subscribe its queues, and it or its roles can read the remote and write records."
+  type        = map(set(string))
+  default     = {}
+  nullable    = false
+
+  validation {
+    condition     = length(setsubtract(keys(var.accounts), var.remotes)) == 0
+    error_message = "The store has no remotes ${join(", ", [for name in setsubtract(keys(var.accounts), var.remotes) : "\"${name}\""])}, which accounts names."
+  }
+  validation {
+    condition     = alltrue(flatten([for who in values(var.accounts) : [for one in who : can(regex("^([0-9]{12}|arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/*-]+)$", one))]]))
+    error_message = "Each of accounts must be the 12 digits of an account, or the ARN of a role, such as arn:aws:iam::210987654321:role/npcnix-*."
+  }
+}
+
+variable "manage_bucket_policy" {
+  description = "Whether to write the bucket's policy if accounts names any. A bucket has only one. If something else owns it, set this to false and add the output bucket_policy_statements there."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "topic_policy_statements" {
   description = "Further statements of each topic's policy, by Sid. The resource is always the topic. A topic has a single policy, so it must not be set elsewhere."
   type = map(object({
@@ -81,8 +104,8 @@ variable "topic_policy_statements" {
   nullable = false
 
   validation {
-    condition     = alltrue([for sid in keys(var.topic_policy_statements) : can(regex("^[A-Za-z0-9]+$", sid)) && sid != "BucketPublishes"])
-    error_message = "Each key of topic_policy_statements becomes a Sid, so it must consist of letters and digits. \"BucketPublishes\" is the module's own."
+    condition     = alltrue([for sid in keys(var.topic_policy_statements) : can(regex("^[A-Za-z0-9]+$", sid)) && !contains(["BucketPublishes", "AccountsSubscribe", "AccountsLook"], sid)])
+    error_message = "Each key of topic_policy_statements becomes a Sid, so it must consist of letters and digits. \"BucketPublishes\", \"AccountsSubscribe\" and \"AccountsLook\" are the module's own."
   }
   validation {
     condition     = alltrue(flatten([for statement in values(var.topic_policy_statements) : [for action in statement.actions : startswith(lower(action), "sns:")]]))

@@ -120,8 +120,8 @@ func (c *chain) topicPolicy(ctx context.Context) Finding {
 		service: "s3.amazonaws.com", action: "sns:Publish", resource: c.topic,
 		context: map[string]string{"aws:sourcearn": "arn:" + partition(c.topic) + ":s3:::" + c.bucket, "aws:securetransport": "true"},
 	}
-	if policy := out.Attributes["Policy"]; c.account != "" && strings.Contains(policy, c.account) {
-		q.context["aws:sourceaccount"] = c.account // otherwise the bucket's owner is unknown
+	if owner := accountOf(c.topic); c.account == owner && strings.Contains(out.Attributes["Policy"], owner) {
+		q.context["aws:sourceaccount"] = owner // otherwise the bucket's owner is unknown
 	}
 	switch verdict, why := allows(out.Attributes["Policy"], q); verdict {
 	case Wrong:
@@ -224,6 +224,14 @@ func (c *chain) findSubscription(ctx context.Context, queueARN string) (string, 
 		}
 	}
 	return "", nil
+}
+
+// accountOf is the account of an ARN; "" if it has none.
+func accountOf(arn string) string {
+	if parts := strings.Split(arn, ":"); len(parts) > 4 {
+		return parts[4]
+	}
+	return ""
 }
 
 // partition is that of an ARN.

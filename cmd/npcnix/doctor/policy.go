@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -177,4 +178,22 @@ func (t *texts) UnmarshalJSON(data []byte) error {
 	}
 	*t = texts{fmt.Sprint(one)}
 	return nil
+}
+
+// byDefault are the regions that an account need not opt in to; AWS adds no more of them.
+var byDefault = regexp.MustCompile(`^(ap-northeast-[12]|ap-south-1|ap-southeast-[12]|ca-central-1|eu-central-1|eu-north-1|eu-west-[123]|sa-east-1|us-(east|west)-[12]|(cn|us-gov)-.*)$`)
+
+// sender is the name under which SNS sends from a topic to a queue. Between two regions of which one must be opted in
+// to, it has one of that region (Amazon SNS developer guide, "Sending messages to an Amazon SQS queue in a different
+// Region"). Terraform's host_queue chooses in the same way.
+func sender(topic, queue string) string {
+	from, to := regionOf(topic, ""), regionOf(queue, "")
+	switch {
+	case from == to || from == "" || to == "":
+	case !byDefault.MatchString(to):
+		return "sns." + to + ".amazonaws.com"
+	case !byDefault.MatchString(from):
+		return "sns." + from + ".amazonaws.com"
+	}
+	return "sns.amazonaws.com"
 }

@@ -72,28 +72,29 @@ func (c *chain) readQueue(ctx context.Context) Finding {
 		return unasked(link, "the queue's attributes", err, "sqs:GetQueueAttributes on the queue")
 	}
 	q := question{
-		service: "sns.amazonaws.com", action: "sqs:SendMessage", resource: c.queueARN,
+		service: sender(c.topic, c.queueARN), action: "sqs:SendMessage", resource: c.queueARN,
 		context: map[string]string{"aws:sourcearn": c.topic, "aws:securetransport": "true"},
 	}
-	sender := c.topic
+	from, owner := c.topic, accountOf(c.topic)
 	if c.direct {
-		q.service, sender = "s3.amazonaws.com", "bucket "+c.bucket
+		q.service, from = "s3.amazonaws.com", "bucket "+c.bucket
 		q.context["aws:sourcearn"] = "arn:" + partition(c.queueARN) + ":s3:::" + c.bucket
 	} else if c.topic == "" {
 		return unknown(link, "it exists; whether the topic can send to it is unknown, because the topic is", "")
 	}
-	if policy := c.queue["Policy"]; c.account != "" && strings.Contains(policy, c.account) {
-		q.context["aws:sourceaccount"] = c.account
+	if c.direct && strings.Contains(c.queue["Policy"], c.account) {
+		owner = c.account // otherwise the bucket's owner is unknown
 	}
+	q.context["aws:sourceaccount"] = owner
 	switch verdict, why := allows(c.queue["Policy"], q); verdict {
 	case Wrong:
-		return wrong(link, fmt.Sprintf("%s cannot send to %s: %s", sender, c.queueARN, why),
+		return wrong(link, fmt.Sprintf("%s cannot send to %s: %s", from, c.queueARN, why),
 			fmt.Sprintf("allow %s sqs:SendMessage in the queue's policy, with aws:SourceArn %s, as Terraform's host_queue and docs/aws.md do", q.service, q.context["aws:sourcearn"]))
 	case Unknown:
 		return unknown(link, why, "")
 	}
 	return encrypted(link, c.queue["KmsMasterKeyId"], "alias/aws/sqs", q.service,
-		ok(link, "%s can send to it; messages: %s waiting, %s in work", sender, c.queue["ApproximateNumberOfMessages"], c.queue["ApproximateNumberOfMessagesNotVisible"]))
+		ok(link, "%s can send to it; messages: %s waiting, %s in work", from, c.queue["ApproximateNumberOfMessages"], c.queue["ApproximateNumberOfMessagesNotVisible"]))
 }
 
 // deadLetters says whether a rejected version ends in a dead-letter queue, and whether any has.

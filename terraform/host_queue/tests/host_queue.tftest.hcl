@@ -189,8 +189,47 @@ run "two_stores_with_the_same_names_share_no_queue" {
   }
 }
 
-run "a_provider_of_another_region_is_refused" {
+run "a_subscription_with_a_provider_of_another_region_is_refused" {
   command = plan
+  override_data {
+    target = data.aws_service.sqs
+    values = { region = "us-east-1" }
+  }
+  expect_failures = [aws_sns_topic_subscription.host]
+}
+
+run "a_queue_in_another_region_that_is_subscribed_elsewhere_is_fine" {
+  command = plan
+  variables {
+    subscribe = false
+  }
+  override_data {
+    target = data.aws_service.sqs
+    values = { region = "us-east-1" }
+  }
+
+  assert {
+    condition     = length(aws_sns_topic_subscription.host) == 0 && length(aws_sqs_queue_policy.topic_sends) == 2
+    error_message = "It is subscribed, or the topic cannot send."
+  }
+}
+
+run "the_key_of_another_region_is_refused" {
+  command = plan
+  variables {
+    subscribe = false
+    remote = {
+      name        = "dev"
+      filename    = "dev.npcnix"
+      bucket      = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+      key         = "npcnix/remotes/dev.npcnix"
+      url         = "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      region      = "eu-central-1"
+      events      = true
+      topic_arn   = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-fleet-npcnix-remotes-dev"
+      kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1"
+    }
+  }
   override_data {
     target = data.aws_service.sqs
     values = { region = "us-east-1" }
@@ -198,13 +237,89 @@ run "a_provider_of_another_region_is_refused" {
   expect_failures = [aws_sqs_queue.dead_letter]
 }
 
-run "a_provider_of_another_account_is_refused" {
+run "without_a_key_of_that_region_sqs_encrypts" {
   command = plan
+  variables {
+    subscribe   = false
+    kms_key_arn = ""
+    remote = {
+      name        = "dev"
+      filename    = "dev.npcnix"
+      bucket      = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+      key         = "npcnix/remotes/dev.npcnix"
+      url         = "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      region      = "eu-central-1"
+      events      = true
+      topic_arn   = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-fleet-npcnix-remotes-dev"
+      kms_key_arn = "arn:aws:kms:eu-central-1:123456789012:key/1"
+    }
+  }
+  override_data {
+    target = data.aws_service.sqs
+    values = { region = "us-east-1" }
+  }
+
+  assert {
+    condition     = aws_sqs_queue.host.sqs_managed_sse_enabled && aws_sqs_queue.host.kms_master_key_id == null
+    error_message = "The queue is not encrypted by SQS itself."
+  }
+}
+
+run "an_account_that_the_store_does_not_admit_is_refused" {
+  command = plan
+  variables {
+    remote = {
+      name      = "dev"
+      filename  = "dev.npcnix"
+      bucket    = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+      key       = "npcnix/remotes/dev.npcnix"
+      url       = "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      region    = "eu-central-1"
+      events    = true
+      topic_arn = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-fleet-npcnix-remotes-dev"
+      accounts  = ["333333333333"]
+    }
+  }
   override_data {
     target = data.aws_caller_identity.current
     values = { account_id = "210987654321" }
   }
   expect_failures = [aws_sqs_queue.dead_letter]
+}
+
+run "an_account_that_the_store_admits_has_queues_of_its_own" {
+  command = plan
+  variables {
+    remote = {
+      name      = "dev"
+      filename  = "dev.npcnix"
+      bucket    = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+      key       = "npcnix/remotes/dev.npcnix"
+      url       = "s3://my-fleet/npcnix/remotes/dev.npcnix"
+      region    = "eu-central-1"
+      events    = true
+      topic_arn = "arn:aws:sns:eu-central-1:123456789012:npcnix-my-fleet-npcnix-remotes-dev"
+      accounts  = ["210987654321", "333333333333"]
+    }
+  }
+  override_data {
+    target = data.aws_caller_identity.current
+    values = { account_id = "210987654321" }
+  }
+
+  assert {
+    condition     = aws_sns_topic_subscription.host[0].topic_arn == var.remote.topic_arn
+    error_message = "The queue is not subscribed to the topic of the other account."
+  }
+}
+
+run "of_another_account_whose_store_says_nothing_a_plan_says_what_it_must_grant" {
+  command = plan
+  override_data {
+    target = data.aws_caller_identity.current
+    values = { account_id = "210987654321" }
+  }
+  expect_failures = [check.other_account]
 }
 
 run "a_host_name_with_a_slash_is_refused" {

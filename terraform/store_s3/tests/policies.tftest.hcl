@@ -199,3 +199,71 @@ run "the_key_that_was_created_is_kept_for_the_given_days" {
     error_message = "The window is not the given one."
   }
 }
+
+run "other_accounts_subscribe_read_write_records_and_use_the_key" {
+  variables {
+    kms = true
+    accounts = {
+      dev = ["210987654321", "333333333333", "arn:aws:iam::444444444444:role/npcnix-*", "arn:aws:iam::444444444444:role/ops"]
+    }
+  }
+
+  assert {
+    condition = slice(jsondecode(aws_sns_topic_policy.remote["dev"].policy).Statement, 1, 3) == [
+      {
+        Sid       = "AccountsSubscribe"
+        Effect    = "Allow"
+        Principal = { AWS = [for id in ["210987654321", "333333333333", "444444444444"] : "arn:aws:iam::${id}:root"] }
+        Action    = "sns:Subscribe"
+        Resource  = "arn:aws:sns:eu-central-1:123456789012:topic"
+        Condition = {
+          StringEquals = { "sns:Protocol" = "sqs" }
+          StringLike   = { "sns:Endpoint" = [for id in ["210987654321", "333333333333", "444444444444"] : "arn:aws:sqs:*:${id}:*"] }
+        }
+      },
+      {
+        Sid       = "AccountsLook"
+        Effect    = "Allow"
+        Principal = { AWS = [for id in ["210987654321", "333333333333", "444444444444"] : "arn:aws:iam::${id}:root"] }
+        Action    = ["sns:GetTopicAttributes", "sns:ListSubscriptionsByTopic"]
+        Resource  = "arn:aws:sns:eu-central-1:123456789012:topic"
+      },
+    ]
+    error_message = "The topic does not let exactly these accounts subscribe queues of theirs."
+  }
+  assert {
+    condition     = jsondecode(aws_sns_topic_policy.remote["prod"].policy).Statement[*].Sid == ["BucketPublishes"]
+    error_message = "A remote that nobody else follows admits somebody."
+  }
+  assert {
+    condition = [for statement in jsondecode(aws_s3_bucket_policy.store[0].policy).Statement : "${statement.Principal.AWS} ${statement.Action} ${statement.Resource} ${jsonencode(try(statement.Condition, {}))}"] == flatten([for id, condition in {
+      "210987654321" = "{}"
+      "333333333333" = "{}"
+      "444444444444" = jsonencode({ ArnLike = { "aws:PrincipalArn" = ["arn:aws:iam::444444444444:role/npcnix-*", "arn:aws:iam::444444444444:role/ops"] } })
+      } : [
+      "arn:aws:iam::${id}:root s3:GetObject arn:aws:s3:::my.fleet/npcnix/remotes/dev.npcnix ${condition}",
+      "arn:aws:iam::${id}:root s3:PutObject arn:aws:s3:::my.fleet/npcnix/remotes/dev.npcnix.acks/* ${condition}",
+    ]])
+    error_message = "The bucket does not let exactly these accounts, or roles of theirs, read the remote and write its records."
+  }
+  assert {
+    condition     = jsondecode(aws_kms_key.store[0].policy).Statement[3] == { Sid = "AccountsDecrypt", Effect = "Allow", Principal = { AWS = [for id in ["210987654321", "333333333333", "444444444444"] : "arn:aws:iam::${id}:root"] }, Action = ["kms:Decrypt", "kms:GenerateDataKey"], Resource = "*", Condition = { StringLike = { "kms:ViaService" = ["s3.eu-central-1.*", "sqs.eu-central-1.*"] } } }
+    error_message = "The key does not let these accounts decrypt through S3 and SQS."
+  }
+  assert {
+    condition     = join(",", output.remotes.dev.accounts) == "210987654321,333333333333,444444444444" && length(output.remotes.prod.accounts) == 0
+    error_message = "The accounts are not output."
+  }
+}
+
+run "a_bucket_policy_of_somebody_else_is_left_to_its_owner" {
+  variables {
+    accounts             = { dev = ["210987654321"] }
+    manage_bucket_policy = false
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket_policy.store) == 0 && length(output.bucket_policy_statements) == 2
+    error_message = "The bucket's policy is written, or what to add to it is not output."
+  }
+}

@@ -246,3 +246,11 @@ run "a_history_that_s3_does_not_accept_is_refused" {
   }
   expect_failures = [var.history]
 }
+
+run "accounts_of_an_unknown_remote_and_what_is_no_account_are_refused" {
+  command = plan
+  variables {
+    accounts = { other = ["123"] }
+  }
+  expect_failures = [var.accounts]
+}
