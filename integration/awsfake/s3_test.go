@@ -158,7 +158,7 @@ func notImplemented(t *testing.T) {
 		{"POST", "/" + bucket + "?delete", "", "", "NotImplemented"},
 		{"GET", "/" + bucket + "/k", "", "If-Modified-Since: Mon, 02 Jan 2006 15:04:05 GMT", "NotImplemented"},
 		{"PUT", "/" + bucket + "/k?partNumber=1&uploadId=x", "", "X-Amz-Copy-Source: /a/b", "NotImplemented"},
-		{"PUT", "/" + bucket + "?notification", "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>", "", "NotImplemented"},
+		{"PUT", "/" + bucket + "?notification", "<NotificationConfiguration><CloudFunctionConfiguration/></NotificationConfiguration>", "", "NotImplemented"},
 		{"PUT", "/" + bucket + "?notification", "nonsense", "", "MalformedXML"},
 		{"POST", "/", "Action=CreatePlatformApplication&Version=2010-03-31", form, "InvalidAction"},
 		{"POST", "/", "Action=AssumeRole&Version=2011-06-15", form, "InvalidAction"},

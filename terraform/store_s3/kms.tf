@@ -1,4 +1,4 @@
-# The key of topics and queues. S3 encrypts what it publishes; SNS decrypts that and encrypts what it sends to a
+# The key of topics and queues. S3, or EventBridge, encrypts what it publishes; SNS decrypts that and encrypts what it sends to a
 # queue. Each may do so only for this account. Everybody else needs IAM: the policies of host_policy and gate; other accounts may
 # only use it through S3 and SQS.
 
@@ -11,13 +11,13 @@ locals {
   # Of no key: the policy of a key given as kms_key_arn is made of them, and a key cannot come before itself.
   kms_key_statements = concat([
     {
-      Sid       = "BucketPublishes"
+      Sid       = local.by_rule ? "RulesPublish" : "BucketPublishes"
       Effect    = "Allow"
-      Principal = { Service = "s3.amazonaws.com" }
+      Principal = { Service = local.by_rule ? "events.amazonaws.com" : "s3.amazonaws.com" }
       Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
       Resource  = "*"
       Condition = {
-        ArnLike      = { "aws:SourceArn" = var.bucket.arn }
+        ArnLike      = { "aws:SourceArn" = local.by_rule ? "arn:${local.partition}:events:${local.region}:${local.account}:rule/npcnix-*" : var.bucket.arn }
         StringEquals = { "aws:SourceAccount" = local.account }
       }
     },

@@ -9,10 +9,14 @@ locals {
   region    = var.bucket.region
   partition = split(":", var.bucket.arn)[1]
 
+  events      = var.events != "false"
+  by_rule     = var.events == "eventbridge"
+  eventbridge = var.eventbridge || local.by_rule
+
   keys = { for name in var.remotes : name => "${var.prefix}/${name}.npcnix" }
 
   # A topic's name has dashes for characters that SNS does not allow; the hash distinguishes the bucket a.b from a-b.
-  topics = var.events ? { for name, key in local.keys :
+  topics = local.events ? { for name, key in local.keys :
     name => "${replace("npcnix-${var.bucket.id}-${var.prefix}-${name}", "/[^A-Za-z0-9_-]/", "-")}-${substr(sha256("s3://${var.bucket.id}/${key}"), 0, 8)}"
   } : {}
 }
@@ -37,14 +41,22 @@ resource "aws_sns_topic_policy" "remote" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
-      [{
+      [for rule in local.by_rule ? [aws_cloudwatch_event_rule.remote[each.key].arn] : [] : {
+        Sid       = "RulePublishes"
+        Effect    = "Allow"
+        Principal = { Service = "events.amazonaws.com" }
+        Action    = "sns:Publish"
+        Resource  = aws_sns_topic.remote[each.key].arn
+        Condition = { ArnEquals = { "aws:SourceArn" = rule } }
+      }],
+      [for bucket in local.by_rule ? [] : [var.bucket.arn] : {
         Sid       = "BucketPublishes"
         Effect    = "Allow"
         Principal = { Service = "s3.amazonaws.com" }
         Action    = "sns:Publish"
         Resource  = aws_sns_topic.remote[each.key].arn
         Condition = {
-          ArnLike      = { "aws:SourceArn" = var.bucket.arn }
+          ArnLike      = { "aws:SourceArn" = bucket }
           StringEquals = { "aws:SourceAccount" = split(":", aws_sns_topic.remote[each.key].arn)[4] }
         }
       }],
@@ -86,7 +98,7 @@ resource "aws_sns_topic_policy" "remote" {
 
 locals {
   # Acknowledgement records, <key>.acks/<host>.json, also begin with the key; the suffix keeps them out.
-  notification_topics = [for name in sort(keys(local.topics)) : {
+  notification_topics = [for name in local.by_rule ? [] : sort(keys(local.topics)) : {
     id            = "npcnix-${name}"
     topic_arn     = aws_sns_topic.remote[name].arn
     events        = ["s3:ObjectCreated:*"]
@@ -97,10 +109,10 @@ locals {
 
 # S3 checks that it may publish to the topic when the notification is written, so the policies come first.
 resource "aws_s3_bucket_notification" "store" {
-  count = (var.events || var.eventbridge) && var.manage_notification ? 1 : 0
+  count = (local.events || local.eventbridge) && var.manage_notification ? 1 : 0
 
   bucket      = var.bucket.id
-  eventbridge = var.eventbridge
+  eventbridge = local.eventbridge
 
   dynamic "topic" {
     for_each = local.notification_topics

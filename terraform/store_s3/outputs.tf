@@ -23,12 +23,12 @@ output "region" {
 
 output "events" {
   description = "Whether the remotes have topics."
-  value       = var.events
+  value       = local.events
 }
 
 output "eventbridge" {
   description = "Whether S3 tells EventBridge of each new object of the bucket."
-  value       = var.eventbridge
+  value       = local.eventbridge
 }
 
 output "remotes" {
@@ -37,20 +37,20 @@ output "remotes" {
     filename  = "${name}.npcnix"
     key       = key
     url       = "s3://${var.bucket.id}/${key}"
-    topic_arn = var.events ? aws_sns_topic.remote[name].arn : null
+    topic_arn = local.events ? aws_sns_topic.remote[name].arn : null
     accounts  = local.accounts[name]
   } }
-  depends_on = [aws_s3_bucket_notification.store, aws_sns_topic_policy.remote, aws_s3_bucket_policy.store]
+  depends_on = [aws_s3_bucket_notification.store, aws_sns_topic_policy.remote, aws_cloudwatch_event_target.remote, aws_s3_bucket_policy.store]
 }
 
 output "topic_arns" {
   description = "Per remote name, the ARN of its topic. Empty without events."
   value       = { for name, topic in aws_sns_topic.remote : name => topic.arn }
-  depends_on  = [aws_s3_bucket_notification.store, aws_sns_topic_policy.remote]
+  depends_on  = [aws_s3_bucket_notification.store, aws_sns_topic_policy.remote, aws_cloudwatch_event_target.remote]
 }
 
 output "notification_topics" {
-  description = "The topic blocks of the bucket's notification: id, topic_arn, events, filter_prefix, filter_suffix. With manage_notification = false, merge them into the notification that you manage."
+  description = "The topic blocks of the bucket's notification: id, topic_arn, events, filter_prefix, filter_suffix. With manage_notification = false, merge them into the notification that you manage. Empty with events = \"eventbridge\"."
   value       = local.notification_topics
   depends_on  = [aws_sns_topic_policy.remote]
 }

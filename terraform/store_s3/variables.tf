@@ -34,8 +34,12 @@ variable "remotes" {
     error_message = "These names of remotes cannot be used: ${join(", ", [for name in var.remotes : "\"${name}\"" if !can(regex("^[a-z0-9._-]{1,64}$", name))])}. Use 1 to 64 lower-case letters, digits, dots, underscores and dashes."
   }
   validation {
-    condition     = length(var.remotes) <= 100
-    error_message = "There are ${length(var.remotes)} remotes, but S3 accepts at most 100 notifications for a bucket. Put the rest into another bucket with a store of its own."
+    condition     = length(var.remotes) <= 100 || var.events == "eventbridge"
+    error_message = "There are ${length(var.remotes)} remotes, but S3 accepts at most 100 notifications for a bucket. Put the rest into another bucket with a store of its own, or set events = \"eventbridge\"."
+  }
+  validation {
+    condition     = length(var.remotes) <= 300
+    error_message = "There are ${length(var.remotes)} remotes, but EventBridge accepts 300 rules unless AWS raises that. Put the rest into another account or region."
   }
   validation {
     condition = length(flatten([for one in var.remotes : [for other in var.remotes : other
@@ -43,20 +47,25 @@ variable "remotes" {
     error_message = "These remotes overlap, because the key of the second begins with the whole key of the first: ${join("; ", flatten([for one in var.remotes : [for other in var.remotes : "\"${one}\" and \"${other}\"" if one != other && startswith(other, "${one}.npcnix")]]))}. Rename one of each pair."
   }
   validation {
-    condition     = length(var.remotes) > 0 || !(var.events || var.eventbridge) || !var.manage_notification
+    condition     = length(var.remotes) > 0 || var.events == "false" && !var.eventbridge || !var.manage_notification
     error_message = "There are no remotes, so the bucket's present notification would be replaced by an empty one. Name a remote, or set manage_notification = false, or events and eventbridge to false."
   }
 }
 
 variable "events" {
-  description = "Whether each remote gets a topic that announces its publishes. Without events, hosts poll."
-  type        = bool
-  default     = true
+  description = "Whether each remote gets a topic that announces its publishes, and how: true, by the bucket's notification; \"eventbridge\", by a rule of EventBridge for each remote, beside notifications of the bucket that are not this module's; false, not at all: hosts poll."
+  type        = string
+  default     = "true"
   nullable    = false
+
+  validation {
+    condition     = contains(["true", "false", "eventbridge"], var.events)
+    error_message = "events must be true, false or \"eventbridge\"."
+  }
 }
 
 variable "eventbridge" {
-  description = "Whether S3 tells EventBridge of each new object of the bucket, as module notify needs. With manage_notification = false, set the switch where you manage the notification."
+  description = "Whether S3 tells EventBridge of each new object of the bucket, as module notify and events = \"eventbridge\" need, which implies it. With manage_notification = false, set the switch where you manage the notification."
   type        = bool
   default     = false
   nullable    = false
@@ -104,8 +113,8 @@ variable "topic_policy_statements" {
   nullable = false
 
   validation {
-    condition     = alltrue([for sid in keys(var.topic_policy_statements) : can(regex("^[A-Za-z0-9]+$", sid)) && !contains(["BucketPublishes", "AccountsSubscribe", "AccountsLook"], sid)])
-    error_message = "Each key of topic_policy_statements becomes a Sid, so it must consist of letters and digits. \"BucketPublishes\", \"AccountsSubscribe\" and \"AccountsLook\" are the module's own."
+    condition     = alltrue([for sid in keys(var.topic_policy_statements) : can(regex("^[A-Za-z0-9]+$", sid)) && !contains(["BucketPublishes", "RulePublishes", "AccountsSubscribe", "AccountsLook"], sid)])
+    error_message = "Each key of topic_policy_statements becomes a Sid, so it must consist of letters and digits. \"BucketPublishes\", \"RulePublishes\", \"AccountsSubscribe\" and \"AccountsLook\" are the module's own."
   }
   validation {
     condition     = alltrue(flatten([for statement in values(var.topic_policy_statements) : [for action in statement.actions : startswith(lower(action), "sns:")]]))

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -64,8 +65,8 @@ func (c *chain) notification(ctx context.Context) Finding {
 		}
 		return ok(link, "bucket %s sends every publish to %s", c.bucket, arn)
 	}
-	if len(others) == 0 && out.EventBridgeConfiguration != nil {
-		return unknown(link, "bucket "+c.bucket+" sends events to EventBridge, whose rules are not checked", "")
+	if f, bridged := c.eventBridge(ctx, out.EventBridgeConfiguration != nil, len(others) > 0); bridged {
+		return f
 	}
 	found := fmt.Sprintf("bucket %s sends no event of a publish to %s", c.bucket, c.key)
 	if len(others) > 0 {
@@ -73,6 +74,39 @@ func (c *chain) notification(ctx context.Context) Finding {
 	}
 	return wrong(link, found, fix)
 }
+
+// eventBridge is the finding if no notification of the bucket is for this key: EventBridge can tell the topic too. It
+// is known by what the topic's policy admits, as the rules themselves are not read.
+func (c *chain) eventBridge(ctx context.Context, on, others bool) (f Finding, bridged bool) {
+	const link = "notification"
+	if c.topic == "" && c.lookAtQueue(ctx) == nil {
+		c.topic = topicARN.FindString(c.queue["Policy"])
+	}
+	var policy string
+	known := false
+	if c.topic != "" {
+		out, err := c.aws.sns.GetTopicAttributes(ctx, &sns.GetTopicAttributesInput{TopicArn: &c.topic}, topicIn(c.topic))
+		if known = err == nil; known {
+			policy = out.Attributes["Policy"]
+		}
+	}
+	c.rule = ruleARN.FindString(policy)
+	switch {
+	case on && (c.rule != "" || !known && !others):
+		return unknown(link, "bucket "+c.bucket+" sends events to EventBridge, whose rules are not read",
+			"`npcnix doctor --probe` shows whether an event arrives; `aws events list-rules` shows the rules"), true
+	case c.rule != "":
+		return wrong(link, fmt.Sprintf("bucket %s sends no events to EventBridge, although %s waits for those of %s", c.bucket, c.topic, c.rule),
+			"switch EventBridge on in the bucket's notification, where something has switched it off: eventbridge = true of the aws_s3_bucket_notification that writes it, beside all that is there"), true
+	}
+	return Finding{}, false
+}
+
+// ruleARN finds the rule of EventBridge that a topic's policy admits, topicARN the topic that a queue's does.
+var (
+	ruleARN  = regexp.MustCompile(`arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:rule/[A-Za-z0-9._/-]+`)
+	topicARN = regexp.MustCompile(`arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+`)
+)
 
 // filter reads the prefix and the suffix of a notification's keys.
 func filter(f *s3types.NotificationConfigurationFilter) (prefix, suffix string) {
@@ -122,6 +156,13 @@ func (c *chain) topicPolicy(ctx context.Context) Finding {
 	}
 	if owner := accountOf(c.topic); c.account == owner && strings.Contains(out.Attributes["Policy"], owner) {
 		q.context["aws:sourceaccount"] = owner // otherwise the bucket's owner is unknown
+	}
+	if c.rule != "" {
+		q.service, q.context["aws:sourcearn"] = "events.amazonaws.com", c.rule
+		if verdict, why := allows(out.Attributes["Policy"], q); verdict != OK {
+			return Finding{Link: link, Verdict: verdict, Found: fmt.Sprintf("whether %s can publish to %s: %s", c.rule, c.topic, why)}
+		}
+		return encrypted(link, out.Attributes["KmsMasterKeyId"], "alias/aws/sns", q.service, ok(link, "%s can publish to %s", c.rule, c.topic))
 	}
 	switch verdict, why := allows(out.Attributes["Policy"], q); verdict {
 	case Wrong:

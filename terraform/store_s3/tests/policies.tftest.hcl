@@ -4,6 +4,9 @@ mock_provider "aws" {
   mock_resource "aws_sns_topic" {
     defaults = { arn = "arn:aws:sns:eu-central-1:123456789012:topic" }
   }
+  mock_resource "aws_cloudwatch_event_rule" {
+    defaults = { arn = "arn:aws:events:eu-central-1:123456789012:rule/npcnix" }
+  }
   mock_resource "aws_kms_key" {
     defaults = { arn = "arn:aws:kms:eu-central-1:123456789012:key/1" }
   }
@@ -265,5 +268,49 @@ run "a_bucket_policy_of_somebody_else_is_left_to_its_owner" {
   assert {
     condition     = length(aws_s3_bucket_policy.store) == 0 && length(output.bucket_policy_statements) == 2
     error_message = "The bucket's policy is written, or what to add to it is not output."
+  }
+}
+
+run "with_eventbridge_a_rule_publishes_instead_of_the_bucket" {
+  variables {
+    events   = "eventbridge"
+    kms      = true
+    accounts = { dev = ["210987654321"] }
+  }
+
+  assert {
+    condition = { for name, rule in aws_cloudwatch_event_rule.remote : name => jsondecode(rule.event_pattern) } == { for name in ["dev", "prod"] : name => {
+      source        = ["aws.s3"]
+      "detail-type" = ["Object Created"]
+      detail        = { bucket = { name = ["my.fleet"] }, object = { key = ["npcnix/remotes/${name}.npcnix"] } }
+    } }
+    error_message = "A rule does not match exactly the publishes to its remote."
+  }
+  assert {
+    condition     = alltrue([for name, target in aws_cloudwatch_event_target.remote : target.rule == aws_cloudwatch_event_rule.remote[name].name && target.arn == aws_sns_topic.remote[name].arn && length(target.input_transformer) == 0])
+    error_message = "A rule does not send events, as they are, to the topic of its remote."
+  }
+  assert {
+    condition = jsondecode(aws_sns_topic_policy.remote["prod"].policy).Statement == [{
+      Sid       = "RulePublishes"
+      Effect    = "Allow"
+      Principal = { Service = "events.amazonaws.com" }
+      Action    = "sns:Publish"
+      Resource  = "arn:aws:sns:eu-central-1:123456789012:topic"
+      Condition = { ArnEquals = { "aws:SourceArn" = "arn:aws:events:eu-central-1:123456789012:rule/npcnix" } }
+    }] && jsondecode(aws_sns_topic_policy.remote["dev"].policy).Statement[*].Sid == ["RulePublishes", "AccountsSubscribe", "AccountsLook"]
+    error_message = "The policy of a topic does not allow exactly its rule to publish."
+  }
+  assert {
+    condition     = aws_s3_bucket_notification.store[0].eventbridge && length(aws_s3_bucket_notification.store[0].topic) == 0 && length(output.notification_topics) == 0
+    error_message = "The bucket's notification has more than the switch of EventBridge, or lacks it."
+  }
+  assert {
+    condition     = output.events && output.eventbridge && length(output.topic_arns) == 2
+    error_message = "The outputs do not tell of topics and of EventBridge."
+  }
+  assert {
+    condition     = [for statement in output.kms_key_statements : [statement.Sid, statement.Principal.Service] if contains(keys(statement.Principal), "Service")] == [["RulesPublish", "events.amazonaws.com"], ["TopicsSendToQueues", "sns.amazonaws.com"]]
+    error_message = "The key does not let EventBridge and SNS use it."
   }
 }

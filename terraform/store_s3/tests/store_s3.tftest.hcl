@@ -254,3 +254,24 @@ run "accounts_of_an_unknown_remote_and_what_is_no_account_are_refused" {
   }
   expect_failures = [var.accounts]
 }
+
+run "with_eventbridge_and_the_notification_of_an_owner_there_are_rules_alone" {
+  command = plan
+  variables {
+    events              = "eventbridge"
+    manage_notification = false
+  }
+
+  assert {
+    condition     = length(aws_s3_bucket_notification.store) == 0 && length(aws_cloudwatch_event_rule.remote) == 2 && alltrue([for rule in aws_cloudwatch_event_rule.remote : length(rule.name) <= 64])
+    error_message = "The owner's notification is overwritten, or not each remote has a rule."
+  }
+}
+
+run "events_of_another_kind_are_refused" {
+  command = plan
+  variables {
+    events = "sqs"
+  }
+  expect_failures = [var.events]
+}
