@@ -139,6 +139,9 @@ func (o *OwnQueues) subscriptions(ctx context.Context) (map[string]subscribed, e
 		}
 		for _, s := range page.Subscriptions {
 			part := strings.Split(aws.ToString(s.Endpoint), ":")
+			if !strings.HasPrefix(aws.ToString(s.SubscriptionArn), "arn:") {
+				continue // pending: it cannot be deleted, and SNS does that itself after some days
+			}
 			if len(part) == 6 && part[2] == "sqs" && strings.HasPrefix(part[5], ownPrefix(o.remote)) {
 				found[part[5]] = subscribed{aws.ToString(s.SubscriptionArn), part[3] == home[3] && part[4] == home[4]}
 			}

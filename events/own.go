@@ -61,6 +61,7 @@ type OwnQueue struct {
 
 	queue atomic.Pointer[Queue] // nil until the queue is there
 	check time.Time             // when queue and subscription are made sure of again
+	late  bool                  // the last time that failed: what was published since can be missed
 }
 
 // OpenOwnQueue returns the queue and asks AWS nothing: the first Receive makes it. Errors are those of the
@@ -117,15 +118,18 @@ func plain(s string, most int) string {
 }
 
 // Receive is [Queue.Receive]. It makes queue and subscription first if that is due. A delivery without a message
-// follows when the queue was made: what was published before it could arrive is to be looked for.
+// follows when the queue was made, or subscribed after that had failed: what was published before it could arrive is
+// to be looked for.
 func (q *OwnQueue) Receive(ctx context.Context) ([]Delivery, error) {
 	if q.queue.Load() == nil || time.Now().After(q.check) {
 		made, err := q.ensure(ctx)
 		if err != nil {
+			q.late = true
 			return nil, explain(ctx, "make the host's own queue "+q.name, err)
 		}
 		q.check = time.Now().Add(ensureEvery/2 + rand.N(ensureEvery))
-		if made {
+		if made || q.late {
+			q.late = false
 			return []Delivery{{ID: q.name, Notices: []Notice{q.options.Look}, Receives: 1, Received: time.Now()}}, nil
 		}
 	}
@@ -313,11 +317,11 @@ func subscriptionAttributes(queueARN string) map[string]string {
 // has the right attributes.
 func (q *OwnQueue) subscription(ctx context.Context, queueARN string) (arn string, right bool, err error) {
 	out, err := q.sns.Subscribe(ctx, &sns.SubscribeInput{
-		TopicArn: &q.options.Topic, Protocol: aws.String("sqs"), Endpoint: &queueARN, ReturnSubscriptionArn: true,
+		TopicArn: &q.options.Topic, Protocol: aws.String("sqs"), Endpoint: &queueARN, // without ReturnSubscriptionArn: see pending
 		Attributes: subscriptionAttributes(queueARN),
 	})
 	if err == nil {
-		return aws.ToString(out.SubscriptionArn), true, nil
+		return aws.ToString(out.SubscriptionArn), true, q.pending(queueARN, out.SubscriptionArn)
 	}
 	if !strings.Contains(err.Error(), "already exists with different attributes") {
 		return "", false, fmt.Errorf("subscribe it to %s: %w", q.options.Topic, err)
@@ -330,12 +334,24 @@ func (q *OwnQueue) subscription(ctx context.Context, queueARN string) (arn strin
 		}
 		for _, s := range page.Subscriptions {
 			if aws.ToString(s.Endpoint) == queueARN {
-				return aws.ToString(s.SubscriptionArn), false, nil
+				return aws.ToString(s.SubscriptionArn), false, q.pending(queueARN, s.SubscriptionArn)
 			}
 		}
 	}
 	return "", false, fmt.Errorf("the subscription of %s to %s is gone again", queueARN, q.options.Topic)
 }
+
+// pending returns an error if there are words in place of a subscription's ARN, as for one that is not confirmed: the
+// queue's own account needs no confirmation, but another account can have subscribed the queue before (Amazon SNS API
+// reference, Subscribe).
+func (q *OwnQueue) pending(queueARN string, arn *string) error {
+	if strings.HasPrefix(aws.ToString(arn), "arn:") {
+		return nil
+	}
+	return fmt.Errorf("%w: that of %s to %s was not made by the queue's account; delete it, or confirm it with the token that SNS has sent to the queue", errPending, queueARN, q.options.Topic)
+}
+
+var errPending = errors.New("the subscription is pending")
 
 // Leave deletes the subscription and both queues, as far as they are there.
 func (q *OwnQueue) Leave(ctx context.Context) error {
@@ -370,6 +386,9 @@ func (q *OwnQueue) unsubscribe(ctx context.Context, url string) error {
 	subscription, _, err := q.subscription(ctx, out.Attributes["QueueArn"])
 	if _, gone := errors.AsType[*snstypes.NotFoundException](err); gone {
 		return nil // the topic, and its subscriptions with it
+	}
+	if errors.Is(err, errPending) {
+		return nil // SNS itself deletes it after some days
 	}
 	if err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
-// A bucket whose notification is somebody else's, which also switches EventBridge on.
+// A bucket whose notification another owner writes, which also switches EventBridge on.
 const bridgedRoot = `
 provider "aws" {
   s3_use_path_style = true

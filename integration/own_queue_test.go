@@ -13,6 +13,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
+	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
@@ -88,6 +89,63 @@ func ownQueue(t *testing.T, endpoint string) {
 	h.await("a poll", func() bool { return h.marker() == "four" })
 	if code := h.terminate(); code != 0 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestOwnQueueHealsByItself has SNS take no subscription for a while: the agent says so once, polls, and subscribes as
+// soon as it can.
+func TestOwnQueueHealsByItself(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name        string
+		begin, heal func(*world, *awsfake.Cloud)
+		says        string
+	}{
+		{"the topic is gone", func(w *world, _ *awsfake.Cloud) {
+			_, err := w.sns.DeleteTopic(w.t.Context(), &sns.DeleteTopicInput{TopicArn: &w.topic})
+			w.must(err)
+		}, func(w *world, _ *awsfake.Cloud) {
+			_, err := w.sns.CreateTopic(w.t.Context(), &sns.CreateTopicInput{Name: aws.String("npcnix-dev")})
+			w.must(err)
+		}, "NotFound"},
+		{"the subscription is pending", func(_ *world, cloud *awsfake.Cloud) { cloud.PendSubscriptions(true) },
+			func(_ *world, cloud *awsfake.Cloud) { cloud.PendSubscriptions(false) }, "the subscription is pending"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			cloud := newCloud(t)
+			w := newWorld(t, cloud.URL())
+			h := newHost(w, "web1")
+			h.configure(map[string]any{"remote": remote, "configuration": "web1", "host": "web1", "queue_url": "auto", "topic_arn": w.topic, "poll_interval_secs": 3600, "min_sleep_secs": 1, "max_sleep_secs": 1})
+			c.begin(w, cloud)
+			h.publish(nixtest.System{Version: "one"})
+			h.start("--log-level", "info")
+			h.await("a poll", func() bool { return h.marker() == "one" })
+			tries := cloud.Requests("sns", "Subscribe")
+			h.await("more tries", func() bool { return cloud.Requests("sns", "Subscribe") >= tries+3 })
+			h.publish(nixtest.System{Version: "two"})
+			h.await("the next poll", func() bool { return h.marker() == "two" && h.record().Status == record.Applied })
+			said := 0
+			for line := range strings.Lines(h.log.String()) {
+				if strings.Contains(line, c.says) {
+					said++
+				}
+			}
+			if said != 1 {
+				t.Errorf("it says %d times %q", said, c.says)
+			}
+
+			c.heal(w, cloud)
+			h.await("the subscription", func() bool { return h.log.count("this host has a queue of its own") == 1 })
+			h.publish(nixtest.System{Version: "three"})
+			h.await("the event", func() bool { return h.marker() == "three" && h.record().Trigger == record.Event })
+			if code := h.terminate(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			if out, code := h.command("leave"); code != 0 || len(w.queues()) != 0 {
+				t.Errorf("leave: exit code %d: %s", code, out)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/sns"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
@@ -19,114 +20,162 @@ import (
 // queue of one of them is.
 const theirs, near = "210987654321", "eu-west-1"
 
+// twoSides is the example, applied: the store's account, and the hosts'.
+type twoSides struct {
+	*account         // the store's
+	them      *actor // the hosts' account
+	apply     func(args ...string) string
+	edit      func(version string)
+	hosts     map[string]*host
+	told      twoSidesTold
+	own       string // the name of the queue that web3 makes
+	relay     string // a queue of the store's account, and its dead-letter queue
+	relayDead string
+}
+
+type twoSidesTold struct {
+	Hosts struct {
+		Value map[string]struct {
+			QueueURL  string `json:"queue_url"`
+			PolicyARN string `json:"policy_arn"`
+		}
+	}
+	Remote struct {
+		Value struct {
+			Topic string `json:"topic_arn"`
+		}
+	} `json:"remote_object"`
+	Key struct{ Value string }
+}
+
 // The example of two regions and two accounts, applied on moto, where hosts of the other account hear of publishes:
 // with a queue in the store's region, with one in another region, and with one that the host makes itself. moto keeps
-// accounts and regions apart, but enforces no policy across accounts: twoAccounts evaluates those.
+// accounts and regions apart, but has a topic send to subscriptions of its own account only, so the test carries what the
+// topic sends to a queue there. And it enforces no policy across accounts: admits evaluates those.
 func TestTwoRegionsTwoAccounts(t *testing.T) {
 	t.Parallel()
-	with, tree := terraformTool(t), terraformTree(t)
-	a := newAccount(t, moto.Start(t))
-	role := "arn:aws:iam::" + theirs + ":role/terraform"
-	b := a.assume(role)
-	b.t = t
-	dir := filepath.Join(tree, "examples", "two-regions-two-accounts")
-	a.must(os.WriteFile(filepath.Join(tree, "host_queue", "moto_override.tf"), []byte(motoOverrides["host_queue"]), 0o644))
-	a.must(os.WriteFile(filepath.Join(dir, "key.tf"), []byte("output \"key\" {\n  value = module.store.kms_key_arn\n}\n"), 0o644))
-	flake := filepath.Join(t.TempDir(), "nixos")
-	salt := nixtest.Salt()
-	edit := func(version string) {
-		t.Helper()
-		one := nixtest.System{Version: version}
-		a.must(nixtest.Flake(flake, salt, map[string]nixtest.System{"web1": one, "web2": one, "web3": one}))
-	}
-	edit("one")
-	env := append(a.env(), "PATH="+filepath.Dir(npcnix)+":"+os.Getenv("PATH"), "TF_VAR_bucket="+bucket, "TF_VAR_force_destroy=true",
-		"TF_VAR_region="+awsfake.Region, "TF_VAR_hosts_region="+near, "TF_VAR_hosts_role_arn="+role, "TF_VAR_flake_dir="+flake)
-	with.run(t, dir, nil, "init")
-	with.run(t, dir, env, "apply", "-auto-approve")
-	with.run(t, dir, env, "plan", "-detailed-exitcode")
-	var out struct {
-		Hosts struct {
-			Value map[string]struct {
-				QueueURL  string `json:"queue_url"`
-				PolicyARN string `json:"policy_arn"`
-			}
-		}
-		Remote struct {
-			Value struct {
-				Topic string `json:"topic_arn"`
-			}
-		} `json:"remote_object"`
-		Key struct{ Value string }
-	}
-	a.parse(with.run(t, dir, env, "output", "-json"), &out)
-	a.topic = out.Remote.Value.Topic
-
-	hosts := map[string]*host{}
-	for name, region := range map[string]string{"web1": awsfake.Region, "web2": near, "web3": near} {
-		queue := map[string]any{"queue_url": "auto", "topic_arn": a.topic}
-		if made, known := out.Hosts.Value[name]; known {
-			queue = map[string]any{"queue_url": made.QueueURL}
-		}
-		h := newHost(a.world, name)
-		h.configure(map[string]any{"remote": remote, "remote_region": awsfake.Region, "configuration": name, "host": name})
-		h.configure(queue)
-		h.startIn(append(b.env(), "AWS_REGION="+region)) // a queue's URL names its region on AWS, and not on moto
-		hosts[name] = h
-	}
-	for _, h := range hosts {
+	s := applyTwoSides(t)
+	s.startHosts()
+	for _, h := range s.hosts {
 		h.await("the first version of "+h.name, func() bool { return h.record().Status == record.Applied && h.marker() == "one" })
 	}
-	own := events.OwnQueueName(a.topic, remote, "web3")
-	await(t, "the subscriptions", func() bool { return len(a.subscriptions()) == 3 })
-	subscribed, err := a.sns.ListSubscriptionsByTopic(t.Context(), &sns.ListSubscriptionsByTopicInput{TopicArn: &a.topic})
-	a.must(err)
-	for _, s := range subscribed.Subscriptions {
+	await(t, "the subscriptions", func() bool { return len(s.them.subscriptions()) == 3 })
+	subscribed, err := s.them.sns.ListSubscriptionsByTopic(t.Context(), &sns.ListSubscriptionsByTopicInput{TopicArn: &s.topic})
+	s.must(err)
+	for _, one := range subscribed.Subscriptions {
 		region := awsfake.Region
-		if strings.Contains(*s.Endpoint, "web2") {
+		if strings.Contains(*one.Endpoint, "web2") {
 			region = near
 		}
-		if *s.Owner != theirs || !strings.HasPrefix(*s.Endpoint, "arn:aws:sqs:"+region+":"+theirs+":npcnix-dev-") {
-			t.Errorf("%s is subscribed by %s", *s.Endpoint, *s.Owner)
+		if *one.Owner != theirs || !strings.HasPrefix(*one.Endpoint, "arn:aws:sqs:"+region+":"+theirs+":npcnix-dev-") {
+			t.Errorf("%s is subscribed by %s", *one.Endpoint, *one.Owner)
 		}
 	}
 
-	edit("two")
-	with.run(t, dir, env, "apply", "-auto-approve")
-	for _, h := range hosts {
+	s.edit("two")
+	s.apply("apply", "-auto-approve")
+	s.carry()
+	for _, h := range s.hosts {
 		h.await("the event of "+h.name, func() bool { return h.marker() == "two" && h.record().Trigger == record.Event })
 	}
-	t.Run("the policies admit the other account, and nobody else", func(t *testing.T) {
-		twoAccounts(t, a, b, out.Key.Value, out.Hosts.Value["web2"].QueueURL, out.Hosts.Value["web2"].PolicyARN)
-	})
+	t.Run("the policies admit the other account, and nobody else", s.admits)
 	t.Run("the doctor of a host finds its queue and subscription", func(t *testing.T) {
-		for name, link := range map[string]string{"web1": "npcnix-dev-web1-", "web2": "npcnix-dev-web2-", "web3": own} {
-			region := map[string]string{"web2": near}[name]
-			if region == "" {
-				region = awsfake.Region
-			}
-			said, code := hosts[name].commandIn(append(b.env(), "AWS_REGION="+region), "doctor")
-			if !strings.Contains(said, "sends to arn:aws:sqs:"+region+":"+theirs+":"+link) || strings.Contains(said, "✗") {
+		for name, queue := range map[string]string{"web1": "npcnix-dev-web1-", "web3": s.own} { // of web2's, moto's URL does not name the region
+			said, code := s.hosts[name].commandIn(s.them.env(), "doctor")
+			if !strings.Contains(strings.Join(strings.Fields(said), " "), "ok subscription the topic sends to arn:aws:sqs:"+awsfake.Region+":"+theirs+":"+queue) {
 				t.Errorf("doctor of %s: exit code %d: %s", name, code, said)
 			}
 		}
 	})
-	for _, h := range hosts {
+	for _, h := range s.hosts {
 		h.terminate()
 	}
-	if said, code := hosts["web3"].commandIn(append(b.env(), "AWS_REGION="+near), "leave"); code != 0 {
+	if said, code := s.hosts["web3"].commandIn(append(s.them.env(), "AWS_REGION="+near), "leave"); code != 0 {
 		t.Errorf("leave: exit code %d: %s", code, said)
 	}
-	with.run(t, dir, env, "destroy", "-auto-approve")
-	for _, who := range []*account{a, {b}} {
-		if left := who.left(); len(left) > 1 || len(left) == 1 && left["iam list-roles --query Roles[].RoleName"] == "" {
+	for _, queue := range []string{s.relay, s.relayDead} {
+		_, err := s.sqs.DeleteQueue(t.Context(), &sqs.DeleteQueueInput{QueueUrl: &queue})
+		s.must(err)
+	}
+	s.apply("destroy", "-auto-approve")
+	for _, who := range []*account{s.account, {s.them}} {
+		left := who.left()
+		delete(left, "sns list-subscriptions --query Subscriptions[].SubscriptionArn") // moto keeps those of a topic that is gone
+		if len(left) != 0 {
 			t.Errorf("left: %v", left)
 		}
 	}
 }
 
-// twoAccounts evaluates the policies of topic, bucket, key and queue, each as its side holds it.
-func twoAccounts(t *testing.T, a *account, b *actor, keyARN, queueURL, policyARN string) {
+// applyTwoSides applies the example.
+func applyTwoSides(t *testing.T) *twoSides {
+	with, tree := terraformTool(t), terraformTree(t)
+	a := newAccount(t, moto.Start(t))
+	role := "arn:aws:iam::" + theirs + ":role/terraform"
+	dir := filepath.Join(tree, "examples", "two-regions-two-accounts")
+	a.must(os.WriteFile(filepath.Join(tree, "host_queue", "moto_override.tf"), []byte(motoOverrides["host_queue"]), 0o644))
+	a.must(os.WriteFile(filepath.Join(dir, "key.tf"), []byte("output \"key\" {\n  value = module.store.kms_key_arn\n}\n"), 0o644))
+	flake, salt := filepath.Join(t.TempDir(), "nixos"), nixtest.Salt()
+	env := append(a.env(), "PATH="+filepath.Dir(npcnix)+":"+os.Getenv("PATH"), "TF_VAR_bucket="+bucket, "TF_VAR_force_destroy=true",
+		"TF_VAR_region="+awsfake.Region, "TF_VAR_hosts_region="+near, "TF_VAR_hosts_role_arn="+role, "TF_VAR_flake_dir="+flake)
+	s := &twoSides{
+		account: a, them: a.assume(role), hosts: map[string]*host{},
+		apply: func(args ...string) string { return with.run(t, dir, env, args...) },
+		edit: func(version string) {
+			one := nixtest.System{Version: version}
+			a.must(nixtest.Flake(flake, salt, map[string]nixtest.System{"web1": one, "web2": one, "web3": one}))
+		},
+	}
+	s.edit("one")
+	with.run(t, dir, nil, "init")
+	s.apply("apply", "-auto-approve")
+	s.apply("plan", "-detailed-exitcode")
+	a.parse(s.apply("output", "-json"), &s.told)
+	s.topic = s.told.Remote.Value.Topic
+	s.them.topic = s.topic
+	s.own = events.OwnQueueName(s.topic, remote, "web3")
+	s.relay, s.relayDead = a.queue("relay", 10)
+	return s
+}
+
+// startHosts starts the hosts' agents with credentials of their account.
+func (s *twoSides) startHosts() {
+	for name, region := range map[string]string{"web1": awsfake.Region, "web2": near, "web3": near} {
+		queue := map[string]any{"queue_url": "auto", "topic_arn": s.topic}
+		if made, known := s.told.Hosts.Value[name]; known {
+			queue = map[string]any{"queue_url": made.QueueURL}
+		}
+		h := newHost(s.world, name)
+		h.configure(map[string]any{"remote": remote, "remote_region": awsfake.Region, "configuration": name, "host": name})
+		h.configure(queue)
+		h.startIn(append(s.them.env(), "AWS_REGION="+region)) // a queue's URL names its region on AWS, and not on moto
+		s.hosts[name] = h
+	}
+}
+
+// carry sends what the topic sends to a queue of its account to the queues of the other.
+func (s *twoSides) carry() {
+	var event *string
+	await(s.t, "what the topic sends", func() bool {
+		got, err := s.sqs.ReceiveMessage(s.t.Context(), &sqs.ReceiveMessageInput{QueueUrl: &s.relay})
+		s.must(err)
+		for _, message := range got.Messages {
+			event = message.Body
+		}
+		return event != nil
+	})
+	for queue, region := range map[string]string{
+		s.told.Hosts.Value["web1"].QueueURL: awsfake.Region, s.told.Hosts.Value["web2"].QueueURL: near, s.them.queueURL(s.own): awsfake.Region,
+	} {
+		_, err := s.them.sqs.SendMessage(s.t.Context(), &sqs.SendMessageInput{QueueUrl: &queue, MessageBody: event}, func(o *sqs.Options) { o.Region = region })
+		s.must(err)
+	}
+}
+
+// admits evaluates the policies of topic, bucket, key and queue, each as its side holds it.
+func (s *twoSides) admits(t *testing.T) {
+	a, b, keyARN, web2 := s.account, s.them, s.told.Key.Value, s.told.Hosts.Value["web2"]
+	queueURL, policyARN := web2.QueueURL, web2.PolicyARN
 	read := func(who *actor, query string, args ...string) policy {
 		t.Helper()
 		var text string

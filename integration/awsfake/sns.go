@@ -18,6 +18,9 @@ type topics struct {
 	mu            sync.Mutex
 	topics        map[string]*topic // by ARN
 	subscriptions []*subscription   // of all topics, oldest first
+	pend          bool              // new subscriptions wait for a confirmation
+	perSecond     float64           // Subscribe a second; 0: no limit
+	subscribes    rate
 }
 
 type topic struct {
@@ -28,6 +31,7 @@ type topic struct {
 
 type subscription struct {
 	arn, topic, endpoint string
+	pending              bool
 	attributes           map[string]string
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -43,18 +44,46 @@ func (c *Cloud) subscribe(form url.Values) (any, error) {
 		}
 	}
 	return c.withTopic(form.Get("TopicArn"), func(t *topic) (any, error) {
+		if c.sns.perSecond > 0 && !c.sns.subscribes.take(c.sns.perSecond) {
+			return nil, refuse(http.StatusBadRequest, "Throttling", "Rate exceeded")
+		}
+		shown := func(s *subscription) (any, error) {
+			if s.pending && form.Get("ReturnSubscriptionArn") != "true" {
+				return snsResult{SubscriptionArn: "pending confirmation"}, nil
+			}
+			return snsResult{SubscriptionArn: s.arn}, nil
+		}
 		for _, s := range c.sns.of(t.arn) {
 			if s.endpoint == endpoint && maps.Equal(s.attributes, attributes) {
-				return snsResult{SubscriptionArn: s.arn}, nil
+				return shown(s)
 			}
 			if s.endpoint == endpoint {
 				return nil, snsInvalid("Attributes Reason: Subscription already exists with different attributes")
 			}
 		}
-		s := &subscription{arn: t.arn + ":" + newID(), topic: t.arn, endpoint: endpoint, attributes: attributes}
+		s := &subscription{arn: t.arn + ":" + newID(), topic: t.arn, endpoint: endpoint, attributes: attributes, pending: c.sns.pend}
 		c.sns.subscriptions = append(c.sns.subscriptions, s)
-		return snsResult{SubscriptionArn: s.arn}, nil
+		return shown(s)
 	})
+}
+
+// PendSubscriptions has new subscriptions wait for a confirmation, as those that another account than the queue's makes.
+// If it is off, all are confirmed.
+func (c *Cloud) PendSubscriptions(on bool) {
+	c.sns.mu.Lock()
+	defer c.sns.mu.Unlock()
+	c.sns.pend = on
+	for _, s := range c.sns.subscriptions {
+		s.pending = s.pending && on
+	}
+}
+
+// LimitSubscribe has SNS refuse with Throttling what is beyond so many calls of Subscribe a second, as AWS does with more
+// than 100 (Amazon SNS endpoints and quotas). 0: it takes all.
+func (c *Cloud) LimitSubscribe(perSecond int) {
+	c.sns.mu.Lock()
+	defer c.sns.mu.Unlock()
+	c.sns.perSecond, c.sns.subscribes = float64(perSecond), rate{}
 }
 
 func (c *Cloud) unsubscribe(form url.Values) (any, error) {
@@ -75,7 +104,11 @@ func (c *Cloud) listSubscriptions(form url.Values) (any, error) {
 	return c.withTopic(form.Get("TopicArn"), func(t *topic) (any, error) {
 		part, next := page(c.sns.of(t.arn), form.Get("NextToken"), 100)
 		for _, s := range part {
-			out.Subscriptions = append(out.Subscriptions, member{s.arn, Account, "sqs", s.endpoint, s.topic})
+			shown := s.arn
+			if s.pending {
+				shown = "PendingConfirmation"
+			}
+			out.Subscriptions = append(out.Subscriptions, member{shown, Account, "sqs", s.endpoint, s.topic})
 		}
 		out.NextToken = next
 		return out, nil
@@ -98,7 +131,7 @@ func (c *Cloud) getSubscriptionAttributes(form url.Values) (any, error) {
 	return c.withSubscription(form, func(s *subscription) (any, error) {
 		all := map[string]string{
 			"SubscriptionArn": s.arn, "TopicArn": s.topic, "Owner": Account, "Protocol": "sqs", "Endpoint": s.endpoint,
-			"ConfirmationWasAuthenticated": "true", "PendingConfirmation": "false", "RawMessageDelivery": "false",
+			"ConfirmationWasAuthenticated": "true", "PendingConfirmation": strconv.FormatBool(s.pending), "RawMessageDelivery": "false",
 		}
 		maps.Copy(all, s.attributes)
 		return snsAttributes{entries(all)}, nil
@@ -157,6 +190,9 @@ func (c *Cloud) fanOut(t *topic, subject, message string) string {
 	var targets []target
 	c.sns.mu.Lock()
 	for _, s := range c.sns.of(t.arn) {
+		if s.pending {
+			continue
+		}
 		var policy struct {
 			DeadLetterTargetArn string `json:"deadLetterTargetArn"`
 		}

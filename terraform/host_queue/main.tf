@@ -61,7 +61,7 @@ resource "aws_sqs_queue" "dead_letter" {
   }
 }
 
-# A remote that is written out by hand does not say whom its store admits.
+# A remote that does not come from module remote_s3 need not say whom its store admits.
 check "other_account" {
   assert {
     condition     = var.remote.accounts != null || local.topic_account == data.aws_caller_identity.current.account_id

@@ -162,3 +162,18 @@ run "a_policy_that_is_used_inline_is_not_created" {
     error_message = "The policy is created, or its text is not output."
   }
 }
+
+run "gc_deletes_what_hosts_of_the_remote_left" {
+  command = plan
+
+  assert {
+    condition = jsonencode([for statement in jsondecode(output.collect_policy_json).Statement : [statement.Action, statement.Resource]]) == jsonencode([
+      [["s3:ListBucket"], "arn:aws:s3:::my-fleet"],
+      [["s3:GetObject", "s3:DeleteObject"], "arn:aws:s3:::my-fleet/npcnix/remotes/dev.npcnix.acks/*"],
+      [["sqs:ListQueues", "sns:Unsubscribe"], "*"],
+      [["sqs:ListQueueTags", "sqs:GetQueueAttributes", "sqs:DeleteQueue"], "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-*"],
+      [["sns:ListSubscriptionsByTopic"], var.remote.topic_arn],
+    ])
+    error_message = "The policy of npcnix hosts gc allows more or less than its work."
+  }
+}

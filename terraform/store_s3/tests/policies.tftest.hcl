@@ -236,7 +236,7 @@ run "other_accounts_subscribe_read_write_records_and_use_the_key" {
   }
   assert {
     condition     = jsondecode(aws_sns_topic_policy.remote["prod"].policy).Statement[*].Sid == ["BucketPublishes"]
-    error_message = "A remote that nobody else follows admits somebody."
+    error_message = "A remote that nobody else follows admits an account."
   }
   assert {
     condition = [for statement in jsondecode(aws_s3_bucket_policy.store[0].policy).Statement : "${statement.Principal.AWS} ${statement.Action} ${statement.Resource} ${jsonencode(try(statement.Condition, {}))}"] == flatten([for id, condition in {
