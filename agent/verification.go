@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 
 	"github.com/npcnix/npcnix/agent/verify"
 	"github.com/npcnix/npcnix/nix"
@@ -66,6 +68,10 @@ func (a *Agent) verify(ctx context.Context, v Verification, j activation.Journal
 			if errors.Is(err, store.ErrNotFound) && c.Remote == v.Remote {
 				return nil // it is gone by now, and that was an answer
 			}
+			if outage(err) && c.Remote == v.Remote && c.QueueURL == v.QueueURL {
+				a.Log.Warn("the store or the queue is reached from the new system, and has an outage of its own", "error", err)
+				return nil
+			}
 			return err
 		}
 	}
@@ -74,4 +80,27 @@ func (a *Agent) verify(ctx context.Context, v Verification, j activation.Journal
 	}
 
 	return verifier.Verify(ctx, j)
+}
+
+// outage reports whether AWS itself, or another maker of S3, has answered that it has a fault, or that the queue is
+// gone. So the host is not cut off, and the version is not to blame. Such an answer has the id of the request: one of
+// a proxy, which knows the world as little as the host does, has none.
+func outage(err error) bool {
+	var answer interface {
+		error
+		HTTPStatusCode() int
+		ServiceRequestID() string
+	}
+	if !errors.As(err, &answer) || answer.ServiceRequestID() == "" {
+		return false
+	}
+	if answer.HTTPStatusCode() >= http.StatusInternalServerError {
+		return true
+	}
+	var coded interface {
+		error
+		ErrorCode() string
+	}
+
+	return errors.As(err, &coded) && (strings.HasSuffix(coded.ErrorCode(), "NonExistentQueue") || coded.ErrorCode() == "QueueDoesNotExist")
 }

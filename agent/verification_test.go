@@ -3,11 +3,17 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/verify"
@@ -113,6 +119,47 @@ func TestVerification(t *testing.T) {
 		})
 	})
 
+	t.Run("an outage of AWS's own is no fault of the version's", func(t *testing.T) {
+		for _, c := range []struct {
+			name   string
+			err    error
+			change func(*config.Config) // that the new system makes of the settings
+			rolls  bool                 // back
+		}{
+			{"the store answers 500", answered(500, "InternalError", "id"), nil, false},
+			{"the queue answers 503", answered(503, "ServiceUnavailable", "id"), nil, false},
+			{"the queue was deleted", answered(400, "QueueDoesNotExist", "id"), nil, false},
+			{"the queue was deleted, by its older code", answered(400, "AWS.SimpleQueueService.NonExistentQueue", "id"), nil, false},
+			{"a proxy answers 502", answered(502, "", ""), nil, true},
+			{"the credentials are refused", answered(403, "InvalidAccessKeyId", "id"), nil, true},
+			{"nobody answers", errors.New("connection refused"), nil, true},
+			{"the store that it brings answers 500", answered(500, "InternalError", "id"), func(c *config.Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, true},
+			{"the queue that it brings is not there", answered(400, "QueueDoesNotExist", "id"), func(c *config.Config) { c.QueueURL = "https://elsewhere" }, true},
+		} {
+			inBubble(t, c.name, func(t *testing.T) {
+				r := newRig(t)
+				r.opts.Once, r.opts.Queue = OnceAny, nil
+				r.opts.Reach = func(context.Context, config.Config, bool) error { return fmt.Errorf("it cannot be reached: %w", c.err) }
+				switched := false
+				r.opts.Override = func(config config.Config) (config.Config, error) {
+					if switched && c.change != nil {
+						c.change(&config)
+					}
+					return config, nil
+				}
+				r.host.activate = func() error { switched = true; return nil }
+				r.start()
+				if err := <-r.done; (err != nil) != c.rolls {
+					t.Errorf("error %v", err)
+				}
+				if s := r.state(); (s.Failure != nil && s.Failure.RolledBack) != c.rolls {
+					t.Errorf("state: %+v", s)
+				}
+				r.stop()
+			})
+		}
+	})
+
 	t.Run("a system is verified by the settings that it brings", func(t *testing.T) {
 		for _, c := range []struct {
 			name   string
@@ -168,4 +215,11 @@ func TestVerification(t *testing.T) {
 			})
 		}
 	})
+}
+
+// answered is an error as the AWS SDK makes it of an answer.
+func answered(status int, code, id string) error {
+	return &awshttp.ResponseError{RequestID: id, ResponseError: &smithyhttp.ResponseError{
+		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: &smithy.GenericAPIError{Code: code},
+	}}
 }

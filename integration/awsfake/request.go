@@ -96,7 +96,9 @@ func (a *answer) send(w http.ResponseWriter, method string, truncate bool) {
 	for name, values := range a.header {
 		w.Header()[name] = values
 	}
-	w.Header().Set("X-Amz-Request-Id", newID())
+	id := newID()
+	w.Header().Set("X-Amz-Request-Id", id) // S3's
+	w.Header().Set("X-Amzn-Requestid", id) // SQS's and SNS'
 	body := a.body
 	if a.status != http.StatusNoContent && a.status != http.StatusNotModified {
 		if w.Header().Get("Content-Length") == "" {

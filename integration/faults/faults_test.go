@@ -19,7 +19,7 @@ import (
 // The bounds of the judgements. docs/safety.md promises them.
 const (
 	lasts         = 10 * time.Minute // a fault that befalls an idle agent
-	lastsAtWork   = 4 * time.Minute  // any other: an outage that outlasts the five minutes of a verification rolls back
+	lastsAtWork   = 4 * time.Minute  // any other, unless AWS tells of it: one that outlasts a verification's five minutes rolls back
 	mostRequests  = 120              // a minute, while a fault lasts
 	mostLines     = 4                // a minute, in the log
 	heals         = 4 * time.Minute
@@ -122,7 +122,7 @@ func (f fault) run(t *testing.T, dir string, m moment) measured {
 	began := time.Now()
 	requests, lines := w.requests(), w.logs.lines()
 	lasting := lasts
-	if m != idle {
+	if m != idle && !(m == verifying && f.outage) {
 		lasting = lastsAtWork
 	}
 	if m == idle {

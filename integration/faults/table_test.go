@@ -29,15 +29,20 @@ type fault struct {
 	unrecorded bool
 	// requests is how many a minute there may be, if more than the others.
 	requests int
+	// outage: AWS says itself that it has one, so that it may outlast a verification.
+	outage bool
 	// disk: the data directory is on a file system of its own.
 	disk bool
 }
 
-// groups are all faults, by what they befall.
-var groups = []struct {
+// group is the faults that befall one thing.
+type group struct {
 	name   string
 	faults []fault
-}{
+}
+
+// groups are all faults, by what they befall.
+var groups = []group{
 	{"the queue", queueFaults},
 	{"the events", eventFaults},
 	{"the store", storeFaults},
@@ -68,8 +73,9 @@ func put(e awsfake.Effect) func(*world) func() {
 
 var queueFaults = []fault{
 	{name: "receiving is forbidden", begin: queue("ReceiveMessage", awsfake.Effect{Status: 403, Code: "AccessDenied"})},
-	{name: "the queue is gone", begin: queue("", awsfake.Effect{Status: 400, Code: "QueueDoesNotExist"})},
+	{name: "the queue is gone", begin: queue("", awsfake.Effect{Status: 400, Code: "QueueDoesNotExist"}), outage: true},
 	{name: "receiving is answered with 500", begin: queue("ReceiveMessage", awsfake.Effect{Status: 500})},
+	{name: "everything is answered with 503", begin: queue("", awsfake.Effect{Status: 503, Code: "ServiceUnavailable"}), outage: true},
 	{name: "receiving is throttled", begin: queue("ReceiveMessage", awsfake.Effect{Status: 403, Code: "ThrottlingException"})},
 	{name: "receiving is reset", begin: queue("ReceiveMessage", awsfake.Effect{Reset: true})},
 	{name: "receiving hangs", begin: queue("ReceiveMessage", awsfake.Effect{Hang: true})},
@@ -152,10 +158,10 @@ func every(w *world, interval time.Duration, do func()) (end func()) {
 
 var storeFaults = []fault{
 	{name: "reading is forbidden", begin: object(awsfake.Effect{Status: 403, Code: "AccessDenied"})},
-	{name: "the object is gone", begin: object(awsfake.Effect{Status: 404, Code: "NoSuchKey"})},
-	{name: "the bucket is gone", begin: call(awsfake.Call{Service: "s3"}, awsfake.Effect{Status: 404, Code: "NoSuchBucket"}), unrecorded: true},
-	{name: "answers 500", begin: object(awsfake.Effect{Status: 500})},
-	{name: "answers 503 SlowDown", begin: call(awsfake.Call{Service: "s3"}, awsfake.Effect{Status: 503, Code: "SlowDown"}), unrecorded: true},
+	{name: "the object is gone", begin: object(awsfake.Effect{Status: 404, Code: "NoSuchKey"}), outage: true},
+	{name: "the bucket is gone", begin: call(awsfake.Call{Service: "s3"}, awsfake.Effect{Status: 404, Code: "NoSuchBucket"}), unrecorded: true, outage: true},
+	{name: "answers 500", begin: object(awsfake.Effect{Status: 500}), outage: true},
+	{name: "answers 503 SlowDown", begin: call(awsfake.Call{Service: "s3"}, awsfake.Effect{Status: 503, Code: "SlowDown"}), unrecorded: true, outage: true},
 	{name: "resets connections", begin: object(awsfake.Effect{Reset: true})},
 	{name: "hangs", begin: object(awsfake.Effect{Hang: true})},
 	{name: "each request takes 20 s", begin: call(awsfake.Call{Service: "s3"}, awsfake.Effect{Latency: 20 * time.Second}), unrecorded: true},
