@@ -87,15 +87,16 @@ func (a *Agent) save(r *round) error {
 
 // recordOf is what the host says about the round's target.
 func (a *Agent) recordOf(r *round, s record.Status) record.Record {
+	policy := r.config.Policy("")
 	rec := record.Record{
 		Remote: store.Redact(r.target.Remote), Configuration: r.target.Configuration,
 		Version: recordVersion(r.target),
-		Signers: r.config.Policy("").Signers.Fingerprints(),
+		Signers: policy.Signers.Fingerprints(),
 		Status:  s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
 		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
 	}
-	if required := r.config.Policy("").Required; len(rec.Signers) > 0 && required > 1 {
-		rec.SignersRequired = required
+	if len(rec.Signers) > 0 && policy.Required > 1 {
+		rec.SignersRequired = policy.Required
 	}
 	if s != record.Building && s != record.Activating {
 		rec.Times.Acknowledged = time.Now()

@@ -20,6 +20,7 @@ import (
 //	own     from the moment that SQS hands the message out to the call of nix
 //	npcnix  from the PUT's arrival at S3 (in turn: the message's in the queue) to the call of nix
 //	bare    from the same on to a loop of nothing but ReceiveMessage having the message in hand
+//	cpu     processor time of this process for each host, the cloud's share and what follows the build included
 //
 // Agents and bare loops take turns, on clouds of their own, with as many queues each. A hundred
 // hosts have a hundred disks; a hundred agents here have one, or, where it is there, /dev/shm.
@@ -30,13 +31,15 @@ func BenchmarkPublish(b *testing.B) {
 		inTurn           bool
 		inMemory         bool          // the data directories
 		delay            time.Duration // of events, on both sides
+		takes            time.Duration // a build; 0: what follows it is in the way of those who come later
 	}{
-		{"100-hosts-at-once", 100, 20, false, true, 0},
-		{"100-hosts-at-once-events-1s-late", 100, 10, false, true, time.Second},
-		{"100-hosts-at-once-on-one-disk", 100, 3, false, false, 0},
-		{"10-hosts-at-once", 10, 50, false, true, 0},
-		{"100-hosts-in-turn", 100, 5, true, true, 0},
-		{"100-hosts-in-turn-on-one-disk", 100, 5, true, false, 0},
+		{"100-hosts-at-once", 100, 20, false, true, 0, 0},
+		{"100-hosts-at-once-builds-take-1s", 100, 20, false, true, 0, time.Second},
+		{"100-hosts-at-once-events-1s-late", 100, 10, false, true, time.Second, 0},
+		{"100-hosts-at-once-on-one-disk", 100, 3, false, false, 0, 0},
+		{"10-hosts-at-once", 10, 50, false, true, 0, 0},
+		{"100-hosts-in-turn", 100, 5, true, true, 0, 0},
+		{"100-hosts-in-turn-on-one-disk", 100, 5, true, false, 0, 0},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			ours, bare := newFleet(b, c.hosts), newFleet(b, c.hosts)
@@ -47,7 +50,7 @@ func BenchmarkPublish(b *testing.B) {
 			ours.publish()
 			reached := map[string]func() time.Time{}
 			for _, name := range ours.hosts {
-				h := &watchedHost{}
+				h := &watchedHost{takes: c.takes}
 				ours.follow(name, h)
 				reached[name] = h.calledFor
 			}
@@ -71,13 +74,14 @@ func BenchmarkPublish(b *testing.B) {
 			wake(bare, inHand)
 
 			var own, npcnix, loop []time.Duration
+			var cpu, bareCPU time.Duration
 			for b.Loop() {
 				for range c.publishes {
-					for _, w := range wake(ours, reached) {
+					for _, w := range metered(b, &cpu, func() []waking { return wake(ours, reached) }) {
 						own = append(own, w.reached.Sub(w.handedOut))
 						npcnix = append(npcnix, w.reached.Sub(w.published))
 					}
-					for _, w := range wake(bare, inHand) {
+					for _, w := range metered(b, &bareCPU, func() []waking { return wake(bare, inHand) }) {
 						loop = append(loop, w.reached.Sub(w.published))
 					}
 				}
@@ -90,9 +94,24 @@ func BenchmarkPublish(b *testing.B) {
 			b.ReportMetric(milliseconds(percentile(loop, 50)), "bare-p50-ms")
 			b.ReportMetric(milliseconds(percentile(loop, 99)), "bare-p99-ms")
 			b.ReportMetric(float64(percentile(npcnix, 99))/float64(percentile(loop, 99)), "p99-x-bare")
+			b.ReportMetric(milliseconds(cpu)/float64(len(own)), "npcnix-cpu-ms")
+			b.ReportMetric(milliseconds(bareCPU)/float64(len(loop)), "bare-cpu-ms")
 			b.ReportMetric(float64(len(own)), "samples")
 		})
 	}
+}
+
+// metered adds to spent what processor time this process has spent meanwhile.
+func metered(b *testing.B, spent *time.Duration, wake func() []waking) []waking {
+	b.Helper()
+	before, err := ownCPU()
+	woken := wake()
+	after, errAfter := ownCPU()
+	if err := errors.Join(err, errAfter); err != nil {
+		b.Fatal(err)
+	}
+	*spent += after - before
+	return woken
 }
 
 // waking is how one host came to hear of one publish.

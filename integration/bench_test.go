@@ -101,7 +101,8 @@ func (f *fleet) awaitParked() {
 
 // watchedHost is a host that builds and switches in no time and knows when a build was called for.
 type watchedHost struct {
-	hold <-chan struct{} // when not nil, builds wait for it to be closed
+	hold  <-chan struct{} // when not nil, builds wait for it to be closed
+	takes time.Duration   // a build
 
 	mu         sync.Mutex
 	fails      bool // to build
@@ -121,6 +122,9 @@ func (h *watchedHost) Build(ctx context.Context, _, configuration string) (nix.S
 	h.mu.Unlock()
 	if fails {
 		return nix.System{}, errors.New("it does not build")
+	}
+	if h.takes > 0 {
+		time.Sleep(h.takes)
 	}
 	if h.hold != nil {
 		select {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/npcnix/npcnix/nix/systemd"
 )
@@ -53,8 +54,11 @@ func (h *Host) Reboot(ctx context.Context) error {
 }
 
 // BootID tells one boot of the machine from another: by the kernel's (random(4)), and by when process
-// 1 was started (proc_pid_stat(5)), as a container's kernel is not booted with it.
-func BootID() string {
+// 1 was started (proc_pid_stat(5)), as a container's kernel is not booted with it. It is the same for as long as this
+// process lives.
+func BootID() string { return bootID() }
+
+var bootID = sync.OnceValue(func() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return "" // as of a machine that is never restarted
@@ -65,4 +69,4 @@ func BootID() string {
 		begun = "-" + fields[19]
 	}
 	return strings.TrimSpace(string(id)) + begun
-}
+})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -116,14 +117,17 @@ func (r *Remote) look(ctx context.Context, have Version) (Version, error) {
 
 // lastBytes reads to the end and keeps the last n bytes: some servers ignore Range and send everything.
 func lastBytes(r io.Reader, n int64) ([]byte, error) {
-	kept := []byte{}
-	chunk := make([]byte, 64<<10)
+	kept := make([]byte, 0, 4<<10)
 	for {
-		got, err := r.Read(chunk)
-		kept = append(kept, chunk[:got]...)
-		if extra := int64(len(kept)) - n; extra > n {
-			kept = append(kept[:0], kept[extra:]...)
+		switch {
+		case len(kept) < cap(kept):
+		case int64(len(kept)) < 2*n:
+			kept = slices.Grow(kept, 1)
+		default:
+			kept = kept[:copy(kept, kept[int64(len(kept))-n:])]
 		}
+		got, err := r.Read(kept[len(kept):cap(kept)])
+		kept = kept[:len(kept)+got]
 		switch err {
 		case nil:
 		case io.EOF:

@@ -3,6 +3,7 @@ package config
 import (
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -21,23 +22,31 @@ func (c Config) integer(name string) int64 {
 
 // number returns the number that is set.
 func (c Config) number(name string) (n int64, set bool) {
-	v := reflect.ValueOf(c)
-	for f := range v.Type().Fields() {
-		if member, _, _ := strings.Cut(f.Tag.Get("json"), ","); member != name {
-			continue
+	index, known := members()[name]
+	if !known {
+		panic("no number " + name)
+	}
+	switch n := reflect.ValueOf(c).FieldByIndex(index).Interface().(type) {
+	case int64:
+		return n, true
+	case *int64:
+		if n == nil {
+			return 0, false
 		}
-		switch n := v.FieldByIndex(f.Index).Interface().(type) {
-		case int64:
-			return n, true
-		case *int64:
-			if n == nil {
-				return 0, false
-			}
-			return *n, true
-		}
+		return *n, true
 	}
 	panic("no number " + name)
 }
+
+// members are the places of config.json's members in a Config, which are looked for once.
+var members = sync.OnceValue(func() map[string][]int {
+	all := map[string][]int{}
+	for f := range reflect.TypeFor[Config]().Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		all[name] = f.Index
+	}
+	return all
+})
 
 // PollInterval is the time between polls while the queue works.
 func (c Config) PollInterval() time.Duration { return seconds(c.integer("poll_interval_secs")) }
