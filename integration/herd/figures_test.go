@@ -18,7 +18,8 @@ type figures struct {
 
 	toNix       []time.Duration // from the notice to the call of nix, where there was a notice
 	fromPublish []time.Duration // to the call of nix
-	requests    []int           // of each host that was told once
+	requests    []int           // of each host that were served, but for what further messages ask for
+	sent        int             // the most of a host, what was refused and what further messages ask for included
 	last        time.Time       // the last record was there
 	reads       int
 	writes      int
@@ -34,6 +35,9 @@ type wait struct {
 	seen
 }
 
+// perMessage is what a further message may ask for: a receive, a look at the store, and a delete.
+const perMessage = 3
+
 // add counts a host in.
 func (f *figures) add(s seen, published time.Time) {
 	f.hosts++
@@ -41,9 +45,9 @@ func (f *figures) add(s seen, published time.Time) {
 		f.toNix = append(f.toNix, s.built.Sub(s.noticed))
 	}
 	f.fromPublish = append(f.fromPublish, s.built.Sub(published))
-	if s.messages == 1 {
-		f.requests = append(f.requests, s.reads+s.writes+s.queue)
-	}
+	served := s.reads + s.writes + s.queue
+	f.requests = append(f.requests, served-perMessage*max(0, s.messages-1))
+	f.sent = max(f.sent, served+s.slowed)
 	if s.wrote.After(f.last) {
 		f.last = s.wrote
 	}
@@ -63,10 +67,10 @@ func (f *figures) dollars() float64 {
 func (f *figures) log() {
 	n := float64(f.hosts)
 	f.t.Logf("%d hosts, %s: notice to nix p50 %v, p99 %v, most %v; publish to nix p50 %v, p99 %v; %d answers SlowDown; "+
-		"for each host %.2f reads, %.2f writes, %.2f requests to SQS, %d in all at most; %.5f dollars",
+		"for each host %.2f reads, %.2f writes, %.2f requests to SQS, %d in all at most, %d with those refused and of further messages; %.5f dollars",
 		f.hosts, f.name, percentile(f.toNix, 50), percentile(f.toNix, 99), percentile(f.toNix, 100),
 		percentile(f.fromPublish, 50), percentile(f.fromPublish, 99), f.slowed,
-		float64(f.reads)/n, float64(f.writes)/n, float64(f.queue)/n, slices.Max(f.requests), f.dollars())
+		float64(f.reads)/n, float64(f.writes)/n, float64(f.queue)/n, slices.Max(f.requests), f.sent, f.dollars())
 	if w := f.wait; w != nil {
 		f.t.Logf("wait: %v, %v after the last record, with %d looks, at most %d LIST in each, and %d reads in all",
 			w.Outcome, w.ended.Sub(f.last).Round(time.Millisecond), len(w.lists), slices.Max(w.lists), w.reads)
