@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
 )
 
@@ -41,6 +42,11 @@ variable "manage_notification" {
   default = true
 }
 
+variable "history" {
+  type    = object({})
+  default = null
+}
+
 resource "aws_s3_bucket" "fleet" {
   bucket        = "fleet"
   force_destroy = true
@@ -60,6 +66,7 @@ module "store" {
   remotes             = ["dev", "prod"]
   kms                 = true
   manage_notification = var.manage_notification
+  history             = var.history
   topic_policy_statements = {
     Pipeline = { principals = [{ type = "AWS", identifiers = ["arn:aws:iam::123456789012:role/pipeline"] }] }
   }
@@ -151,12 +158,29 @@ func TestTerraformChangesNoMoreThanItMust(t *testing.T) {
 			t.Errorf("tags: %s", tags)
 		}
 	})
+	changesOfPlans(t, r)
+	handOvers(t, a, r, fleet)
+}
+
+// changesOfPlans plans and applies nothing.
+func changesOfPlans(t *testing.T, r *root) {
 	t.Run("another versioning of the bucket changes no host", func(t *testing.T) {
 		p := r.plan("-var", "versioning=Enabled")
 		want := []string{"aws_s3_bucket_versioning.fleet: update", "module.store.aws_kms_key.store[0]: update"}
 		if got := p.changes(""); !slices.Equal(got, want) {
 			t.Errorf("it changes %q, want %q", got, want)
 		}
+	})
+	t.Run("a history of the bucket changes no host", func(t *testing.T) {
+		p := r.plan("-var", "history={}")
+		want := []string{"module.store.aws_s3_bucket_lifecycle_configuration.store[0]: create", "module.store.aws_s3_bucket_versioning.store[0]: create"}
+		if got := p.changes(""); !slices.Equal(got, want) {
+			t.Errorf("it changes %q, want %q", got, want)
+		}
+	})
+	t.Run("a host more or less changes no other, and no policy of what all share", func(t *testing.T) {
+		changesOneHost(t, r.plan("-var", `hosts=["a", "b"]`), "b", "create")
+		changesOneHost(t, r.plan("-var", "hosts=[]"), "a", "delete")
 	})
 	t.Run("a host that is renamed is destroyed, unless a moved block says what became of it", func(t *testing.T) {
 		renamed := []string{"-var", `hosts=["b"]`}
@@ -173,6 +197,20 @@ func TestTerraformChangesNoMoreThanItMust(t *testing.T) {
 			t.Errorf("with a moved block: %q", got)
 		}
 	})
+}
+
+// handOvers moves the store's key and the bucket's notification to the root, and destroys all in the end.
+func handOvers(t *testing.T, a *account, r *root, fleet appliedFleet) {
+	t.Run("the store's key is handed over, and not deleted", func(t *testing.T) {
+		r.write("key.tf", "data \"aws_caller_identity\" \"current\" {}\n"+readmeBlock(t, "store_s3", `resource "aws_kms_key" "fleet" {`)+readmeBlock(t, "store_s3", "moved {\n  from = module.store.aws_kms_key.store[0]"))
+		r.write("key_override.tf", "module \"store\" {\n  kms         = false\n  kms_key_arn = aws_kms_key.fleet.arn\n}\n")
+		if got := r.plan().changes(""); !slices.Equal(got, []string{"aws_kms_key.fleet: update"}) {
+			t.Errorf("it changes %q", got)
+		}
+		r.must("apply", "-auto-approve", "plan")
+		r.must("plan", "-detailed-exitcode")
+		policiesAdmit(t, a, fleet)
+	})
 	t.Run("the notification is handed over without a gap", func(t *testing.T) {
 		r.write("owner.tf", readmeBlock(t, "store_s3", `resource "aws_s3_bucket_notification" "owner" {`)+readmeBlock(t, "store_s3", "moved {"))
 		args := []string{"-var", "manage_notification=false"}
@@ -188,6 +226,70 @@ func TestTerraformChangesNoMoreThanItMust(t *testing.T) {
 		r.must(append([]string{"plan", "-detailed-exitcode"}, args...)...)
 		r.must(append([]string{"destroy", "-auto-approve"}, args...)...)
 	})
+}
+
+// changesOneHost checks that a plan does one thing, and that to what one host of instance_multi has.
+func changesOneHost(t *testing.T, p plan, host, action string) {
+	t.Helper()
+	changes := p.changes("")
+	if len(changes) < 8 {
+		t.Errorf("it changes too little: %q", changes)
+	}
+	for _, change := range changes {
+		if !strings.Contains(change, `.module.instance["`+host+`"].`) || !strings.HasSuffix(change, ": "+action) {
+			t.Errorf("%s of %s: it changes %s", action, host, change)
+		}
+	}
+}
+
+const takenOver = `
+provider "aws" {}
+
+variable "region" {
+  type = string
+}
+
+variable "bucket" {
+  type = string
+}
+
+resource "aws_s3_bucket" "store" {
+  bucket        = var.bucket
+  force_destroy = true
+}
+
+module "store" {
+  source  = "MODULES/store_s3"
+  bucket  = aws_s3_bucket.store
+  prefix  = "npcnix/remotes"
+  remotes = ["dev"]
+}
+`
+
+// The bucket of store_s3 becomes that of the example bring-your-own-topic: its one notification is updated, and is at
+// no time absent.
+func TestTheExampleOfAnOwnTopicTakesOver(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t, moto.Start(t))
+	r := newRoot(t, terraformTool(t), takenOver)
+	r.env = append(a.env(), "TF_VAR_region="+awsfake.Region, "TF_VAR_bucket="+bucket)
+	r.write("provider_override.tf", "provider \"aws\" {\n  s3_use_path_style = true\n}\n")
+	r.must("apply", "-auto-approve")
+
+	example, err := os.ReadFile(filepath.Join("..", "terraform", "examples", "bring-your-own-topic", "main.tf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	variables, err := os.ReadFile(filepath.Join("..", "terraform", "examples", "bring-your-own-topic", "variables.tf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("main.tf", moduleSource.ReplaceAllString(string(example), "module \"$1\" {\n  source = \"../$2\""))
+	r.write("variables.tf", string(variables))
+	r.must("init")
+	if got := r.plan().changes("aws_s3_bucket_notification"); !slices.Equal(got, []string{"aws_s3_bucket_notification.store: update"}) {
+		t.Errorf("the plan of the example: %q", got)
+	}
 }
 
 // readmeBlock takes the first block of HCL with that opening line from a module's README.

@@ -104,6 +104,12 @@ func TestALargeFleetIsPlannedAppliedAndDestroyed(t *testing.T) {
 	timed(fmt.Sprintf("apply of %d hosts", applied), func() { r.must("apply", "-auto-approve", "-parallelism=50") })
 	timed("the plan after it, which is empty", func() { r.must("plan", "-detailed-exitcode") })
 
+	size(applied + 1)
+	changesOneHost(t, r.plan(), fmt.Sprintf("h%03d", applied), "create")
+	size(applied - 1)
+	changesOneHost(t, r.plan(), fmt.Sprintf("h%03d", applied-1), "delete")
+	size(applied)
+
 	var out struct {
 		UserData struct{ Value map[string]string } `json:"user_data"`
 		Policies struct{ Value map[string]string } `json:"policies"`
