@@ -163,6 +163,9 @@ func relative(from, to string) string {
 
 // write writes the site into a directory.
 func (s *site) write(dir string) error {
+	if err := deletePages(dir); err != nil {
+		return err
+	}
 	for i, p := range s.pages {
 		var body, whole bytes.Buffer
 		if err := markdown.Renderer().Render(&body, p.source, p.tree); err != nil {
@@ -186,6 +189,19 @@ func (s *site) write(dir string) error {
 	}
 
 	return nil
+}
+
+// deletePages deletes the pages of an earlier run. What else is in the directory stays.
+func deletePages(dir string) error {
+	return filepath.WalkDir(dir, func(file string, d os.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return nil
+		case err != nil || d.IsDir() || filepath.Ext(file) != ".html":
+			return err
+		}
+		return os.Remove(file)
+	})
 }
 
 func put(file string, data []byte) error {

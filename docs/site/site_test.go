@@ -21,11 +21,19 @@ func build(t *testing.T) string {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	made := filepath.Join(dir, "site")
+	for _, name := range []string{ofEarlier, "kept.txt"} {
+		if err := put(filepath.Join(made, name), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := run([]string{"--repository", repository, "--npcnix", npcnix, made}); err != nil {
 		t.Fatal(err)
 	}
 	return made
 }
+
+// ofEarlier is a page of an earlier run, of a file that is no more.
+const ofEarlier = "docs/gone.html"
 
 var (
 	reference = regexp.MustCompile(`(?:href|src)="([^"]*)"`)
@@ -36,6 +44,12 @@ var (
 func TestSite(t *testing.T) {
 	t.Parallel()
 	dir := build(t)
+	if _, err := os.Stat(filepath.Join(dir, ofEarlier)); !os.IsNotExist(err) {
+		t.Errorf("a page of an earlier run: %v", err)
+	}
+	if read(t, filepath.Join(dir, "kept.txt")) != "x" {
+		t.Error("a file that is no page was changed")
+	}
 	links := 0
 	err := filepath.WalkDir(dir, func(file string, d os.DirEntry, err error) error {
 		if err != nil || filepath.Ext(file) != ".html" {
