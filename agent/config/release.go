@@ -50,7 +50,7 @@ func (c Config) checkSigners() error {
 		}
 	}
 	if len(c.RolloutSigners) > 0 && len(c.Signers) == 0 {
-		return errors.New("rollout_signers is set, but signers is not: whoever can write the store could leave the plan out")
+		return errors.New("rollout_signers is set, but signers is not: whoever can write the store could leave the plan out; set signers, or first rollout_signers to []")
 	}
 	distinct := len(c.Policy("").Signers.Fingerprints())
 	if required := c.integer("signers_required"); distinct > 0 && int(required) > distinct {
