@@ -80,8 +80,10 @@ func (b *s3Backend) hintForCode(code, message, action string) string {
 		return "there is no bucket " + b.bucket + ": create it, or fix the URL"
 	case "NoSuchKey", "NotFound":
 		return "bucket " + b.bucket + " has no such key: publish it with npcnix push"
-	case "AccessDenied", "AllAccessDisabled", "Forbidden", "AccountProblem":
+	case "AccessDenied", "AllAccessDisabled", "AccountProblem":
 		return b.hintForDenied(message, action)
+	case "Forbidden": // the SDK's word for a 403 that no store has explained
+		return "the answer names no reason, so a proxy or firewall can have refused it; or else " + b.hintForDenied(message, action)
 	case "ExpiredToken", "InvalidToken", "TokenRefreshRequired":
 		return "the credentials have expired: renew them"
 	case "InvalidAccessKeyId":

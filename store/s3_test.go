@@ -186,6 +186,19 @@ func TestS3ErrorsQuoteAndDoNotGuess(t *testing.T) {
 	}
 }
 
+// A proxy or firewall before the store answers in its own words.
+func TestS3RefusalThatNoStoreExplains(t *testing.T) {
+	awsEnv(t)
+	for _, body := range []string{"<html><body>Blocked</body></html>", ""} {
+		g := answers(t, 403, nil, body)
+		remote := open(t, s3URL("b", "k", g.url))
+		_, err := remote.Publish(t.Context(), strings.NewReader("abc"), 3)
+		wantError(t, err, store.ErrForbidden, "a proxy or firewall can have refused it; or else these credentials lack s3:PutObject")
+		_, err = remote.Latest(t.Context(), store.Version{})
+		wantError(t, err, store.ErrForbidden, "a proxy or firewall can have refused it; or else it may also be missing")
+	}
+}
+
 func TestS3RegionThatTheMessageNamesIsFilledIn(t *testing.T) {
 	awsEnv(t)
 	g := answers(t, 400, nil, `<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region 'us-east-1' is wrong; expecting 'eu-west-3'</Message></Error>`)
