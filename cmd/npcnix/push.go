@@ -131,7 +131,8 @@ func withCode(err error) error {
 // sayNext tells a person at a terminal what was published, and how to go on.
 func (o pushOptions) sayNext(c *common, remote *store.Remote, v store.Version) {
 	if screen := terminal(c.stderr); screen != nil {
-		fmt.Fprintf(screen, "Published to %s. To wait for its hosts: npcnix wait --remote %s --etag %s\n", remote.URL(), quote(remote.URL()), quote(v.ETag))
+		where, note := typed(remote)
+		fmt.Fprintf(screen, "Published to %s. To wait for its hosts: npcnix wait --remote %s --etag %s%s\n", remote.URL(), where, quote(v.ETag), note)
 	}
 }
 

@@ -35,6 +35,9 @@ type releaseFlags struct {
 	rolloutKeys []string
 }
 
+// minExpires is the least time that a release is valid for. In less, no host could begin to activate it.
+const minExpires = time.Minute
+
 const rolloutSignersHelp = "file of public keys that may have signed a rollout's progress besides"
 
 // addKeyFlags adds the flags of all that signs.
@@ -42,7 +45,7 @@ func (f *releaseFlags) addKeyFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.keys, "sign-key", nil, "private key to sign the release with: a file of OpenSSH, agent:FINGERPRINT, or awskms:ARN (repeatable)")
 	flags.StringVar(&f.signers, "signers", "", "file of public keys whose earlier releases to trust (default: the signing keys)")
 	flags.StringVar(&f.rolloutSigners, "rollout-signers", "", rolloutSignersHelp)
-	flags.DurationVar(&f.expires, "expires", 0, "time after which no host begins to activate the release (default: never)")
+	flags.DurationVar(&f.expires, "expires", 0, "time after which no host begins to activate the release, at least 1m (default: never)")
 }
 
 func (f *releaseFlags) addFlags(flags *pflag.FlagSet) {
@@ -63,8 +66,8 @@ func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*pub
 		CacheKey: f.cacheKey, Source: release.Source{Rev: f.rev, Message: f.message}, Expires: f.expires, Log: c.log,
 		Plan: f.plan, RolloutKeyNames: f.rolloutKeys,
 	}
-	if f.expires < 0 {
-		return nil, nil, usageError{fmt.Errorf("--expires is %v: it must be in the future", f.expires)}
+	if f.expires != 0 && f.expires < minExpires {
+		return nil, nil, usageError{fmt.Errorf("--expires is %v: hosts need at least %v to begin", f.expires, minExpires)}
 	}
 	for _, s := range f.systems {
 		name, path, ok := strings.Cut(s, "=")

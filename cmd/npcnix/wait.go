@@ -338,10 +338,7 @@ func waitFor(ctx context.Context, gate *fleet.Gate, v store.Version, from fleet.
 // resume is the command that takes up a wait with the flags it was given. A remote with secrets in its
 // URL is left to the reader.
 func resume(flags *pflag.FlagSet, remote *store.Remote, etag string) string {
-	where, note := quote(remote.URL()), ""
-	if remote.Masked() {
-		where, note = `"$REMOTE"`, " # REMOTE is the URL that was given: it is not printed, as it holds secrets"
-	}
+	where, note := typed(remote)
 	words := []string{"npcnix wait", "--remote " + where, "--etag " + quote(etag)}
 	flags.Visit(func(f *pflag.Flag) {
 		switch f.Name {
@@ -359,6 +356,14 @@ func resume(flags *pflag.FlagSet, remote *store.Remote, etag string) string {
 		}
 	})
 	return strings.Join(words, " ") + note
+}
+
+// typed is a remote in a command that a person can type, and a note for the end of the line.
+func typed(remote *store.Remote) (where, note string) {
+	if remote.Masked() {
+		return `"$REMOTE"`, " # REMOTE is the URL that was given: it is not printed, as it holds secrets"
+	}
+	return quote(remote.URL()), ""
 }
 
 // quote makes one word of a shell's command line.

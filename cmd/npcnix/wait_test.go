@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/npcnix/npcnix/store"
 )
 
 func TestPush(t *testing.T) {
@@ -76,6 +78,26 @@ func pushUnconfirmed(t *testing.T) {
 	code := report(err, &stderr)
 	if code != 6 || stored != 1 || stdout.String() != "" || !strings.Contains(stderr.String(), "published, but not confirmed") {
 		t.Errorf("exit code %d, stored %d times: %s%s", code, stored, &stdout, &stderr)
+	}
+}
+
+// The command that takes up a wait works as it is printed: a URL with secrets is left to a variable.
+func TestCommandToGoOnHoldsNoSecret(t *testing.T) {
+	for url, want := range map[string]string{
+		"https://me:s3cret@host/dev.npcnix":      `--remote "$REMOTE" --etag x # REMOTE is the URL that was given`,
+		"https://host/dev.npcnix?token=s3cret":   `--remote "$REMOTE" --etag x # REMOTE is the URL that was given`,
+		"s3://b/dev.npcnix?region=eu-west-1":     `--remote 's3://b/dev.npcnix?region=eu-west-1' --etag x`,
+		"file:///srv/it's here/dev.npcnix":       `--remote `,
+		"https://host/npcnix/remotes/dev.npcnix": `--remote https://host/npcnix/remotes/dev.npcnix --etag x`,
+	} {
+		remote, err := store.Open(t.Context(), url, store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := resume(newWaitCommand(&common{}).Flags(), remote, "x")
+		if !strings.Contains(got, want) || strings.Contains(got, "s3cret") || strings.Contains(got, "redacted") {
+			t.Errorf("%s: %s", url, got)
+		}
 	}
 }
 
