@@ -77,7 +77,7 @@ func runDiff(ctx context.Context, c *common, o diffOptions, args []string) error
 		return err
 	}
 	d := differ{c: c, remote: remote, publisher: p, versions: o.versions, only: o.configurations}
-	if d.last, err = p.Last(ctx, remote); err != nil {
+	if d.last, err = p.Held(ctx, remote); err != nil {
 		return err
 	}
 	from, to, err := d.sides(ctx, o.host, args)

@@ -119,8 +119,12 @@ type place struct {
 // publishAgain publishes old over what the remote held last, and does what the flags say of its hosts. The packed
 // flake comes from the first of the places that has the one which was signed.
 func (o *pushOptions) publishAgain(ctx context.Context, c *common, p publishing, from []place, old *release.Verified, last publish.Last, after int64) error {
-	if p.publisher.Plan != nil {
-		p.publisher.Plan.Base = last.Base()
+	if plan := p.publisher.Plan; plan != nil {
+		base, err := last.Base(o.force)
+		if err != nil {
+			return fmt.Errorf("nothing was published: %w", err)
+		}
+		plan.Base = base
 	}
 	file, err := os.CreateTemp("", "npcnix-again-*")
 	if err != nil {
@@ -140,7 +144,7 @@ func (o *pushOptions) publishAgain(ctx context.Context, c *common, p publishing,
 		return withCode(err)
 	}
 
-	return o.published(ctx, c, p, now)
+	return o.published(ctx, c, p, m, now)
 }
 
 func firstSigned(ctx context.Context, p *publish.Publisher, from []place, old *release.Verified, after int64, file *os.File) (m *release.Manifest, err error) {

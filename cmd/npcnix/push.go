@@ -56,7 +56,7 @@ func (o *pushOptions) addFlags(cmd *cobra.Command) {
 	o.plan.addFlags(cmd.Flags())
 	o.waves.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&o.again, "again", false, "publish a release even if the remote holds the same one")
-	cmd.Flags().BoolVar(&o.force, "force", false, "publish even if --rev does not follow the revision that the remote holds")
+	cmd.Flags().BoolVar(&o.force, "force", false, "publish even if --rev does not follow the revision that the remote holds, or if the release to go back to is not certain")
 	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "do everything but publish, and print what would change")
 	cmd.Flags().StringVar(&o.check, "check", checkNames, "what to evaluate before the publish: the names of the configurations, all of their systems, or none")
@@ -87,23 +87,23 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	if err := p.lookBefore(ctx); err != nil {
 		return err
 	}
-	v, err := o.publish(ctx, c, p.remote, p.publisher, packed)
+	m, v, err := o.publish(ctx, c, p.remote, p.publisher, packed)
 	if err != nil || o.dryRun {
 		return withCode(err)
 	}
 
-	return o.published(ctx, c, p, v)
+	return o.published(ctx, c, p, m, v)
 }
 
 // published tells of the version that was published, and waits for its hosts if the flags say so.
-func (o *pushOptions) published(ctx context.Context, c *common, p publishing, v store.Version) error {
+func (o *pushOptions) published(ctx context.Context, c *common, p publishing, m *release.Manifest, v store.Version) error {
 	if !o.waiting.json {
 		if _, err := fmt.Fprintln(c.stdout, v.ETag); err != nil {
 			return err
 		}
 	}
 	if o.release.plan != nil {
-		return o.takeThroughWaves(ctx, c, p.remote, p.publisher)
+		return o.takeThroughWaves(ctx, c, p.remote, p.publisher, m)
 	}
 	if p.gate == nil {
 		o.sayNext(c, p.remote, v)
@@ -137,31 +137,35 @@ func (o pushOptions) sayNext(c *common, remote *store.Remote, v store.Version) {
 }
 
 // publish publishes the packed flake, as a release if the publisher is not nil. A release replaces just what
-// it was made after. One that the remote holds already is not published again.
-func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, packed *os.File) (store.Version, error) {
+// it was made after. One that the remote holds already is not published again. The results are what the remote then holds;
+// of a flake without a release, the manifest is nil.
+func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, packed *os.File) (*release.Manifest, store.Version, error) {
 	if p == nil {
 		size, err := rewound(packed)
 		if err != nil {
-			return store.Version{}, err
+			return nil, store.Version{}, err
 		}
 		if o.dryRun {
 			c.log.Info("would be published", "bytes", size)
-			return store.Version{}, nil
+			return nil, store.Version{}, nil
 		}
-		return remote.Publish(ctx, packed, size)
+		v, err := remote.Publish(ctx, packed, size)
+		return nil, v, err
 	}
 
 	last, err := p.Last(ctx, remote)
 	if err != nil {
-		return store.Version{}, err
+		return nil, store.Version{}, err
 	}
 	if !o.force {
 		if err := p.Follows(ctx, o.flake.src, last); err != nil {
-			return store.Version{}, err
+			return nil, store.Version{}, err
 		}
 	}
 	if p.Plan != nil {
-		p.Plan.Base = last.Base()
+		if p.Plan.Base, err = last.Base(o.force); err != nil {
+			return nil, store.Version{}, fmt.Errorf("nothing was published: %w", err)
+		}
 	}
 	var serial int64
 	if last.Release != nil {
@@ -169,21 +173,23 @@ func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remot
 	}
 	m, err := p.Frame(ctx, packed, serial)
 	if err != nil {
-		return store.Version{}, err
+		return nil, store.Version{}, err
 	}
 	if p.Published(last, m) && !o.again {
 		c.log.Info("the remote holds this release already; nothing was published (--again publishes it all the same)", "release", publish.Short(m))
-		return last.Version, nil
+		return last.Release.Manifest, last.Version, nil
 	}
 
 	if o.dryRun && last.Release != nil {
 		d := differ{c: c, remote: remote, publisher: p, last: last}
 		if err := d.show(ctx, side{manifest: m, packed: packed}); err != nil {
-			return store.Version{}, err
+			return nil, store.Version{}, err
 		}
 	}
 
-	return o.put(ctx, c, remote, m, packed, last.Version)
+	v, err := o.put(ctx, c, remote, m, packed, last.Version)
+
+	return m, v, err
 }
 
 // put publishes a release over what the remote held when it was made.

@@ -13,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/cmd/npcnix/rollout"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 // planned takes the plan from the flags. Flags of a rollout are refused where there is none.
@@ -80,15 +81,16 @@ func (o *pushOptions) checkWaves(ctx context.Context, c *common, remote *store.R
 	return nil
 }
 
-// takeThroughWaves goes on with the rollout that was just published.
-func (o *pushOptions) takeThroughWaves(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher) error {
+// takeThroughWaves goes on with the rollout of m, which was just published.
+func (o *pushOptions) takeThroughWaves(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, m *release.Manifest) error {
 	options, err := o.waves.options(c, remote, p)
 	if err != nil {
 		return err
 	}
+	options.Of = m
 	r, err := rollout.Open(ctx, options)
 	if err != nil {
-		return err
+		return rolloutCode(err)
 	}
 
 	return runRollout(ctx, c, r, o.waiting.junit)

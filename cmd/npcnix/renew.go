@@ -14,12 +14,15 @@ remember that. The packed flake and the systems stay what they are. So a release
 although nothing changes; run it from a timer.
 
 Without --expires the release is valid for as long as it was before. Only a release that one of the keys, or of
-the signers in --signers, has signed is renewed.`
+the signers in --signers, has signed is renewed. If it has expired, --force renews it all the same: make sure that it
+is still the one that hosts are to run. If the bucket has kept a newer release, the older one was put back, and is not
+renewed.`
 
 type renewOptions struct {
 	remote  remoteFlags
 	release releaseFlags
 	lockOut bool
+	force   bool
 }
 
 func newRenewCommand(c *common) *cobra.Command {
@@ -35,6 +38,7 @@ func newRenewCommand(c *common) *cobra.Command {
 	o.release.addKeyFlags(cmd.Flags())
 	cmd.Flags().Lookup("expires").Usage = "time after which no host begins to activate the release (default: as long as before)"
 	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign")
+	cmd.Flags().BoolVar(&o.force, "force", false, "renew a release that has expired")
 	o.remote.addFlags(cmd.Flags(), "remote that holds the release; to prevent accidents, config.json is not used")
 	_ = cmd.MarkFlagRequired("remote")
 	_ = cmd.MarkFlagRequired("sign-key")
@@ -68,9 +72,9 @@ func runRenew(ctx context.Context, c *common, o renewOptions) error {
 	if err != nil {
 		return err
 	}
-	m, err := publisher.Renew(ctx, remote, last, file)
+	m, err := publisher.Renew(ctx, remote, last, o.force, file)
 	if err != nil {
-		return err
+		return fmt.Errorf("nothing was published: %w", err)
 	}
 	v, err := pushOptions{release: o.release}.put(ctx, c, remote, m, file, last.Version)
 	if err != nil {

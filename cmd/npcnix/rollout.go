@@ -129,11 +129,14 @@ type rolloutOptions struct {
 	rolloutSigners string
 	asJSON         bool
 	junit          string
+	force          bool
 }
 
 const rolloutTrust = `
 
-The remote's release must be signed by one of the keys in --signers. Without that flag, it must be by --rollout-key.`
+The remote's release must be signed by one of the keys in --signers. Without that flag, it must be by --rollout-key.
+How far the rollout has come must be signed by one of these or of --rollout-signers. Otherwise --force signs a step
+that is above every earlier one, and begins with no wave admitted.`
 
 func newRolloutStepCommand(c *common, step rolloutStep) *cobra.Command {
 	var o rolloutOptions
@@ -151,6 +154,7 @@ func newRolloutStepCommand(c *common, step rolloutStep) *cobra.Command {
 	} else {
 		o.waves.addKeyFlag(cmd.Flags())
 	}
+	cmd.Flags().BoolVar(&o.force, "force", false, "also if your keys do not vouch for how far the rollout has come")
 	cmd.Flags().Lookup("rollout-key").Usage = "key to sign the rollout's progress with: a file, agent:FINGERPRINT, or awskms:ARN (repeatable)"
 	_ = cmd.MarkFlagRequired("rollout-key")
 	return cmd
@@ -196,9 +200,11 @@ func (o *rolloutOptions) open(ctx context.Context, c *common, options func(*stor
 func runRolloutStep(ctx context.Context, c *common, o rolloutOptions, step rolloutStep) error {
 	r, done, err := o.open(ctx, c, func(remote *store.Remote, p *publish.Publisher) (rollout.Options, error) {
 		if step.runs {
-			return o.waves.options(c, remote, p)
+			ro, err := o.waves.options(c, remote, p)
+			ro.Unvouched = o.force
+			return ro, err
 		}
-		return rollout.Options{Remote: remote, Publisher: p, Say: func(line string) { c.log.Info(line) }}, nil
+		return rollout.Options{Remote: remote, Publisher: p, Unvouched: o.force, Say: func(line string) { c.log.Info(line) }}, nil
 	})
 	if err != nil {
 		return err
@@ -209,7 +215,7 @@ func runRolloutStep(ctx context.Context, c *common, o rolloutOptions, step rollo
 	if err != nil {
 		return err
 	}
-	if admitted != before.Admitted || state != before.State {
+	if admitted != before.Admitted || state != before.State || before.Step == 0 {
 		if err := r.Step(ctx, admitted, state); err != nil {
 			return rolloutCode(err)
 		}
@@ -241,7 +247,7 @@ func newRolloutStatusCommand(c *common) *cobra.Command {
 
 func runRolloutStatus(ctx context.Context, c *common, o rolloutOptions) error {
 	r, done, err := o.open(ctx, c, func(remote *store.Remote, p *publish.Publisher) (rollout.Options, error) {
-		return rollout.Options{Remote: remote, Publisher: p}, nil
+		return rollout.Options{Remote: remote, Publisher: p, Unvouched: true}, nil
 	})
 	if err != nil {
 		return err

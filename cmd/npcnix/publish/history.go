@@ -87,7 +87,7 @@ func (p *Publisher) History(ctx context.Context, remote *store.Remote, limit int
 }
 
 // past reads one version, and says why it counts for nothing.
-func (p *Publisher) past(ctx context.Context, remote *store.Remote, v store.Version) (Past, *Omitted) {
+func (p *Publisher) past(ctx context.Context, remote Store, v store.Version) (Past, *Omitted) {
 	f, _, err := Read(ctx, remote.At(v), v)
 	if err != nil && !errors.As(err, new(*release.Refused)) {
 		return Past{}, &Omitted{Version: v, Why: err.Error(), Unread: true}

@@ -21,7 +21,6 @@ import (
 
 	"github.com/npcnix/npcnix/cmd/npcnix/cache"
 	"github.com/npcnix/npcnix/nix"
-	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
 )
 
@@ -118,54 +117,6 @@ func (p *Publisher) Close() error {
 	return errors.Join(errs...)
 }
 
-// Store is what a publisher asks of a remote. *store.Remote serves.
-type Store interface {
-	Latest(ctx context.Context, have store.Version) (store.Version, error)
-	Tail(ctx context.Context, v store.Version, n int64) (store.Tail, error)
-}
-
-// Last is what the remote holds before a publish.
-type Last struct {
-	Version store.Version     // zero if there is none
-	Release *release.Verified // nil if it is none, or the publisher's signers do not vouch for it
-	Frame   *release.Frame    // of Release
-	// Progress of the release's plan; nil if it has none, or nobody vouches for it.
-	Progress *release.VerifiedProgress
-}
-
-// Last looks at the remote. An object that does not verify counts as absent but for its version: otherwise
-// whoever may write the store could plant what is signed next.
-func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
-	v, err := s.Latest(ctx, store.Version{})
-	if errors.Is(err, store.ErrNotFound) {
-		return Last{}, nil
-	}
-	if err != nil {
-		return Last{}, err
-	}
-
-	f, _, err := Read(ctx, s, v)
-	var refused *release.Refused
-	if err != nil && !errors.As(err, &refused) {
-		return Last{}, err
-	}
-	if err != nil || f == nil || len(p.Signers) == 0 {
-		return Last{Version: v}, nil
-	}
-	verified, err := p.policy().Verify(f)
-	if err != nil {
-		p.Log.Warn("the remote holds a release that your signers do not vouch for; it is ignored", "error", err)
-		return Last{Version: v}, nil
-	}
-
-	progress, err := p.policy().VerifyProgress(f, verified)
-	if err != nil {
-		p.Log.Warn("your keys do not vouch for the progress of the remote's rollout; it is ignored", "error", err)
-	}
-
-	return Last{v, verified, f, progress}, nil
-}
-
 // Published reports whether the remote holds the release m already, vouched for by all of the publisher's keys. A
 // release that never expires is not the one that is to expire.
 func (p *Publisher) Published(last Last, m *release.Manifest) bool {
@@ -181,19 +132,6 @@ func (p *Publisher) Published(last Last, m *release.Manifest) bool {
 	return true
 }
 
-// Read reads the frame at the end of one version of a remote's object, and the store's time; nil if it has
-// none.
-func Read(ctx context.Context, s Store, v store.Version) (*release.Frame, time.Time, error) {
-	var now time.Time
-	f, err := release.Read(func(n int64) ([]byte, error) {
-		tail, err := s.Tail(ctx, v, n)
-		now = tail.Now
-		return tail.Data, err
-	})
-
-	return f, now, err
-}
-
 // Frame makes the frame of the packed flake in file, which follows a release whose serial was last, and
 // appends it to the file.
 func (p *Publisher) Frame(ctx context.Context, file *os.File, last int64) (*release.Manifest, error) {
@@ -204,20 +142,21 @@ func (p *Publisher) Frame(ctx context.Context, file *os.File, last int64) (*rele
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now().UTC()
+	systems, err := p.systems(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now().UTC() // when all is built, so that it is close to the publish
 	serial, err := release.NextSerial(last, now)
 	if err != nil {
 		return nil, err
 	}
 	m := &release.Manifest{
 		Remote: p.Remote, Serial: serial, Created: now.Truncate(time.Second), Archive: archive,
-		Caches: p.Caches, Source: p.Source, Rollout: p.Plan,
+		Caches: p.Caches, Source: p.Source, Rollout: p.Plan, Systems: systems,
 	}
 	if p.Expires > 0 {
 		m.Expires = now.Add(p.Expires)
-	}
-	if m.Systems, err = p.systems(ctx, file); err != nil {
-		return nil, err
 	}
 
 	frame, err := p.sign(m)

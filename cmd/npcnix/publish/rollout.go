@@ -1,11 +1,13 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
@@ -18,16 +20,20 @@ type Remote interface {
 	PublishOver(ctx context.Context, archive io.ReadSeeker, size int64, over store.Version) (store.Version, error)
 }
 
-// Base is the release to go back to from one that follows l: what l has all hosts run. Nil: there is none.
-func (l Last) Base() *release.Base {
+// Base is the release to go back to from one that follows l: what l has all hosts run. Nil: there is none. It is an
+// error, unless forced, if that is not known for certain: the plan would have hosts go back to an older release.
+func (l Last) Base(force bool) (*release.Base, error) {
+	if why := cmp.Or(l.PutBack, l.Expired, l.Unvouched); why != nil && !force {
+		return nil, fmt.Errorf("the release to go back to is not certain: %w; --force begins the rollout all the same", why)
+	}
 	switch {
 	case l.Release == nil:
-		return nil
+		return nil, nil
 	case l.Unfinished():
-		return l.Release.Rollout.Base
+		return l.Release.Rollout.Base, nil
 	}
 
-	return &release.Base{Release: l.Release.Release, Systems: l.Release.Systems}
+	return &release.Base{Release: l.Release.Release, Systems: l.Release.Systems}, nil
 }
 
 // Unfinished reports whether l has a plan of waves that is not complete.
@@ -63,8 +69,9 @@ func (p *Publisher) progress(f *release.Frame, m *release.Manifest, step release
 
 // Step publishes the release that l has with the next step of its progress, if the remote still holds l;
 // otherwise the error wraps store.ErrChanged. The packed flake, the manifest and its signatures stay what they are.
+// Where no progress is known, the step is the time in Unix milliseconds: hosts can have accepted any lower one.
 func (p *Publisher) Step(ctx context.Context, s Remote, l Last, admitted int, state release.Rollout) (Last, error) {
-	step := release.Progress{Step: 1, Admitted: admitted, State: state}
+	step := release.Progress{Step: time.Now().UnixMilli(), Admitted: admitted, State: state}
 	if l.Progress != nil {
 		step.Step = l.Progress.Step + 1
 	}

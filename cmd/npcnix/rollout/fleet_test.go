@@ -127,7 +127,9 @@ func (w *world) publish(text string, waves ...string) string {
 		serial = last.Release.Serial
 	}
 	if plan != nil {
-		plan.Base = last.Base()
+		if plan.Base, err = last.Base(false); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 	file, err := os.CreateTemp(w.dir, "packed-*")
 	if err != nil {

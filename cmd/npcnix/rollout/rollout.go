@@ -35,6 +35,10 @@ type Remote interface {
 type Options struct {
 	Remote    Remote
 	Publisher *publish.Publisher // with rollout keys, unless the command only looks
+	// Of is the release whose rollout it must be; nil: of any.
+	Of *release.Manifest
+	// Unvouched accepts a rollout whose progress nobody vouches for, as one that has not begun.
+	Unvouched bool
 
 	Budget      Budget
 	WaveTimeout time.Duration // from when the command began to watch the wave; 0: a wave can take for ever
@@ -68,8 +72,14 @@ func Open(ctx context.Context, o Options) (*Rollout, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case o.Of != nil && (last.Release == nil || last.Release.Release != o.Of.Release || last.Release.Serial != o.Of.Serial):
+		return nil, fmt.Errorf("%w: the remote holds %s instead of release %s with serial %d, which was just published", ErrOvertaken, describe(last), publish.Short(o.Of), o.Of.Serial)
+	case last.PutBack != nil:
+		return nil, last.PutBack
 	case last.Release == nil || last.Release.Rollout == nil:
 		return nil, ErrNone
+	case last.Unvouched != nil && !o.Unvouched:
+		return nil, fmt.Errorf("how far the rollout has come is not known: %w; --rollout-signers FILE names the keys that have signed it, and --force goes on without it", last.Unvouched)
 	}
 	r.last = last
 
@@ -109,6 +119,9 @@ func (r *Rollout) Look(ctx context.Context) (Tally, error) {
 
 // Step publishes the rollout with so many waves admitted, in that state.
 func (r *Rollout) Step(ctx context.Context, admitted int, state release.Rollout) error {
+	if err := r.writtenAgain(ctx); err != nil {
+		return err
+	}
 	last, err := r.Publisher.Step(ctx, r.Remote, r.last, admitted, state)
 	if errors.Is(err, store.ErrChanged) {
 		if changed := r.reload(ctx); changed != nil {
@@ -126,7 +139,25 @@ func (r *Rollout) Step(ctx context.Context, admitted int, state release.Rollout)
 	return nil
 }
 
-// reload reads what the remote holds by now.
+// writtenAgain returns an error if the object is what it was, but was written again since: of a step that came between,
+// and that whoever put the object back would hide, only the store's versions can tell.
+func (r *Rollout) writtenAgain(ctx context.Context) error {
+	was := r.last
+	now, err := r.Remote.Latest(ctx, store.Version{})
+	if err != nil || now.ETag != was.Version.ETag || was.Version.Modified.IsZero() || now.Modified.Equal(was.Version.Modified) {
+		return err
+	}
+	if err := r.reload(ctx); err != nil {
+		return err
+	}
+	if p := r.Progress(); was.Progress == nil || p.Step != was.Progress.Step {
+		return fmt.Errorf("an older step of the rollout was put back; it is at step %d, %s", p.Step, p.State)
+	}
+
+	return nil
+}
+
+// reload reads what the remote holds by now. A step that is older than the known one was put back, and does not count.
 func (r *Rollout) reload(ctx context.Context) error {
 	now, err := r.Publisher.Last(ctx, r.Remote)
 	if err != nil {
@@ -134,6 +165,14 @@ func (r *Rollout) reload(ctx context.Context) error {
 	}
 	if now.Release == nil || now.Release.Digest != r.last.Release.Digest {
 		return fmt.Errorf("%w: the remote holds %s by now", ErrOvertaken, describe(now))
+	}
+	if was := r.last.Progress; was != nil {
+		switch {
+		case now.Progress == nil:
+			return fmt.Errorf("%w: your keys do not vouch for how far it has come by now: %w", ErrOvertaken, now.Unvouched)
+		case now.Progress.Step < was.Step:
+			now.Progress = was
+		}
 	}
 	r.last = now
 
@@ -145,6 +184,8 @@ func describe(l publish.Last) string {
 	switch {
 	case l.Version.ETag == "":
 		return "nothing"
+	case l.PutBack != nil:
+		return "an older release that was put back"
 	case l.Release == nil:
 		return fmt.Sprintf("the version %s, which your keys do not vouch for", fleet.Short(l.Version.ETag))
 	}

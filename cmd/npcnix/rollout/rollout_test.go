@@ -309,6 +309,88 @@ func TestRollout(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "a step that nobody vouches for is no beginning", func(t *testing.T) {
+		w := newWorld(t, names(5)...)
+		w.publish("one")
+		w.look()
+		w.publish("two", "web1", "100%")
+		w.hosts["web1"].off = true
+		ci := w.open()
+		if err := errors.Join(ci.Step(t.Context(), 1, release.Paused), ci.Step(t.Context(), 1, release.Running)); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- ci.Run(t.Context()) }()
+		ciKey := w.rolloutKey
+		w.rolloutKey, _ = newKey(t, w.dir, "oncall")
+		o := Options{Remote: w.remote, Publisher: w.publisher(nil), Say: func(string) {}}
+		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), "--rollout-signers") {
+			t.Errorf("%v", err)
+		}
+		if last, err := o.Publisher.Last(t.Context(), w.remote); err != nil {
+			t.Fatal(err)
+		} else if base, err := last.Base(false); err == nil {
+			t.Errorf("base is %+v", base)
+		}
+		o.Unvouched = true
+		oncall, err := Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := oncall.Step(t.Context(), 0, release.Reverted); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, p := w.object(); p.Step <= 3 || p.State != release.Reverted {
+			t.Errorf("%+v", p)
+		}
+		w.rolloutKey = ciKey
+		if err := <-done; !errors.Is(err, ErrOvertaken) {
+			t.Errorf("%v", err)
+		}
+	})
+
+	inBubble(t, "an older step that was put back does not count", func(t *testing.T) {
+		w := newWorld(t, names(5)...)
+		w.publish("one")
+		w.look()
+		w.publish("two", "web1", "100%")
+		first, err := os.ReadFile(w.remote.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := w.open()
+		if err := r.Step(t.Context(), 1, release.Paused); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(w.remote.Key(), first, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.reload(t.Context()); err != nil || r.Progress().Step != 2 {
+			t.Errorf("%v: step %d", err, r.Progress().Step)
+		}
+		if err := r.Step(t.Context(), 1, release.Halted); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, p := w.object(); p.Step != 3 {
+			t.Errorf("step %d", p.Step)
+		}
+	})
+
+	inBubble(t, "a command takes on what it has published", func(t *testing.T) {
+		w := newWorld(t, names(2)...)
+		w.publish("one", "web1", "100%")
+		of := w.open().Manifest()
+		w.publish("two", "web1", "100%")
+		o := Options{Remote: w.remote, Publisher: w.publisher(nil), Of: of}
+		if _, err := Open(t.Context(), o); !errors.Is(err, ErrOvertaken) {
+			t.Errorf("%v", err)
+		}
+		o.Of = w.open().Manifest()
+		if _, err := Open(t.Context(), o); err != nil {
+			t.Error(err)
+		}
+	})
+
 	inBubble(t, "without keys that vouch for it there is no rollout", func(t *testing.T) {
 		w := newWorld(t, names(2)...)
 		w.publish("one")

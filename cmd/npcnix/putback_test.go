@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/npcnix/npcnix/integration/awsfake"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
+)
+
+// A bucketOfVersions is a bucket "planted" that keeps versions.
+type bucketOfVersions struct {
+	*s3.Client
+	remote string // URL of its dev.npcnix
+	t      *testing.T
+}
+
+func newBucketOfVersions(t *testing.T) bucketOfVersions {
+	t.Helper()
+	cloud, err := awsfake.Start("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cloud.Close)
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	client := s3.NewFromConfig(awsfake.Config(cloud.URL()), func(o *s3.Options) { o.UsePathStyle = true })
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("planted")}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+		Bucket: aws.String("planted"), VersioningConfiguration: &s3types.VersioningConfiguration{Status: "Enabled"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	return bucketOfVersions{client, "s3://planted/dev.npcnix?region=us-east-1&endpoint=" + url.QueryEscape(cloud.URL()), t}
+}
+
+func (b bucketOfVersions) put(o object) {
+	b.t.Helper()
+	if _, err := b.PutObject(b.t.Context(), &s3.PutObjectInput{
+		Bucket: aws.String("planted"), Key: aws.String("dev.npcnix"), Body: bytes.NewReader(o.bytes(b.t)),
+	}); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func lastYear(m *release.Manifest) {
+	m.Created = m.Created.AddDate(-1, 0, 0)
+	m.Serial = m.Created.UnixMilli()
+}
+
+// TestAnOldReleaseIsNotSignedAgain has a writer without a key put back an old release that the publisher once signed.
+func TestAnOldReleaseIsNotSignedAgain(t *testing.T) {
+	b := newBucketOfVersions(t)
+	key := sshKey(t)
+	old := signed(t, key, "planted/dev.npcnix", "good-old", lastYear)
+	now := signed(t, key, "planted/dev.npcnix", "good-new", nil)
+	b.put(old)
+	b.put(now)
+	command(t, nil, "release", "renew", "--remote", b.remote, "--sign-key", key)
+	wantHeld(t, b.Client, key, now)
+
+	b.put(old)
+	out := command(t, errAny, "release", "renew", "--remote", b.remote, "--sign-key", key)
+	if !strings.Contains(out, "an older release was put back") {
+		t.Error(out)
+	}
+	src := t.TempDir()
+	write(t, filepath.Join(src, "flake.nix"), "good-old")
+	push := []string{"push", "--src", src, "--remote", b.remote, "--sign-key", key, "--check=none", "--rev", "good-old"}
+	if out := command(t, nil, push...); strings.Contains(out, "holds this release already") {
+		t.Error(out)
+	}
+	wantHeld(t, b.Client, key, old)
+
+	// as many copies that what was signed last is out of sight
+	for i := range 100 {
+		b.put(object{append(bytes.Clone(old.archive), byte(i)), old.frame})
+	}
+	b.put(old)
+	out = command(t, errAny, "release", "renew", "--remote", b.remote, "--sign-key", key)
+	if !strings.Contains(out, "100 versions") {
+		t.Error(out)
+	}
+}
+
+// TestAnOldStepIsNotFollowed has a writer without a key put an earlier step of a rollout back.
+func TestAnOldStepIsNotFollowed(t *testing.T) {
+	b := newBucketOfVersions(t)
+	key := sshKey(t)
+	plan := &release.Plan{Waves: [][]string{{"web1"}, {"100%"}}, Base: &release.Base{Release: strings.Repeat("b", 64)}}
+	b.put(signed(t, key, "planted/dev.npcnix", "good", func(m *release.Manifest) { m.Rollout = plan }))
+	step := func(want error, name string, args ...string) string {
+		return command(t, want, append([]string{"rollout", name, "--remote", b.remote, "--rollout-key", key}, args...)...)
+	}
+	if out := step(errAny, "promote"); !strings.Contains(out, "--force") {
+		t.Error(out)
+	}
+	step(nil, "promote", "--force")
+	got, err := b.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("planted"), Key: aws.String("dev.npcnix")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := io.ReadAll(got.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step(nil, "pause")
+	b.put(object{first, nil})
+	if out := step(errAny, "pause"); !strings.Contains(out, "the rollout is paused") {
+		t.Error(out)
+	}
+	step(nil, "abort")
+}
+
+func TestAnExpiredReleaseIsNotRenewed(t *testing.T) {
+	key, dir := sshKey(t), t.TempDir()
+	file := filepath.Join(dir, "dev.npcnix")
+	remote, err := store.Open(t.Context(), "file://"+file, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expired := signed(t, key, remote.Name(), "good", func(m *release.Manifest) { lastYear(m); m.Expires = m.Created.Add(time.Hour) })
+	write(t, file, string(expired.bytes(t)))
+	out := command(t, errAny, "release", "renew", "--remote", "file://"+file, "--sign-key", key)
+	if !strings.Contains(out, "the release expired") || !strings.Contains(out, "--force") {
+		t.Error(out)
+	}
+	if held, err := os.ReadFile(file); err != nil || !bytes.Equal(held, expired.bytes(t)) {
+		t.Error("something was published: " + strconv.Quote(string(held)))
+	}
+	command(t, nil, "release", "renew", "--remote", "file://"+file, "--sign-key", key, "--force")
+}
