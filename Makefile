@@ -25,9 +25,9 @@ lint: ## gofmt, vet, staticcheck, and the rules of the source: imports, lengths
 	go mod tidy -diff
 	go test ./integration/rules
 
-# Without the race detector, machines, Terraform's tests and an AWS. A part that is missing skips its tests. Most of these
+# Without the race detector, machines, OpenTofu and an AWS. A part that is missing skips its tests. Most of these
 # tests wait, so more packages run at once than there are cores.
-check: lint ## lint, unit and script tests: before each commit; three minutes, and seconds for what has not changed
+check: lint ## lint, unit, script and Terraform tests: before each commit; five minutes, and seconds for what has not changed
 	go test -p 4 -parallel 4 -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... ./docs/... | go run ./integration/testreport
 	./integration/terraform-check.sh
 

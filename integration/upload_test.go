@@ -1,6 +1,10 @@
 package integration
 
 import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,6 +44,10 @@ module "upload" {
   flake_dir = var.flake_dir
   include   = var.include
   npcnix    = var.npcnix
+}
+
+output "content_hash" {
+  value = module.upload.content_hash
 }
 `
 
@@ -130,6 +138,9 @@ func TestUploadPublishesNoTerraformState(t *testing.T) {
 	u := newUploader(t, ".")
 	u.write("flake.nix", aFlake)
 	u.write("infra/.terraform/modules/modules.json", "{}\n")
+	u.write("infra/.terraform.tfstate.lock.info", "{}\n")
+	u.write("infra/terraform.tfstate.d/dev/terraform.tfstate", "{}\n")
+	u.write("infra/terraform.tfstate.d/notes.nix", "1\n")
 	u.apply("the first time", true)
 	u.apply("a second time, when there is a state", false)
 	u.apply("a third time, when there is a backup", false)
@@ -139,17 +150,31 @@ func TestUploadPublishesNoTerraformState(t *testing.T) {
 
 	dir := filepath.Join(t.TempDir(), "pulled")
 	u.world.run("pull", "--remote", remote, "--dst", dir)
-	var names []string
-	if err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		names = append(names, filepath.Base(path))
+	hashes := map[string]string{}
+	if err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		name, _ := filepath.Rel(dir, path)
+		content, err := os.ReadFile(path)
+		hashes[name] = fmt.Sprintf("%x", sha256.Sum256(content))
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Contains(names, "main.tf") || slices.ContainsFunc(names, func(name string) bool {
-		return strings.Contains(name, "tfstate") || name == ".terraform"
+	names := slices.Sorted(maps.Keys(hashes))
+	if !slices.Contains(names, "main.tf") || !slices.Contains(names, "infra/terraform.tfstate.d/notes.nix") || slices.ContainsFunc(names, func(name string) bool {
+		return strings.HasSuffix(name, ".tfstate") || strings.Contains(name, ".tfstate.l") || strings.Contains(name, ".terraform/")
 	}) {
 		t.Errorf("the archive holds %q", names)
+	}
+	// What the module counts as content is what was published, and nothing else.
+	text, err := json.Marshal(hashes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := u.root.must("output", "-raw", "content_hash"), fmt.Sprintf("%x", sha256.Sum256(text)); got != want {
+		t.Errorf("content_hash is %s, and that of %q is %s", got, names, want)
 	}
 }
 
