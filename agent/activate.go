@@ -25,6 +25,9 @@ func (a *Agent) activate(ctx context.Context, r *round, s nix.System) error {
 		return err
 	}
 
+	if err := a.keepFrame(r.target); err != nil {
+		return err
+	}
 	r.move(r.state.activate())
 	if err := a.save(r); err != nil {
 		return err
@@ -102,7 +105,7 @@ func (a *Agent) switchTo(ctx context.Context, s nix.System, req activation.Reque
 	return done.Warning, err
 }
 
-// consent returns an error if the operator, or a hook of theirs, does not want the activation.
+// consent returns an error if the operator, a hook of theirs, or by now the rollout does not want the activation.
 func (a *Agent) consent(ctx context.Context, r *round, s nix.System) error {
 	if err := a.stillWanted(r); err != nil {
 		return err
@@ -111,7 +114,7 @@ func (a *Agent) consent(ctx context.Context, r *round, s nix.System) error {
 		return err
 	}
 	if len(r.config.Hooks.PreActivate) == 0 {
-		return nil
+		return a.stillAdmitted(ctx, r)
 	}
 
 	h := hook.New(hook.PreActivate, r.subject(r.state.Intent.Activation, s.Path, r.before.Path))
@@ -123,7 +126,11 @@ func (a *Agent) consent(ctx context.Context, r *round, s nix.System) error {
 		return &hook.Veto{Err: err, Tail: tail}
 	}
 
-	return a.stillWanted(r) // the hook may have taken minutes, or have paused the host
+	if err := a.stillWanted(r); err != nil { // the hook may have taken minutes, or have paused the host
+		return err
+	}
+
+	return a.stillAdmitted(ctx, r)
 }
 
 // stillWanted returns an error if the operator has paused the host, or asked for something else, since the

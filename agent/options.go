@@ -31,7 +31,7 @@ type Store interface {
 	// Tail returns the last n bytes of the version v.
 	Tail(ctx context.Context, v store.Version, n int64) (store.Tail, error)
 	// FetchSigned unpacks exactly the version v into dir, or returns an error wrapping store.ErrChanged
-	// if it is another by now, or store.ErrUnsafe if it does not begin with the archive.
+	// if it is another by now, or store.ErrNotSigned if it does not begin with the archive.
 	FetchSigned(ctx context.Context, v store.Version, archive store.Archive, dir string) error
 	// PutRecordCopy stores a copy of a host's record in a folder beside the records.
 	PutRecordCopy(ctx context.Context, folder, host string, body []byte) error

@@ -15,6 +15,7 @@ import (
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 // reconcile makes the host run what the store holds. It is the only way anything is done.
@@ -189,7 +190,10 @@ func (a *Agent) fetch(ctx context.Context, r *round) (flake string, remove func(
 	flake = filepath.Join(dir, "flake")
 	if err := a.Store.FetchSigned(ctx, r.target.version(), r.archive(), flake); err != nil {
 		remove()
-		if errors.Is(err, store.ErrUnsafe) {
+		switch {
+		case errors.Is(err, store.ErrNotSigned): // no fault of the release: what is signed can come back
+			return "", nil, &release.Refused{Reason: release.ReasonArchive, Text: err.Error()}
+		case errors.Is(err, store.ErrUnsafe):
 			return "", nil, err
 		}
 		return "", nil, transientError{health.Fetch, err}

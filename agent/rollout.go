@@ -120,18 +120,47 @@ type pursuit struct {
 // admitsStill reports whether another version of the object is the same publish, and still has this host take the
 // same release: only the rollout has gone on.
 func (a *Agent) admitsStill(ctx context.Context, now pursuit, v store.Version) bool {
+	same, admitted := a.goesOn(ctx, now, v)
+
+	return same && admitted
+}
+
+// stillAdmitted looks at the store once more before a release with a plan of waves is activated: an event that tells
+// of a halt can be lost. A store that cannot be read keeps no host from it.
+func (a *Agent) stillAdmitted(ctx context.Context, r *round) error {
+	if r.release == nil || r.release.Rollout == nil {
+		return nil
+	}
+	latest, err := a.Store.Latest(ctx, r.target.version())
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil || latest.ETag == r.target.ETag {
+		return nil
+	}
+	same, admitted := a.goesOn(ctx, pursuit{r.target, r.state, r.config}, latest)
+	if same && !admitted || !same && !r.last {
+		return errNewer
+	}
+
+	return nil
+}
+
+// goesOn reports whether another version of the object is the same publish, and then whether it has this host take
+// the same release.
+func (a *Agent) goesOn(ctx context.Context, now pursuit, v store.Version) (same, admitted bool) {
 	f, err := a.readEnd(ctx, v)
 	if err != nil || f.Frame == nil {
-		return false
+		return false, false
 	}
 	policy := now.config.Policy(a.RemoteName)
 	verified, err := policy.Verify(f.Frame)
-	if err != nil || verified.Rollout == nil {
-		return false
+	if err != nil || verified.Rollout == nil || verified.Serial != now.target.Serial {
+		return false, false
 	}
 	progress, err := policy.VerifyProgress(f.Frame, verified)
 	if err != nil {
-		return false
+		return false, false
 	}
 	next := now.target
 	next.Release, next.Serial = verified.Release, verified.Serial
@@ -140,5 +169,5 @@ func (a *Agent) admitsStill(ctx context.Context, now pursuit, v store.Version) b
 		next.Release = verified.Rollout.Base.Release
 	}
 
-	return means.held == "" && now.target.samePublish(next)
+	return true, means.held == "" && now.target.samePublish(next)
 }

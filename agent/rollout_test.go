@@ -247,6 +247,23 @@ func TestRollouts(t *testing.T) {
 		equal(t, "work", r.of("fetch", "build", "activate"), []string{"fetch v1", "build web1"})
 	})
 
+	inBubble(t, "a rollout that is halted while the release is built is not taken, though no event tells of it", func(t *testing.T) {
+		r, key := trusting(t)
+		o := newRollout(t, key, waves)
+		r.publish("v1", o.next(key, 2, release.Running))
+		r.host.build = func(context.Context) error {
+			r.publish("v2", o.next(key, 2, release.Halted))
+			return nil
+		}
+		r.start()
+		time.Sleep(time.Hour)
+		r.end()
+		equal(t, "work", r.of("build", "activate"), []string{"build web1"})
+		if rec := r.store.lastRecord(); rec.Status != record.Held || rec.Version.ETag != "v2" {
+			t.Errorf("record: %+v", rec)
+		}
+	})
+
 	inBubble(t, "a release that was rejected is not tried again with the next wave", func(t *testing.T) {
 		r, key := trusting(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{} })
 		o := newRollout(t, key, waves)

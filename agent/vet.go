@@ -114,9 +114,12 @@ func (a *Agent) stillTrusted(ctx context.Context, c config.Config, t Target) err
 		return nil
 	}
 
-	f, err := a.readFrame(ctx, t)
+	f, kept, err := loadFrame(a.Dir, t)
+	if err != nil || !kept { // an older npcnix has kept none
+		f, err = a.readFrame(ctx, t)
+	}
 	if errors.Is(err, store.ErrChanged) || errors.Is(err, store.ErrNotFound) {
-		return nil // another version is published by now, and will be judged by itself
+		return nil // it is unknown by now
 	}
 	var v *release.Verified
 	if err == nil {

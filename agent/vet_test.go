@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -18,6 +19,7 @@ import (
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
 )
 
@@ -177,6 +179,24 @@ func TestReleases(t *testing.T) {
 	})
 }
 
+// Who can write the store puts other bytes in front of what is signed. When they are gone, the release is applied.
+func TestUnsignedBytesRejectNoRelease(t *testing.T) {
+	inBubble(t, "they count as no attempt", func(t *testing.T) {
+		r, key := trusting(t, func(c *config.Config) { c.RetryDelaysSecs = []int64{} })
+		r.publish("v1", released(t, key, asItIs))
+		r.store.set(func(s *fakeStore) { s.fetchErr = fmt.Errorf("%w: %w", store.ErrUnsafe, store.ErrNotSigned) })
+		r.start()
+		time.Sleep(time.Hour)
+		if rec := r.store.lastRecord(); rec.Status != record.Rejected || !strings.Contains(rec.Error, "not what was signed") || r.state().Failure != nil {
+			t.Errorf("record: %+v, failure: %+v", rec, r.state().Failure)
+		}
+		r.store.set(func(s *fakeStore) { s.fetchErr = nil })
+		time.Sleep(time.Hour)
+		r.end()
+		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
+	})
+}
+
 func TestPrebuiltSystems(t *testing.T) {
 	const toplevel = "/nix/store/00000000000000000000000000000000-nixos-system-web1"
 	prebuilt := func(m *release.Manifest) {
@@ -293,6 +313,37 @@ func TestPrebuiltSystems(t *testing.T) {
 				t.Errorf("record: %+v", rec)
 			}
 		})
+	})
+}
+
+// The frame is kept beside the intent: by the time of the verification the store can hold another object.
+func TestReleaseRefusedThoughItsObjectIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, key := trusting(t)
+		_, other := newSigner(t)
+		r.publish("v1", released(t, key, asItIs))
+		r.host.running = "/nix/store/sys-0"
+		switched := make(chan struct{})
+		r.host.activate = func() error {
+			r.publish("v2", released(t, key, func(m *release.Manifest) { m.Serial++; m.Source.Rev = "next" }))
+			defer close(switched)
+			return r.dir.UpdateConfig(context.Background(), func(c *config.Config) error { c.Signers = []string{other}; return nil })
+		}
+		r.opts.Fresh = func(ctx context.Context, v Verification) (string, error) {
+			o := r.opts
+			o.Once = OnceAny
+			if err := o.validate(); err != nil {
+				return "", err
+			}
+			return wire(o).verify(ctx, v, *r.host.left) // as a process that has seen no frame
+		}
+		r.start()
+		<-switched
+		time.Sleep(5 * time.Minute)
+		r.end()
+		if r.host.left.Phase != activation.RolledBack || !strings.Contains(r.host.left.Reason, "would refuse its own release") {
+			t.Errorf("phase %s: %s", r.host.left.Phase, r.host.left.Reason)
+		}
 	})
 }
 

@@ -115,10 +115,30 @@ var contract = []struct {
 			"a shorter one":  {SHA256: signed.SHA256, Size: signed.Size - 1},
 			"a longer one":   {SHA256: signed.SHA256, Size: signed.Size + 100},
 		} {
-			err := remote.FetchSigned(t.Context(), v, other, filepath.Join(t.TempDir(), "x"))
-			if !errors.Is(err, store.ErrUnsafe) {
-				t.Errorf("%s: %v", what, err)
+			dir := filepath.Join(t.TempDir(), "x")
+			err := remote.FetchSigned(t.Context(), v, other, dir)
+			unpacked, _ := os.ReadDir(dir)
+			if !errors.Is(err, store.ErrNotSigned) || len(unpacked) > 0 {
+				t.Errorf("%s: %v; unpacked before it was compared: %v", what, err, unpacked)
 			}
+		}
+		frame := "\x5b\x2a\x4d\x18\x01\x00\x00\x00x"
+		v = publish(t, remote, append([]byte("garbage"), append(bytes.Clone(archive), frame...)...))
+		wantError(t, remote.FetchSigned(t.Context(), v, signed, filepath.Join(t.TempDir(), "x")), store.ErrNotSigned, "not the one that was signed")
+		v = publish(t, remote, append(append(bytes.Clone(archive), make([]byte, 5<<20)...), frame...))
+		wantError(t, remote.FetchSigned(t.Context(), v, signed, filepath.Join(t.TempDir(), "x")), store.ErrNotSigned, "the object has")
+		large := bytes.Clone(archive)
+		for len(large) <= 1<<20 { // a frame that is skipped, too
+			large = append(append(large, "\x50\x2a\x4d\x18\x00\x00\x04\x00"...), make([]byte, 4<<16)...)
+		}
+		sum = sha256.Sum256(large)
+		v = publish(t, remote, append(bytes.Clone(large), frame...))
+		dir := filepath.Join(t.TempDir(), "x")
+		if err := remote.FetchSigned(t.Context(), v, store.Archive{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(large))}, dir); err != nil {
+			t.Error(err)
+		}
+		if left, _ := os.ReadDir(filepath.Dir(dir)); len(left) != 1 {
+			t.Errorf("beside the flake there is %v", left)
 		}
 		v = publish(t, remote, append(append(bytes.Clone(archive), packed(t, "unsigned")...), "\x5b\x2a\x4d\x18\x01\x00\x00\x00x"...))
 		wantError(t, remote.FetchSigned(t.Context(), v, signed, filepath.Join(t.TempDir(), "x")), store.ErrUnsafe, "nobody signed")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -43,7 +42,8 @@ type Archive struct {
 	Size   int64  // bytes
 }
 
-// FetchSigned is Fetch of a packed flake that must be the given one. Another one is ErrUnsafe.
+// FetchSigned is Fetch of a packed flake that must be the given one. Another one is ErrNotSigned. Nothing is unpacked
+// before all of it was compared with what was signed, and no more is kept on disk than that has.
 func (r *Remote) FetchSigned(ctx context.Context, v Version, want Archive, dir string) error {
 	if err := r.fetch(ctx, v, want, dir); err != nil {
 		return fmt.Errorf("fetch %s: %w", r.url, err)
@@ -58,8 +58,15 @@ func (r *Remote) fetch(ctx context.Context, v Version, want Archive, dir string)
 	if last := r.last(); v.Size == 0 && last.Same(v) {
 		v.Size = last.Size
 	}
-	if v.Size > r.limits.Bytes {
-		return fmt.Errorf("%w: too large: %d bytes packed, more than the %d allowed unpacked", ErrUnsafe, v.Size, r.limits.Bytes)
+	size := v.Size
+	if want.SHA256 != "" {
+		size = want.Size
+		if err := want.holds(v.Size); err != nil {
+			return err
+		}
+	}
+	if size > r.limits.Bytes {
+		return fmt.Errorf("%w: too large: %d bytes packed, more than the %d allowed unpacked", ErrUnsafe, size, r.limits.Bytes)
 	}
 	var seen []string // digests of what was in doubt
 	for try := 0; ; try++ {
@@ -88,7 +95,7 @@ func (r *Remote) fetch(ctx context.Context, v Version, want Archive, dir string)
 }
 
 // CopyArchive writes the packed flake at the beginning of version v to w, as it is. If it is another one than
-// want, the error is ErrUnsafe, and w has what is not to be used.
+// want, the error is ErrNotSigned, and w has what is not to be used.
 func (r *Remote) CopyArchive(ctx context.Context, v Version, want Archive, w io.Writer) error {
 	ctx, watch := watchTransfer(ctx, v.Size)
 	defer watch.stop()
@@ -104,7 +111,7 @@ func (r *Remote) CopyArchive(ctx context.Context, v Version, want Archive, w io.
 		return fmt.Errorf("fetch %s: %w", r.url, watch.explain(err))
 	}
 	if got.archiveDigest() != want.SHA256 {
-		return fmt.Errorf("fetch %s: %w: the packed flake is not the one that was signed", r.url, ErrUnsafe)
+		return fmt.Errorf("fetch %s: %w", r.url, notSigned("the packed flake is not the one that was signed"))
 	}
 
 	return nil
@@ -138,6 +145,9 @@ func (r *Remote) download(ctx context.Context, get getter, v Version, want Archi
 	defer bar.finish()
 	in := &download{r: io.TeeReader(body, got), watch: watch, bar: bar, want: length}
 
+	if want.SHA256 != "" {
+		return got, watch.explain(r.unpackSigned(ctx, body, in, got, want, dir))
+	}
 	err = Unpack(ctx, in, dir, r.limits)
 	if err == nil || errors.Is(err, ErrUnsafe) || errors.Is(err, io.ErrUnexpectedEOF) {
 		// Only a body that arrived whole says something about the archive.
@@ -150,9 +160,6 @@ func (r *Remote) download(ctx context.Context, get getter, v Version, want Archi
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrUnsafe) && in.whole() {
 		return got, fmt.Errorf("%w: it was cut short before it was published; publish it again", ErrUnsafe)
-	}
-	if err == nil && want.SHA256 != "" {
-		err = got.signed(want)
 	}
 	return got, watch.explain(err)
 }
@@ -192,25 +199,6 @@ func (g *receipt) Write(p []byte) (int, error) {
 	g.header = append(g.header, rest[:min(len(rest), skippableHeader-len(g.header))]...)
 	g.rest += int64(len(rest))
 	return g.sha256.Write(p)
-}
-
-// A skippable frame of zstd begins with one of sixteen magics and the length of what follows (RFC 8878, section 3.1.2).
-const (
-	skippableHeader = 8
-	skippableMagic  = 0x184D2A50
-	magicVariant    = 0xF
-)
-
-// signed returns nil if the object is the packed flake that was signed, and one frame that zstd skips.
-func (g *receipt) signed(want Archive) error {
-	if g.archiveDigest() != want.SHA256 {
-		return fmt.Errorf("%w: the packed flake is not the one that was signed", ErrUnsafe)
-	}
-	if len(g.header) < skippableHeader || binary.LittleEndian.Uint32(g.header)&^magicVariant != skippableMagic ||
-		int64(binary.LittleEndian.Uint32(g.header[4:])) != g.rest-skippableHeader {
-		return fmt.Errorf("%w: bytes that nobody signed follow the packed flake", ErrUnsafe)
-	}
-	return nil
 }
 
 // archiveDigest is that of the packed flake; "" if it did not arrive whole.

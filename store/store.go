@@ -43,6 +43,9 @@ var (
 	// ErrUnsafe means that the archive itself is unusable or hostile, and that
 	// fetching the same version again cannot help.
 	ErrUnsafe = errors.New("unsafe archive")
+	// ErrNotSigned means that the object is not what the release was signed for: nobody whom the reader trusts
+	// has published it, and it says nothing of the release. It comes with ErrUnsafe.
+	ErrNotSigned = errors.New("not what was signed")
 	// ErrURL means that a remote's URL is malformed or of an unknown scheme.
 	ErrURL = errors.New("bad remote URL")
 )
