@@ -93,7 +93,7 @@ func (a *Agent) recordOf(r *round, s record.Status) record.Record {
 		Version: recordVersion(r.target),
 		Signers: policy.Signers.Fingerprints(),
 		Status:  s, System: r.running.Path, Trigger: r.trigger, Attempt: r.attempt,
-		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "",
+		Agent: a.Version, Times: r.times, RebootDue: r.rebootDue != "", OnlyNews: r.config.RecordRefresh() == 0,
 	}
 	if len(rec.Signers) > 0 && policy.Required > 1 {
 		rec.SignersRequired = policy.Required

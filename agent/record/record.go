@@ -70,8 +70,10 @@ type Record struct {
 	HealthySecs int64    `json:"healthy_secs,omitempty"`
 	Signers     []string `json:"signers,omitempty"` // fingerprints of the publishers' keys that the host trusts
 	// SignersRequired is how many of them must sign a release; 0 means one.
-	SignersRequired int    `json:"signers_required,omitempty"`
-	Agent           string `json:"agent_version,omitempty"`
+	SignersRequired int `json:"signers_required,omitempty"`
+	// OnlyNews says that the host writes no record again while there is nothing new: silence says nothing of it.
+	OnlyNews bool   `json:"only_news,omitempty"`
+	Agent    string `json:"agent_version,omitempty"`
 	// RenamedTo is the name that the host has by now: this record is its last under the old one.
 	RenamedTo string `json:"renamed_to,omitempty"`
 	Times     Times  `json:"times"`
@@ -154,7 +156,7 @@ func (r Record) tells(o Record) bool {
 	return r.Remote == o.Remote && r.Configuration == o.Configuration && r.Version.ETag == o.Version.ETag &&
 		r.Status == o.Status && r.System == o.System && r.Attempt == o.Attempt && r.Error == o.Error &&
 		r.Warning == o.Warning && r.RebootDue == o.RebootDue && r.Version.Release == o.Version.Release &&
-		r.Runs().ETag == o.Runs().ETag && slices.Equal(r.Signers, o.Signers) && r.SignersRequired == o.SignersRequired
+		r.Runs().ETag == o.Runs().ETag && slices.Equal(r.Signers, o.Signers) && r.SignersRequired == o.SignersRequired && r.OnlyNews == o.OnlyNews
 }
 
 // Bounded returns at most the first n bytes of s, and marks where it was cut.

@@ -25,7 +25,8 @@ IDs of all instances that are not terminated, of all regions and accounts, with 
 if it is not listed and was not heard for a day, and stays however long it was silent if it is listed. Nobody is
 removed who was heard in the last day.
 
-A host that writes its record seldom (record_refresh_secs) looks silent: list it, or give a longer --older-than.
+A host that writes its record seldom (record_refresh_secs) looks silent: list it, or give a longer --older-than. One
+that only writes news (0) is left, unless its instance is known to be no more.
 
 Only queues are deleted whose name and tags say that a host of this remote made them. Others, such as those of
 Terraform, are named, and their hosts' records stay.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/store"
 )
@@ -35,6 +36,7 @@ var instanceID = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
 // ForgettingStore is what a collection asks of a remote. *store.Remote serves.
 type ForgettingStore interface {
 	Records(ctx context.Context) ([]store.RecordInfo, error)
+	GetRecord(ctx context.Context, host string) ([]byte, error)
 	StatRecord(ctx context.Context, host string) (store.RecordInfo, error)
 	Now(ctx context.Context) (time.Time, error)
 	DeleteRecord(ctx context.Context, host string, folders ...string) error
@@ -178,6 +180,11 @@ func (c *Collection) treat(ctx context.Context, r remains, now time.Time) (fate,
 		}
 	}
 	f := c.judge(r, created, now)
+	if f.gone && r.record.Host != "" && (c.Alive == nil || r.instance == "") {
+		if quiet, err := c.quiet(ctx, r.host); err != nil || quiet {
+			return fate{why: fmt.Sprintf("%s: it writes its record only when there is news (record_refresh_secs = 0), so nothing tells whether it lives; delete its record, or list the instances", clean(r.host))}, err
+		}
+	}
 	if !f.gone || c.DryRun {
 		return f, nil
 	}
@@ -201,6 +208,20 @@ func (c *Collection) treat(ctx context.Context, r remains, now time.Time) (fate,
 	}
 
 	return f, c.Store.DeleteRecord(ctx, r.host, copyFolders...)
+}
+
+// quiet reports whether a host's record says that its silence tells nothing.
+func (c *Collection) quiet(ctx context.Context, host string) (bool, error) {
+	data, err := c.Store.GetRecord(ctx, host)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrNoRecord) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	r, err := record.Parse(data)
+
+	return err == nil && r.OnlyNews, nil
 }
 
 // judge says whether a host is no more. Created is when the newest of its queues was made, if it has no record.

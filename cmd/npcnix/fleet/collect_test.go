@@ -101,6 +101,8 @@ func (c *collected) Delete(_ context.Context, q events.FoundQueue) error {
 	return nil
 }
 
+func (c *collected) GetRecord(context.Context, string) ([]byte, error) { return nil, store.ErrNotFound }
+
 func (c *collected) DeleteRecord(_ context.Context, host string, _ ...string) error {
 	c.trace = append(c.trace, "record "+host)
 	return nil
@@ -147,3 +149,34 @@ func TestAListOfInstancesIsRead(t *testing.T) {
 		}
 	}
 }
+
+func TestAHostThatOnlyWritesNewsIsLeft(t *testing.T) {
+	s := &oneRecord{`{"schema":2,"host":"i-0123456789abcdef0","only_news":true}`}
+	for _, c := range []struct {
+		name  string
+		alive map[string]bool
+		want  Collected
+	}{
+		{"its silence says nothing", nil, Collected{Left: 1}},
+		{"its instance is no more", map[string]bool{"i-00000000000000001": true}, Collected{Removed: 1}},
+	} {
+		var said []string
+		run := Collection{Store: s, OlderThan: CollectAfter, Alive: c.alive, DryRun: true, Say: func(line string) { said = append(said, line) }}
+		if got, err := run.Run(t.Context()); err != nil || got != c.want {
+			t.Errorf("%s: %+v, %v, %q", c.name, got, err, said)
+		}
+	}
+}
+
+// oneRecord is a store with a record of a year ago.
+type oneRecord struct{ text string }
+
+func (s *oneRecord) Records(context.Context) ([]store.RecordInfo, error) {
+	return []store.RecordInfo{{Host: "i-0123456789abcdef0", Modified: time.Now().Add(-365 * day)}}, nil
+}
+func (s *oneRecord) GetRecord(context.Context, string) ([]byte, error) { return []byte(s.text), nil }
+func (s *oneRecord) StatRecord(context.Context, string) (store.RecordInfo, error) {
+	return store.RecordInfo{}, store.ErrNotFound
+}
+func (s *oneRecord) Now(context.Context) (time.Time, error)                { return time.Now(), nil }
+func (s *oneRecord) DeleteRecord(context.Context, string, ...string) error { return nil }

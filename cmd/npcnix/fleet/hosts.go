@@ -110,6 +110,7 @@ func (r *Roster) Look(ctx context.Context) ([]Row, store.Version, error) {
 			row.BehindBy = secondsOf(max(0, moment.Sub(now.Modified)))
 		}
 		if e.record != nil {
+			row.Silent = row.Silent && !e.record.OnlyNews
 			row.tell(h.State, e.record, r.waves)
 		}
 		rows = append(rows, row)

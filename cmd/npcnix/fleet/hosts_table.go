@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -21,6 +22,9 @@ func Table(rows, all []Row, now store.Version, width int) string {
 	lines := []string{t.line(columnTitles)}
 	for _, r := range rows {
 		lines = append(lines, t.host(r)...)
+	}
+	if failing := failing(all); len(failing) > 0 && len(rows) > shownNames { // they have scrolled by
+		lines = append(lines, t.cut("failing: "+shortList(failing)))
 	}
 	lines = append(lines, sums(all, now))
 	return Text(strings.Join(lines, "\n") + "\n")
@@ -173,6 +177,21 @@ func (t *layout) host(r Row) []string {
 	return lines
 }
 
+// failed reports whether the version that the host wants failed there.
+func (r Row) failed() bool {
+	return slices.Contains([]record.Status{record.Failed, record.RolledBack, record.Rejected}, record.Status(r.Status))
+}
+
+// failing are the hosts on which a version failed, or that are unhealthy.
+func failing(all []Row) (hosts []string) {
+	for _, r := range all {
+		if r.failed() || r.Unhealthy != "" {
+			hosts = append(hosts, r.Host)
+		}
+	}
+	return hosts
+}
+
 // sums counts the hosts.
 func sums(all []Row, now store.Version) string {
 	switch {
@@ -181,10 +200,13 @@ func sums(all []Row, now store.Version) string {
 	case len(all) == 0:
 		return "no host has been heard"
 	}
-	behind, silent, unhealthy, present := 0, 0, 0, now.ETag
+	behind, silent, failed, unhealthy, present := 0, 0, 0, 0, now.ETag
 	for _, r := range all {
 		if r.Wanted == now.ETag {
 			present = cmp.Or(r.WantedRev, r.WantedRelease, r.Wanted)
+		}
+		if r.failed() {
+			failed++
 		}
 		if r.Unhealthy != "" {
 			unhealthy++
@@ -201,6 +223,9 @@ func sums(all []Row, now store.Version) string {
 		published = fmt.Sprintf("%d behind %s", behind, Short(present))
 	}
 	sum := fmt.Sprintf("%s, %s, %d silent", Hosts(len(all)), published, silent)
+	if failed > 0 {
+		sum += fmt.Sprintf(", %d failed", failed)
+	}
 	if unhealthy > 0 {
 		sum += fmt.Sprintf(", %d unhealthy", unhealthy)
 	}

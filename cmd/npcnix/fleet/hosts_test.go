@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -151,7 +152,7 @@ web1                   rev1      rev2      2/3   failed                  30m ago
   builder for 'nginx-1.28.0.drv' failed with exit code 1 (build configuration...
 web2                   33334567  44444567  2/3   held                    30m ago
 web3                   55554567  rev2      2/3   rolled back, behind 0s  30m ago
-5 hosts, 3 behind rev2, 0 silent, 1 unhealthy
+5 hosts, 3 behind rev2, 0 silent, 2 failed, 1 unhealthy
 `
 		if text := Table(rows, rows, now, 80); text != want {
 			t.Errorf("got\n%s", text)
@@ -211,7 +212,7 @@ func testBoard(t *testing.T) {
 			rows[i].Heard = time.Now()
 		}
 		board.Show(rows, store.Version{})
-		for _, want := range []string{"c     -     -       failed   0s ago", "  it does not build", "and 1 more; 4 hosts, nothing is published, 0 silent"} {
+		for _, want := range []string{"c     -     -       failed   0s ago", "  it does not build", "and 1 more; 4 hosts, nothing is published, 0 silent, 1 f"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("it does not say %q:\n%s", want, out.String())
 			}
@@ -220,4 +221,22 @@ func testBoard(t *testing.T) {
 			t.Errorf("%d lines on a terminal of 7", n)
 		}
 	})
+}
+
+func TestFailingHostsAreNamedAgainAtTheEnd(t *testing.T) {
+	var rows []Row
+	for i := range 30 {
+		rows = append(rows, Row{Host: fmt.Sprintf("web%02d", i), Status: "applied"})
+	}
+	rows[2].Status, rows[3].Status, rows[4].Unhealthy = "failed", "rolled_back", "a check fails"
+	const sum = "30 hosts, nothing is published, 30 silent, 2 failed, 1 unhealthy\n"
+	for i := range rows {
+		rows[i].Silent = true
+	}
+	if got := Table(rows, rows, store.Version{}, 0); !strings.HasSuffix(got, "\nfailing: web02, web03, web04\n"+sum) {
+		t.Errorf("%s", got)
+	}
+	if got := Table(rows[:20], rows, store.Version{}, 0); strings.Contains(got, "failing: ") {
+		t.Errorf("they have not scrolled by:\n%s", got)
+	}
 }
