@@ -39,6 +39,15 @@ module "upload" {
   flake_dir = var.flake_dir
 }
 
+# Hosts fetch prebuilt systems from it. Its URL is for npcnix push --prebuild --cache.
+module "cache" {
+  source = "github.com/npcnix/npcnix//terraform/cache_s3?ref=main"
+  count  = var.cache_bucket == null ? 0 : 1
+
+  name          = var.cache_bucket
+  force_destroy = var.force_destroy
+}
+
 module "install" {
   source = "github.com/npcnix/npcnix//terraform/install?ref=main"
 }
@@ -52,6 +61,7 @@ module "web" {
   ami                    = var.ami == null ? data.aws_ami.nixos[0].id : var.ami
   instance_type          = "t3.small"
   vpc_security_group_ids = [aws_security_group.web.id]
+  iam_policies           = { for cache in module.cache : "cache" => { arn = cache.read_policy_arn } }
 }
 
 resource "aws_security_group" "web" {

@@ -22,3 +22,13 @@ output "user_data" {
   description = "The script that a member runs at each boot."
   value       = module.web.user_data
 }
+
+output "cache_url" {
+  description = "The binary cache for npcnix push --cache. Null without cache_bucket."
+  value       = one(module.cache[*].url)
+}
+
+output "cache_write_policy_arn" {
+  description = "The policy for the role that publishes, to copy to the cache. Null without cache_bucket."
+  value       = one(module.cache[*].write_policy_arn)
+}

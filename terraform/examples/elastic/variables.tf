@@ -8,6 +8,12 @@ variable "bucket" {
   type        = string
 }
 
+variable "cache_bucket" {
+  description = "The name of a bucket to create for prebuilt systems. Null: the hosts build."
+  type        = string
+  default     = null
+}
+
 variable "flake_dir" {
   description = "The directory of the flake.nix. It must contain the configuration of all members, web."
   type        = string

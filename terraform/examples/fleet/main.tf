@@ -89,6 +89,15 @@ module "upload" {
   flake_dir = var.flake_dir
 }
 
+# Hosts fetch prebuilt systems from it. Its URL is for npcnix push --prebuild --cache.
+module "cache" {
+  source = "github.com/npcnix/npcnix//terraform/cache_s3?ref=main"
+  count  = var.cache_bucket == null ? 0 : 1
+
+  name          = var.cache_bucket
+  force_destroy = var.force_destroy
+}
+
 # The hosts, each with a role, a queue and alarms of its own.
 
 module "install" {
@@ -107,6 +116,7 @@ module "hosts" {
   ami           = var.ami == null ? data.aws_ami.nixos[0].id : var.ami
   instance_type = var.instance_type
   alarms        = { actions = [aws_sns_topic.alarms.arn] }
+  iam_policies  = { for cache in module.cache : "cache" => { arn = cache.read_policy_arn } }
 }
 
 resource "aws_sns_topic" "alarms" {
@@ -149,6 +159,13 @@ resource "aws_iam_role_policy_attachment" "ci" {
 
   role       = aws_iam_role.ci[each.key].name
   policy_arn = each.value.policy_arn
+}
+
+resource "aws_iam_role_policy_attachment" "ci_cache" {
+  for_each = var.cache_bucket == null ? {} : aws_iam_role.ci
+
+  role       = each.value.name
+  policy_arn = module.cache[0].write_policy_arn
 }
 
 # The account's default network, and the newest NixOS unless var.ami names another image.

@@ -22,3 +22,8 @@ output "remotes" {
     ci_role_arn = aws_iam_role.ci[name].arn
   } }
 }
+
+output "cache_url" {
+  description = "The binary cache for npcnix push --cache. Null without cache_bucket."
+  value       = one(module.cache[*].url)
+}

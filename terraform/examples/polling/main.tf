@@ -84,6 +84,15 @@ module "upload" {
   flake_dir = var.flake_dir
 }
 
+# Hosts fetch prebuilt systems from it. Its URL is for npcnix push --prebuild --cache.
+module "cache" {
+  source = "github.com/npcnix/npcnix//terraform/cache_s3?ref=main"
+  count  = var.cache_bucket == null ? 0 : 1
+
+  name          = var.cache_bucket
+  force_destroy = var.force_destroy
+}
+
 module "install" {
   source = "github.com/npcnix/npcnix//terraform/install?ref=main"
 }
@@ -101,6 +110,7 @@ module "host" {
 
   root_access   = length(var.root_ssh_keys) > 0
   root_ssh_keys = var.root_ssh_keys
+  iam_policies  = { for cache in module.cache : "cache" => { arn = cache.read_policy_arn } }
 }
 
 # The account's default network, and the newest NixOS unless var.ami names another image.

@@ -10,6 +10,9 @@ mock_provider "aws" {
   mock_resource "aws_iam_instance_profile" {
     defaults = { arn = "arn:aws:iam::123456789012:instance-profile/web" }
   }
+  mock_resource "aws_iam_policy" {
+    defaults = { arn = "arn:aws:iam::123456789012:policy/policy" }
+  }
   mock_resource "aws_launch_template" {
     defaults = { id = "lt-1", latest_version = 3 }
   }
@@ -37,5 +40,15 @@ run "it_applies" {
   assert {
     condition     = aws_autoscaling_group.web.launch_template[0].version == "3" && aws_autoscaling_group.web.desired_capacity == 2
     error_message = "The group does not start members of the newest template."
+  }
+}
+
+run "it_can_have_a_cache" {
+  variables {
+    cache_bucket = "my-cache"
+  }
+  assert {
+    condition     = startswith(output.cache_url, "s3://") && output.cache_write_policy_arn != null
+    error_message = "There is no cache."
   }
 }

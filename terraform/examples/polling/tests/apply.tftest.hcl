@@ -58,3 +58,13 @@ run "it_applies" {
     error_message = "Old versions of a remote's records are kept."
   }
 }
+
+run "it_can_have_a_cache" {
+  variables {
+    cache_bucket = "my-cache"
+  }
+  assert {
+    condition     = startswith(output.cache_url, "s3://") && output.cache_write_policy_arn != null
+    error_message = "There is no cache."
+  }
+}
