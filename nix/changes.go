@@ -56,9 +56,9 @@ func (h *Host) Cached(ctx context.Context, cache string, systems []System) error
 		switch {
 		case err == nil:
 		case ctx.Err() == nil && strings.Contains(strings.Join(log.Lines(), "\n"), "is not valid"):
-			return fmt.Errorf("the cache %s: %w: %s", cache, ErrNotCached, lineWith(log.Lines(), "is not valid"))
+			return fmt.Errorf("the cache %s: %w: %s", masked(cache), ErrNotCached, lineWith(log.Lines(), "is not valid"))
 		default:
-			return fmt.Errorf("look into the cache %s: %w", cache, because(log.Lines(), err))
+			return fmt.Errorf("look into the cache %s: %w", masked(cache), because(log.Lines(), err))
 		}
 	}
 

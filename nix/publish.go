@@ -126,11 +126,11 @@ func (h *Host) CopyTo(ctx context.Context, s System, cache, keyFile string) erro
 	forget := []string{"--option", "narinfo-cache-positive-ttl", "0", "--option", "narinfo-cache-negative-ttl", "0"}
 	log := &Output{Emit: h.logged("nix copy")}
 	if err := h.nix(ctx, nil, log, append([]string{"copy", "--to", to, s.Path}, forget...)...); err != nil {
-		return fmt.Errorf("copy %s to the cache %s: %w", s.Path, cache, because(log.Lines(), err))
+		return fmt.Errorf("copy %s to the cache %s: %w", s.Path, masked(cache), because(log.Lines(), err))
 	}
 	log = &Output{}
 	if err := h.nix(ctx, &bytes.Buffer{}, log, append([]string{"path-info", "--recursive", "--store", cache, s.Path}, forget...)...); err != nil {
-		return fmt.Errorf("the cache %s lacks a part of %s: %w", cache, s.Path, because(log.Lines(), err))
+		return fmt.Errorf("the cache %s lacks a part of %s: %w", masked(cache), s.Path, because(log.Lines(), err))
 	}
 
 	return nil

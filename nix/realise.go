@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,12 +58,39 @@ func (h *Host) Realise(ctx context.Context, s System, caches []Cache) error {
 		if ctx.Err() != nil || errors.Is(err, ErrNoNix) {
 			return fmt.Errorf("realise %s: %w", s.Path, err)
 		}
-		tail := log.Lines()
+		tail := withoutSecrets(log.Lines(), caches)
 		return &RealiseError{s, tail, whyNotRealised(tail, caches, err)}
 	}
 
 	h.dropRoots(func(l, _ string) bool { return l != link })
 	return nil
+}
+
+// masked is the URL of a cache without a user and password.
+func masked(cache string) string {
+	u, err := url.Parse(cache)
+	if err != nil || u.User == nil {
+		return cache
+	}
+	u.User = nil
+
+	return u.String()
+}
+
+// withoutSecrets masks the caches' URLs in lines of nix's log.
+func withoutSecrets(lines []string, caches []Cache) []string {
+	for _, c := range caches {
+		start, rest, found := strings.Cut(c.URL, "://")
+		secret, _, has := strings.Cut(rest, "@")
+		if !found || !has || masked(c.URL) == c.URL {
+			continue
+		}
+		for i := range lines {
+			lines[i] = strings.ReplaceAll(lines[i], start+"://"+secret+"@", start+"://")
+		}
+	}
+
+	return lines
 }
 
 // realiseOptions bound what nix may do. It builds nothing for a store path, so max-jobs limits

@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/npcnix/npcnix/agent/trust"
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/store"
-	"github.com/npcnix/npcnix/store/release"
 )
 
 type pullOptions struct {
@@ -63,7 +64,8 @@ func runPull(ctx context.Context, c *common, o pullOptions) error {
 	return err
 }
 
-// fetchTrusted fetches a version. On a host with signers it must be a release that they vouch for.
+// fetchTrusted fetches a version. On a host with signers it must be a release that they vouch for, and no older one
+// than the host has accepted.
 func fetchTrusted(ctx context.Context, c *common, remote *store.Remote, v store.Version, dir string) error {
 	conf, err := c.conf()
 	if err != nil {
@@ -81,10 +83,22 @@ func fetchTrusted(ctx context.Context, c *common, remote *store.Remote, v store.
 	if err != nil {
 		return err
 	}
-	if err := policy.Check(verified, release.Accepted{}, now); err != nil {
+	accepted, err := trust.Load(c.dir())
+	if err != nil {
+		return err
+	}
+	if err := policy.Check(verified, accepted.Remotes[remote.Name()], orNow(now)); err != nil {
 		return err
 	}
 	return remote.FetchSigned(ctx, v, store.Archive{SHA256: verified.Archive.SHA256, Size: verified.Archive.Size}, dir)
+}
+
+// orNow is the store's time, or this machine's where the store tells none.
+func orNow(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Now()
+	}
+	return t
 }
 
 // absent reports whether there is no dir yet, so that one that is made can be removed again.

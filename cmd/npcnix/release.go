@@ -172,7 +172,7 @@ func runReleaseVerify(ctx context.Context, c *common, o releaseOptions) error {
 	}
 	verified, err := policy.Verify(f)
 	if err == nil {
-		err = policy.Check(verified, release.Accepted{}, now)
+		err = policy.Check(verified, release.Accepted{}, orNow(now))
 	}
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,7 @@ import (
 type releaseFlags struct {
 	keys           []string
 	signers        string
+	required       int
 	rolloutSigners string
 	prebuild       bool
 	configurations []string
@@ -38,12 +40,15 @@ type releaseFlags struct {
 // minExpires is the least time that a release is valid for. In less, no host could begin to activate it.
 const minExpires = time.Minute
 
+const signersRequiredHelp = "how many of --signers must have signed an earlier release to trust it, as in the hosts' signers_required"
+
 const rolloutSignersHelp = "file of public keys that may have signed a rollout's progress besides"
 
 // addKeyFlags adds the flags of all that signs.
 func (f *releaseFlags) addKeyFlags(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.keys, "sign-key", nil, "private key to sign the release with: a file of OpenSSH, agent:FINGERPRINT, or awskms:ARN (repeatable)")
 	flags.StringVar(&f.signers, "signers", "", "file of public keys whose earlier releases to trust (default: the signing keys)")
+	flags.IntVar(&f.required, "signers-required", 1, signersRequiredHelp)
 	flags.StringVar(&f.rolloutSigners, "rollout-signers", "", rolloutSignersHelp)
 	flags.DurationVar(&f.expires, "expires", 0, "time after which no host begins to activate the release, at least 1m (default: never)")
 }
@@ -64,7 +69,7 @@ func (f *releaseFlags) open(ctx context.Context, c *common, remote string) (*pub
 	o := publish.Options{
 		Remote: remote, KeyNames: f.keys, Systems: map[string]string{}, Prebuild: f.prebuild, Configurations: f.configurations,
 		CacheKey: f.cacheKey, Source: release.Source{Rev: f.rev, Message: f.message}, Expires: f.expires, Log: c.log,
-		Plan: f.plan, RolloutKeyNames: f.rolloutKeys,
+		Required: f.required, Plan: f.plan, RolloutKeyNames: f.rolloutKeys,
 	}
 	if f.expires != 0 && f.expires < minExpires {
 		return nil, nil, usageError{fmt.Errorf("--expires is %v: hosts need at least %v to begin", f.expires, minExpires)}
@@ -122,6 +127,11 @@ func (f *releaseFlags) checkCache() error {
 		return errors.New("--cache-key signs what is copied to a cache: give --cache URL too")
 	case f.cache != "" && !strings.Contains(f.cache, "://"), strings.ContainsFunc(f.cache, unicode.IsSpace):
 		return fmt.Errorf("--cache is %q: it must be a URL without spaces, such as s3://BUCKET?region=REGION or file:///DIR", store.Redact(f.cache))
+	case f.cache != "" && f.cacheKey == "" && len(f.keys) > 0:
+		return errors.New("--cache needs --cache-key FILE: of a signed release, hosts accept only what a key of that release has signed")
+	}
+	if u, err := url.Parse(f.cache); err == nil && u.User != nil {
+		return fmt.Errorf("--cache is %s with a user or password: every host would get that in the release, and anyone who can read it; use a netrc file of nix", store.Redact(f.cache))
 	}
 
 	return nil

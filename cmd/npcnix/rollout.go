@@ -127,6 +127,7 @@ type rolloutOptions struct {
 	waves          waveFlags
 	signers        string
 	rolloutSigners string
+	required       int
 	asJSON         bool
 	junit          string
 	force          bool
@@ -162,6 +163,7 @@ func newRolloutStepCommand(c *common, step rolloutStep) *cobra.Command {
 
 func (o *rolloutOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.signers, "signers", "", "file of public keys that the release must be signed by")
+	cmd.Flags().IntVar(&o.required, "signers-required", 1, signersRequiredHelp)
 	cmd.Flags().StringVar(&o.rolloutSigners, "rollout-signers", "", rolloutSignersHelp)
 	o.remote.addFlags(cmd.Flags(), "remote that holds the rollout; to prevent accidents, config.json is not used")
 	_ = cmd.MarkFlagRequired("remote")
@@ -181,7 +183,7 @@ func (o *rolloutOptions) open(ctx context.Context, c *common, options func(*stor
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := publish.Open(ctx, publish.Options{Remote: remote.Name(), Signers: keys, RolloutSigners: rolloutKeys, RolloutKeyNames: o.waves.rolloutKeys, Log: c.log})
+	p, err := publish.Open(ctx, publish.Options{Remote: remote.Name(), Signers: keys, Required: o.required, RolloutSigners: rolloutKeys, RolloutKeyNames: o.waves.rolloutKeys, Log: c.log})
 	if err != nil {
 		return nil, nil, keyError(err)
 	}

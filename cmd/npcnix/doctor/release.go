@@ -70,7 +70,7 @@ func (c *chain) cache(ctx context.Context) Finding {
 	found := fmt.Sprintf("%s does not give %s: %v", store.Redact(c.caches[len(c.caches)-1].URL), c.prebuilt, err)
 	switch {
 	case errors.Is(err, nix.ErrUntrusted):
-		return wrong(link, found, "copy the system to the cache again with the key that the release names: push with `--cache-key FILE --again`")
+		return wrong(link, found, "delete the .narinfo files of these paths from the cache, since nix copies none that a cache has; then push with `--cache-key FILE --again`")
 	case errors.Is(err, nix.ErrNotCached):
 		return wrong(link, found, "check the network to the cache, and that this host can read and list it; push with `--again` if a path is gone")
 	}

@@ -23,6 +23,7 @@ type History struct {
 	Releases []Past     // the highest serial first
 	Omitted  []Omitted  // versions that are no release, the newest first
 	More     bool       // the store has older versions that were not read
+	Oldest   time.Time  // when the oldest one that was read was written
 	Newest   store.Kept // the newest version, or the marker of a deletion; zero: there is none
 }
 
@@ -57,7 +58,7 @@ func (p *Publisher) History(ctx context.Context, remote *store.Remote, limit int
 	}
 	h := History{More: more}
 	if len(kept) > 0 {
-		h.Newest = kept[0]
+		h.Newest, h.Oldest = kept[0], kept[len(kept)-1].Modified
 	}
 	kept = slices.DeleteFunc(kept, func(k store.Kept) bool { return k.Deleted })
 	past, omitted := make([]Past, len(kept)), make([]*Omitted, len(kept))
@@ -133,8 +134,8 @@ func (h History) Serial() int64 {
 }
 
 // Previous is the release to go back to from the one that the remote holds, by its name; "" for none: the one with
-// the highest serial below it that all hosts were to take. A version that could not be read may be a later one, so it
-// is an error.
+// the highest serial below it that all hosts were to take. A version that was not read, or could not be, may be a later
+// one, so it is an error.
 func (h History) Previous(present string) (Past, error) {
 	from := 0
 	for i, p := range h.Releases {
@@ -151,6 +152,9 @@ func (h History) Previous(present string) (Past, error) {
 			if first := p.Versions[len(p.Versions)-1]; o.Unread && o.Version.Modified.After(first.Modified) {
 				return Past{}, fmt.Errorf("a later version, %s of %s, cannot be read, so which release is the previous one is unknown: %s", o.Version.ID, o.Version.Modified.UTC().Format(time.RFC3339), o.Why)
 			}
+		}
+		if h.More && !h.Oldest.Before(time.UnixMilli(p.Release.Serial).Add(-aheadOfStore)) {
+			return Past{}, errors.New("so many versions were written since the release was signed that may be the previous one that a later one can be among those that were not read: name the release by --to")
 		}
 		return p, nil
 	}

@@ -35,6 +35,8 @@ func TestThePreviousReleaseIsNotGuessed(t *testing.T) {
 			past(5, "e", ""), past(4, "d", release.Halted), past(3, "c", release.Reverted), past(2, "b", release.Complete)}}, "e", 2, ""},
 		{"an older one is present", History{Releases: []Past{past(3, "c", ""), past(2, "b", ""), past(1, "a", "")}}, "b", 1, ""},
 		{"a later version cannot be read", History{Releases: []Past{past(6, "c", ""), past(4, "b", "")}, Omitted: []Omitted{unread}}, "c", 0, "v5 of 1970-01-01T00:00:05Z, cannot be read"},
+		{"old versions fill what was read", History{Releases: []Past{past(4000, "c", ""), past(1000, "b", "")}, More: true, Oldest: time.Unix(500, 0)}, "c", 0, "name the release by --to"},
+		{"what was read goes back far enough", History{Releases: []Past{past(9e6, "c", ""), past(8e6, "b", "")}, More: true, Oldest: time.Unix(500, 0)}, "c", 8e6, ""},
 		{"an older version cannot be read", History{Releases: []Past{past(9, "c", ""), past(6, "b", "")}, Omitted: []Omitted{unread}}, "c", 6, ""},
 	} {
 		got, err := c.h.Previous(c.present)

@@ -29,6 +29,7 @@ type Options struct {
 	Remote   string   // that it is for: bucket/key
 	KeyNames []string // to sign with: files, agent:FINGERPRINT, or awskms:ARN
 	Signers  release.Signers
+	Required int               // how many of Signers must have signed the last release; 0: one
 	Systems  map[string]string // toplevels that were built elsewhere, by configuration
 	Caches   []release.Cache   // that have the systems
 
@@ -104,7 +105,7 @@ func (p *Publisher) policy() release.Policy {
 		rollout = append(rollout, key.PublicKey())
 	}
 
-	return release.Policy{Remote: p.Remote, Signers: p.Signers, RolloutSigners: rollout}
+	return release.Policy{Remote: p.Remote, Signers: p.Signers, Required: p.Required, RolloutSigners: rollout}
 }
 
 // Close closes what the keys hold open.

@@ -78,9 +78,10 @@ func (p *Publisher) reissue(ctx context.Context, s Copier, v store.Version, m re
 // Reading returns a publisher that only reads another remote: of its objects, those count that these signers vouch
 // for, or without them the publisher's own.
 func (p *Publisher) Reading(remote string, signers release.Signers) *Publisher {
+	required := 0
 	if len(signers) == 0 {
-		signers = p.Signers
+		signers, required = p.Signers, p.Required
 	}
 
-	return &Publisher{Options: Options{Remote: remote, Signers: signers, RolloutSigners: p.policy().RolloutSigners, Log: p.Log}}
+	return &Publisher{Options: Options{Remote: remote, Signers: signers, Required: required, RolloutSigners: p.policy().RolloutSigners, Log: p.Log}}
 }

@@ -203,6 +203,21 @@ func left(passed time.Duration, done, of int) time.Duration {
 	return (passed * time.Duration(of-done) / time.Duration(done)).Round(time.Second)
 }
 
+// cached returns an error unless hosts would accept all paths of the system from the cache. nix copies no path that the
+// cache has already, whoever has signed that.
+func (p *Publisher) cached(ctx context.Context, s nix.System, c release.Cache) error {
+	if len(c.Keys) == 0 { // of an unsigned release, those of the hosts' nix.conf count
+		return nil
+	}
+	err := p.Nix.CachedClosure(ctx, s, nix.Cache{URL: c.URL, Keys: c.Keys})
+	if errors.Is(err, nix.ErrUntrusted) {
+		return fmt.Errorf("the cache %s: %w: it had some of the paths before, signed by another key, and nix copies none that a cache has: "+
+			"delete the .narinfo files of these paths from the cache, or give another cache; then push again", store.Redact(c.URL), err)
+	}
+
+	return err
+}
+
 // describe copies a system to the cache, if one is given to copy to, and says what it is.
 func (p *Publisher) describe(ctx context.Context, flake, name string, s nix.System) (release.System, error) {
 	platform, err := p.Nix.Platform(ctx, flake, name)
@@ -221,6 +236,9 @@ func (p *Publisher) describe(ctx context.Context, flake, name string, s nix.Syst
 		}
 		p.Log.Info("copying to the cache what it lacks", "configuration", name, "cache", store.Redact(p.Caches[0].URL), "closure_bytes", size)
 		if err := p.Nix.CopyTo(ctx, s, p.Caches[0].URL, p.CacheKey); err != nil {
+			return release.System{}, err
+		}
+		if err := p.cached(ctx, s, p.Caches[0]); err != nil {
 			return release.System{}, err
 		}
 	}
