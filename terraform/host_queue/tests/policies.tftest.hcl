@@ -101,7 +101,6 @@ run "only_the_topic_sends_and_only_the_host_receives" {
 
 run "a_queue_in_another_region_is_subscribed_by_its_owner" {
   variables {
-    host        = "web2" # replaces the queue of the runs before
     subscribe   = false
     kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/near"
   }
@@ -136,29 +135,8 @@ run "a_queue_in_another_region_is_subscribed_by_its_owner" {
   }
 }
 
-run "a_queue_in_a_region_to_opt_in_to_hears_of_sns_under_the_name_of_that_region" {
-  variables {
-    host      = "web3"
-    subscribe = false
-  }
-  override_data {
-    target = data.aws_service.sqs
-    values = { region = "eu-south-1" }
-  }
-  override_resource {
-    target = aws_sqs_queue.host
-    values = { arn = "arn:aws:sqs:eu-south-1:123456789012:npcnix-dev-web1" }
-  }
-
-  assert {
-    condition     = alltrue([for policy in aws_sqs_queue_policy.topic_sends : jsondecode(policy.policy).Statement[0].Principal == { Service = "sns.eu-south-1.amazonaws.com" }]) && output.kms_key_statements[0].Principal.Service == "sns.eu-south-1.amazonaws.com"
-    error_message = "SNS is not admitted under the name of the queue's region."
-  }
-}
-
 run "a_topic_in_a_region_to_opt_in_to_comes_under_the_name_of_that_region" {
   variables {
-    host      = "web4"
     subscribe = false
     remote = {
       name      = "dev"
