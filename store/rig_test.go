@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -66,7 +67,7 @@ func webRig(t *testing.T) rig {
 
 func motoRig(t *testing.T) func(t *testing.T) rig {
 	awsEnv(t)
-	return s3Rig(moto.Start(t))
+	return s3Rig(moto.Start(t), putsInTurn)
 }
 
 func awsfakeRig(t *testing.T) func(t *testing.T) rig {
@@ -84,14 +85,31 @@ func versityRig(t *testing.T) func(t *testing.T) rig {
 	return s3Rig(versity.Start(t).URL)
 }
 
+// putsInTurn passes puts on one after the other. moto compares the ETag and writes in two steps, so that of two puts at
+// once over the same version both can succeed. S3 lets one succeed (Amazon S3 User Guide, conditional writes).
+func putsInTurn(next http.Handler) http.Handler {
+	var mu sync.Mutex
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			mu.Lock()
+			defer mu.Unlock()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // s3Rig gives each test a bucket of its own.
-func s3Rig(endpoint string) func(t *testing.T) rig {
+func s3Rig(endpoint string, before ...func(http.Handler) http.Handler) func(t *testing.T) rig {
 	n := 0
 	return func(t *testing.T) rig {
 		n++
 		bucket := fmt.Sprintf("bucket-%d", n)
 		createBucket(t, endpoint, bucket)
-		g := newGate(t, proxyTo(t, endpoint))
+		server := proxyTo(t, endpoint)
+		for _, stands := range before {
+			server = stands(server)
+		}
+		g := newGate(t, server)
 		r := gateRig(g, s3URL(bucket, "remotes/dev.npcnix", g.url))
 		r.lists = true
 		return r
