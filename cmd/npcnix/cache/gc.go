@@ -110,7 +110,7 @@ func (c Collection) Run(ctx context.Context) (Swept, error) {
 		return r.swept, nil
 	}
 
-	return r.swept, r.sweep(ctx, after)
+	return r.swept, r.sweep(ctx)
 }
 
 // look reads what the cache has.
@@ -126,16 +126,23 @@ func (r *run) look(ctx context.Context) error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("what the last run found is not known: %w", err)
 	}
+
+	return r.list(ctx)
+}
+
+// list lists the cache, and reads what it says of the paths that are not known yet.
+func (r *run) list(ctx context.Context) error {
 	all, err := r.Files.List(ctx, "")
 	if err != nil {
 		return err
 	}
+	clear(r.files)
 	var ids []string
 	for _, f := range all {
 		id, isInfo := strings.CutSuffix(f.Name, infoExt)
 		_, isListing := strings.CutSuffix(f.Name, listingExt)
 		flat := !strings.Contains(f.Name, "/")
-		if isInfo && flat {
+		if _, known := r.known[id]; isInfo && flat && !known {
 			ids = append(ids, id)
 		}
 		if isInfo && flat || isListing && flat || strings.HasPrefix(f.Name, archives) {
@@ -309,17 +316,18 @@ func (r *run) save(ctx context.Context, u unmarked) error {
 	return r.Files.Write(ctx, unmarkedFile, data, nil)
 }
 
-// sweep deletes. From its note on, no push begins to copy; so what is needed is found out again after it.
-func (r *run) sweep(ctx context.Context, after unmarked) error {
+// sweep deletes. From its note on, no push begins to copy; so what is needed is found out again after it. The cache is
+// listed again too: a push that failed meanwhile can have left a path that uses the archive of another one.
+func (r *run) sweep(ctx context.Context) error {
 	end, err := r.begin(ctx)
 	if err != nil {
 		return err
 	}
-	if err := r.remark(ctx); err != nil {
+	if err := errors.Join(r.list(ctx), r.remark(ctx)); err != nil {
 		r.count(nil)
 		return errors.Join(err, r.Files.Delete(ctx, []string{sweepFile}))
 	}
-	due, _ := r.due()
+	due, after := r.due()
 	r.count(due)
 	deleted := 0
 	for part := range slices.Chunk(due, cmp.Or(r.batch, atOnce)) {

@@ -20,7 +20,11 @@ func TestSweepsAmongPushes(t *testing.T) {
 		}
 	}
 	swept, reused, waited, refused := 0, 0, 0, 0
+	tried := []uint64{278} // where a push that failed left a path which used the archive of one that was being deleted
 	for seed := range seeds {
+		tried = append(tried, seed)
+	}
+	for _, seed := range tried {
 		synctest.Test(t, func(t *testing.T) {
 			w := newMemoryWorld(t, rand.New(rand.NewPCG(seed, 21)))
 			end := time.Now().Add(40 * 24 * time.Hour)
