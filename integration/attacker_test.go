@@ -67,6 +67,7 @@ func TestAnAttackerWithoutAKeyRunsNothing(t *testing.T) {
 			a.world.t, a.forger.t = sub, sub
 			defer func() { a.world.t, a.forger.t = t, t }()
 			a.require(max(try.required, 1))
+			a.await("the host requires that", func() bool { return max(a.record().SignersRequired, 1) == max(try.required, 1) })
 			a.refused(sub, try.object(), try.says)
 			a.archive = a.good
 			a.publishGood("the good release after it")

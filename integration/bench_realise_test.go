@@ -75,14 +75,14 @@ func (r *realising) inStore(store string, args ...string) *exec.Cmd {
 }
 
 // watch waits for the end of something, and returns the most that it had in memory, in MiB.
-func (r *realising) watch(ended <-chan error, size func() int) (err error, peak float64) {
+func (r *realising) watch(ended <-chan error, size func() int) (peak float64, err error) {
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
 	most := 0
 	for {
 		select {
 		case err := <-ended:
-			return err, float64(most) / (1 << 20)
+			return float64(most) / (1 << 20), err
 		case <-look.C:
 			most = max(most, size())
 		}
@@ -158,7 +158,7 @@ func BenchmarkFarCache(b *testing.B) {
 				go func() {
 					fetched <- h.Realise(b.Context(), nix.System{Path: system}, []nix.Cache{{URL: far.URL, Keys: []string{r.cacheKey}}})
 				}()
-				err, peak := r.watch(fetched, func() int { return children(os.Getpid()) })
+				peak, err := r.watch(fetched, func() int { return children(os.Getpid()) })
 				r.must(err)
 				b.ReportMetric(time.Since(begun).Seconds(), "s")
 				b.ReportMetric(peak, "peak-MiB")

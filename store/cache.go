@@ -212,15 +212,16 @@ func (b *s3Backend) removeAll(ctx context.Context, names []string) error {
 	if err != nil {
 		return b.explain(err, "delete")
 	}
-	for _, e := range out.Errors {
-		kind := errors.New(aws.ToString(e.Code))
-		if aws.ToString(e.Code) == "AccessDenied" {
-			kind = ErrForbidden
-		}
-		return fmt.Errorf("%d of %d files are not deleted, the first is %s: %w: %s", len(out.Errors), len(names), aws.ToString(e.Key), kind, aws.ToString(e.Message))
+	if len(out.Errors) == 0 {
+		return nil
+	}
+	e := out.Errors[0]
+	kind := errors.New(aws.ToString(e.Code))
+	if aws.ToString(e.Code) == "AccessDenied" {
+		kind = ErrForbidden
 	}
 
-	return nil
+	return fmt.Errorf("%d of %d files are not deleted, the first is %s: %w: %s", len(out.Errors), len(names), aws.ToString(e.Key), kind, aws.ToString(e.Message))
 }
 
 func (b *fileBackend) files(ctx context.Context, prefix string) (found []CacheFile, err error) {
