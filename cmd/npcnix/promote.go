@@ -83,7 +83,9 @@ func runPromote(ctx context.Context, c *common, o promoteOptions, flags *pflag.F
 	if err != nil {
 		return err
 	}
-	if p.publisher.Published(last, source.Release.Manifest) {
+	if published, err := p.publisher.Published(ctx, p.remote, last, source.Release.Manifest); err != nil {
+		return err
+	} else if published {
 		c.log.Info("the remote holds this release already; nothing was published", "release", publish.Short(source.Release.Manifest))
 		return nil
 	}

@@ -175,7 +175,11 @@ func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remot
 	if err != nil {
 		return nil, store.Version{}, err
 	}
-	if p.Published(last, m) && !o.again {
+	published, err := p.Published(ctx, remote, last, m)
+	if err != nil {
+		return nil, store.Version{}, err
+	}
+	if published && !o.again {
 		c.log.Info("the remote holds this release already; nothing was published (--again publishes it all the same)", "release", publish.Short(m))
 		return last.Release.Manifest, last.Version, nil
 	}

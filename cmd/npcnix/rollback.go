@@ -95,7 +95,9 @@ func runRollback(ctx context.Context, c *common, o rollbackOptions, flags *pflag
 	if err != nil {
 		return fmt.Errorf("nothing was published: %w%s", err, map[bool]string{true: "; --versions reads more of the older versions"}[h.More])
 	}
-	if p.publisher.Published(last, past.Release.Manifest) {
+	if published, err := p.publisher.Published(ctx, p.remote, last, past.Release.Manifest); err != nil {
+		return err
+	} else if published {
 		c.log.Info("the remote holds this release already; nothing was published", "release", publish.Short(past.Release.Manifest))
 		return nil
 	}

@@ -4,10 +4,23 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
+
+// shared is a source of random numbers for many goroutines.
+type shared struct {
+	mu     sync.Mutex
+	source rand.Source
+}
+
+func (s *shared) Uint64() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.source.Uint64()
+}
 
 // Over random histories, pushes, rollbacks and kills, a cache has at any time what kept releases and running hosts
 // need, and each publish finds all that it has copied.
@@ -26,7 +39,7 @@ func TestSweepsAmongPushes(t *testing.T) {
 	}
 	for _, seed := range tried {
 		synctest.Test(t, func(t *testing.T) {
-			w := newMemoryWorld(t, rand.New(rand.NewPCG(seed, 21)))
+			w := newMemoryWorld(t, rand.New(&shared{source: rand.NewPCG(seed, 21)}))
 			end := time.Now().Add(40 * 24 * time.Hour)
 			repeat := func(most time.Duration, do func()) {
 				go func() {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +17,9 @@ import (
 
 // memory is a binary cache. Each request takes its time, so others come between.
 type memory struct {
-	random  *rand.Rand
+	random *rand.Rand
+
+	mu      sync.Mutex // of all that follows, of clients, and of the world
 	files   map[string]memoryFile
 	version int
 	after   func(what string) // a change
@@ -58,6 +61,8 @@ func (m *memory) pause(most time.Duration) {
 // request says whether the request is carried out, and whether its answer arrives.
 func (c *client) request() (done bool, err error) {
 	c.pause(c.slow)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
 	case c.dead:
 		return false, errKilled
@@ -74,6 +79,8 @@ func (c *client) List(_ context.Context, prefix string) (found []store.CacheFile
 	if _, err := c.request(); err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(c.files)) {
 		if f := c.files[name]; strings.HasPrefix(name, prefix) {
 			found = append(found, store.CacheFile{Name: name, Size: int64(len(f.data)), Modified: f.modified})
@@ -86,6 +93,8 @@ func (c *client) Read(_ context.Context, name string) ([]byte, store.Version, er
 	if _, err := c.request(); err != nil {
 		return nil, store.Version{}, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	f, has := c.files[name]
 	if !has {
 		return nil, store.Version{}, store.ErrNotFound
@@ -100,6 +109,8 @@ func (c *client) ReadAny(ctx context.Context, name string) ([]byte, error) {
 
 func (c *client) Write(_ context.Context, name string, data []byte, over *store.Version) error {
 	done, err := c.request()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if over != nil && c.files[name].version != *over {
 		return store.ErrChanged
 	}
@@ -122,6 +133,8 @@ func (c *client) Delete(_ context.Context, names []string) error {
 }
 
 func (m *memory) remove(names []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, name := range names {
 		delete(m.files, name)
 	}
@@ -187,6 +200,12 @@ func newMemoryWorld(t *testing.T, random *rand.Rand) *world {
 	return w
 }
 
+func (w *world) count(what *int, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	*what += n
+}
+
 func (w *world) closure(i int, into map[int]bool) {
 	if i < 0 || into[i] {
 		return
@@ -197,7 +216,7 @@ func (w *world) closure(i int, into map[int]bool) {
 	}
 }
 
-// kept are the systems of the releases that stay: of the newest, and of those that were held lately.
+// kept, for whoever holds mu, are the systems of the releases that stay: of the newest, and of those that were held lately.
 func (w *world) kept(r *remote, older time.Duration) (systems []int) {
 	for n, p := range r.history {
 		if n < w.keep || time.Since(r.history[n-1].at) <= older {
@@ -207,7 +226,7 @@ func (w *world) kept(r *remote, older time.Duration) (systems []int) {
 	return systems
 }
 
-// check fails if the cache lacks what is needed.
+// check, for whoever holds mu, fails if the cache lacks what is needed.
 func (w *world) check(what string) {
 	for _, r := range w.remotes {
 		all := map[int]bool{}
@@ -228,7 +247,7 @@ func (w *world) check(what string) {
 func (w *world) push(r *remote, systems []int) {
 	c := w.client(0.1, 40*time.Second)
 	ctx := w.t.Context()
-	note, err := Begin(ctx, c, r.name, func(time.Time) { w.waited++ })
+	note, err := Begin(ctx, c, r.name, func(time.Time) { w.count(&w.waited, 1) })
 	if err != nil {
 		return
 	}
@@ -252,6 +271,8 @@ func (w *world) push(r *remote, systems []int) {
 
 func (w *world) publish(r *remote, systems []int) {
 	w.pause(time.Hour)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	r.history = append([]publication{{systems, time.Now()}}, r.history...)
 	w.check("a push has published it")
 }
@@ -265,7 +286,7 @@ func (w *world) copy(ctx context.Context, c *client, i int, done map[int]bool) e
 	name := digest(storePath(i)) + infoExt
 	_, err := c.ReadAny(ctx, name)
 	if err == nil {
-		w.reused++
+		w.count(&w.reused, 1)
 	}
 	for _, n := range w.needs[i] { // nix asks for each path by itself
 		if err := w.copy(ctx, c, n, done); err != nil {
@@ -293,10 +314,13 @@ func (w *world) copy(ctx context.Context, c *client, i int, done map[int]bool) e
 
 // rollback publishes an earlier release again, if the cache still has it.
 func (w *world) rollback(r *remote) {
+	w.mu.Lock()
 	if len(r.history) < 2 {
+		w.mu.Unlock()
 		return
 	}
 	old := r.history[w.random.IntN(len(r.history))].systems
+	w.mu.Unlock()
 	c := w.client(0.1, 40*time.Second)
 	var paths []string
 	for _, s := range old {
@@ -310,25 +334,35 @@ func (w *world) rollback(r *remote) {
 	for _, s := range old {
 		w.closure(s, all)
 	}
+	lacks := false
+	w.mu.Lock()
 	for i := range all {
 		for _, name := range []string{digest(storePath(i)) + infoExt, archiveOf(i)} {
-			if _, has := w.files[name]; !has {
-				w.refused++
-				_ = note.Failed(w.t.Context())
-				return
-			}
+			_, has := w.files[name]
+			lacks = lacks || !has
 		}
+	}
+	w.mu.Unlock()
+	if lacks {
+		w.count(&w.refused, 1)
+		_ = note.Failed(w.t.Context())
+		return
 	}
 	w.publish(r, old)
 }
 
 // host takes what its remote holds, which takes a while.
 func (w *world) host(r *remote, h int) {
+	w.mu.Lock()
 	if len(r.history) == 0 {
+		w.mu.Unlock()
 		return
 	}
 	systems := r.history[0].systems
+	w.mu.Unlock()
 	w.pause(3 * time.Hour)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	r.previous[h], r.hosts[h] = r.hosts[h], systems[h%len(systems)]
 }
 
@@ -343,13 +377,17 @@ func (w *world) collect() {
 	gc.Needed = func(context.Context) (map[string][]string, error) {
 		needed := map[string][]string{}
 		for _, r := range over {
+			w.mu.Lock()
 			releases := w.kept(r, w.older)
+			w.mu.Unlock()
 			w.pause(time.Minute)
+			w.mu.Lock()
 			for _, i := range slices.Concat(releases, r.hosts, r.previous) {
 				if i >= 0 {
 					needed[r.name] = append(needed[r.name], storePath(i))
 				}
 			}
+			w.mu.Unlock()
 		}
 		return needed, nil
 	}
@@ -358,6 +396,6 @@ func (w *world) collect() {
 		w.t.Errorf("a run fails: %v", err)
 	}
 	if err == nil && !gc.DryRun {
-		w.swept += swept.Paths
+		w.count(&w.swept, swept.Paths)
 	}
 }

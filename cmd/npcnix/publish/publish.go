@@ -21,6 +21,7 @@ import (
 
 	"github.com/npcnix/npcnix/cmd/npcnix/cache"
 	"github.com/npcnix/npcnix/nix"
+	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
 )
 
@@ -118,19 +119,24 @@ func (p *Publisher) Close() error {
 	return errors.Join(errs...)
 }
 
-// Published reports whether the remote holds the release m already, vouched for by all of the publisher's keys. A
-// release that never expires is not the one that is to expire.
-func (p *Publisher) Published(last Last, m *release.Manifest) bool {
+// Published reports whether the remote holds the release m already, vouched for by all of the publisher's keys, and
+// with the packed flake that was signed. A release that never expires is not the one that is to expire.
+func (p *Publisher) Published(ctx context.Context, s Copier, last Last, m *release.Manifest) (bool, error) {
 	if last.Release == nil || last.Release.Release != m.Release || last.Unfinished() || last.Release.Expires.IsZero() && !m.Expires.IsZero() {
-		return false
+		return false, nil
 	}
 	for _, key := range p.keys {
 		if !slices.Contains(last.Release.Keys, ssh.FingerprintSHA256(key.PublicKey())) {
-			return false
+			return false, nil
 		}
 	}
+	err := s.CopyArchive(ctx, last.Version, store.Archive{SHA256: last.Release.Archive.SHA256, Size: last.Release.Archive.Size}, io.Discard)
+	if errors.Is(err, store.ErrNotSigned) {
+		p.Log.Warn("the remote holds the manifest of this release, but not the packed flake that was signed")
+		return false, nil
+	}
 
-	return true
+	return err == nil, err
 }
 
 // Frame makes the frame of the packed flake in file, which follows a release whose serial was last, and
