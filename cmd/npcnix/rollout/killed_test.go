@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -14,6 +15,7 @@ import (
 // answer arrives.
 type dying struct {
 	Remote
+	mu       sync.Mutex
 	left     int // requests until then
 	answered bool
 	kill     context.CancelCauseFunc
@@ -23,6 +25,8 @@ var errKilled = errors.New("killed")
 
 // request reports whether the next request is carried out, and whether the command is killed by it.
 func (d *dying) request() (done, killed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.left--
 	if d.left > 0 {
 		return true, false
