@@ -36,9 +36,7 @@ func TestAlertsOfAHostThatRollsBack(t *testing.T) {
 	h.publish(nixtest.System{Version: "one"})
 	h.start()
 	h.await("status applied in Prometheus", status(record.Applied))
-	if got := p.Query("npcnix_closure_bytes > 0", "job"); got["node"] == "" {
-		t.Error("the closure has no size")
-	}
+	h.await("the size of the closure in Prometheus", func() bool { return p.Query("npcnix_closure_bytes > 0", "job")["node"] != "" })
 	if got := firing(); got != nil {
 		t.Errorf("a host that is well fires %q", got)
 	}
