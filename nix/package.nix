@@ -8,7 +8,7 @@ buildGoModule {
     root = ../.;
     fileset = lib.fileset.fileFilter (file: file.hasExt "go" || builtins.elem file.name [ "go.mod" "go.sum" ]) ../.;
   };
-  vendorHash = "sha256-VfxsEb2H2LhDgfmsjGL2xc0lY/xGqbcK07Y4ZZE0acE=";
+  vendorHash = "sha256-hVbcF5vqdEjcGTKyA9gT4v3HGx4czP5EWsLCNatjgVg=";
 
   subPackages = [ "cmd/npcnix" ];
   env.CGO_ENABLED = "0";
