@@ -5,6 +5,9 @@ mock_provider "aws" {
   mock_data "aws_service" {
     defaults = { region = "eu-central-1" }
   }
+  mock_resource "aws_sqs_queue" {
+    defaults = { arn = "arn:aws:sqs:eu-central-1:123456789012:queue" }
+  }
 }
 
 variables {
