@@ -29,24 +29,33 @@ func BenchmarkPublish(b *testing.B) {
 		name             string
 		hosts, publishes int
 		inTurn           bool
-		inMemory         bool          // the data directories
-		delay            time.Duration // of events, on both sides
+		onDisk           bool          // the data directories
+		late             time.Duration // events, on both sides
 		takes            time.Duration // a build; 0: what follows it is in the way of those who come later
+		prebuilt         bool          // signed, and each host's system realised
+		padding          int           // bytes in the flake that do not compress
 	}{
-		{"100-hosts-at-once", 100, 20, false, true, 0, 0},
-		{"100-hosts-at-once-builds-take-1s", 100, 20, false, true, 0, time.Second},
-		{"100-hosts-at-once-events-1s-late", 100, 10, false, true, time.Second, 0},
-		{"100-hosts-at-once-on-one-disk", 100, 3, false, false, 0, 0},
-		{"10-hosts-at-once", 10, 50, false, true, 0, 0},
-		{"100-hosts-in-turn", 100, 5, true, true, 0, 0},
-		{"100-hosts-in-turn-on-one-disk", 100, 5, true, false, 0, 0},
+		{name: "100-hosts-at-once", hosts: 100, publishes: 20},
+		{name: "100-hosts-at-once-builds-take-1s", hosts: 100, publishes: 20, takes: time.Second},
+		{name: "100-hosts-at-once-events-1s-late", hosts: 100, publishes: 10, late: time.Second},
+		{name: "100-hosts-at-once-on-one-disk", hosts: 100, publishes: 3, onDisk: true},
+		{name: "10-hosts-at-once", hosts: 10, publishes: 50},
+		{name: "100-hosts-in-turn", hosts: 100, publishes: 5, inTurn: true},
+		{name: "100-hosts-in-turn-prebuilt", hosts: 100, publishes: 5, inTurn: true, prebuilt: true},
+		{name: "100-hosts-in-turn-100-KiB", hosts: 100, publishes: 5, inTurn: true, padding: 100 << 10},
+		{name: "100-hosts-in-turn-100-KiB-prebuilt", hosts: 100, publishes: 5, inTurn: true, padding: 100 << 10, prebuilt: true},
+		{name: "100-hosts-in-turn-on-one-disk", hosts: 100, publishes: 5, inTurn: true, onDisk: true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			ours, bare := newFleet(b, c.hosts), newFleet(b, c.hosts)
 			ours.credentials(b)
-			if c.inMemory {
+			if !c.onDisk {
 				ours.keepInMemory(b)
 			}
+			if c.prebuilt {
+				ours.key = newSSHKey(b)
+			}
+			ours.padding = c.padding
 			ours.publish()
 			reached := map[string]func() time.Time{}
 			for _, name := range ours.hosts {
@@ -68,7 +77,7 @@ func BenchmarkPublish(b *testing.B) {
 				wake = (*fleet).wakeInTurn
 			}
 			for _, f := range []*fleet{ours, bare} {
-				f.cloud.Events(awsfake.Delay(c.delay))
+				f.cloud.Events(awsfake.Delay(c.late))
 			}
 			wake(ours, reached) // the first times make connections
 			wake(bare, inHand)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
@@ -22,7 +24,9 @@ import (
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/nix/nixtest"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/release"
 )
 
 // The benchmarks of docs/benchmarks.md. Each prints our figure, the one it is compared with, and
@@ -34,7 +38,9 @@ type fleet struct {
 	cloud     *awsfake.Cloud
 	hosts     []string // their names are also those of their queues
 	published int
-	dataDir   string // that the hosts' data directories are made in; empty for the usual place
+	key       ssh.Signer // signs, and says that each host's system was built; nil: nobody does
+	padding   int        // bytes in a flake that do not compress
+	dataDir   string     // that the hosts' data directories are made in; empty for the usual place
 }
 
 func newFleet(b testing.TB, hosts int) *fleet {
@@ -63,12 +69,42 @@ func (f *fleet) publish() {
 	f.published++
 	dir := f.t.TempDir()
 	f.must(os.WriteFile(filepath.Join(dir, "flake.nix"), fmt.Appendf(nil, "{ outputs = _: { n = %d; }; }\n", f.published), 0o644))
+	if f.padding > 0 {
+		padding := make([]byte, f.padding)
+		_, _ = rand.NewChaCha8([32]byte{byte(f.published)}).Read(padding)
+		f.must(os.WriteFile(filepath.Join(dir, "padding"), padding, 0o644))
+	}
 	var packed bytes.Buffer
 	f.must(store.Pack(f.t.Context(), dir, &packed, store.PackOptions{}))
+	if f.key != nil {
+		packed.Write(f.frame(packed.Bytes()))
+	}
 	_, err := f.s3.PutObject(f.t.Context(), &s3.PutObjectInput{
 		Bucket: aws.String(bucket), Key: aws.String(key), Body: bytes.NewReader(packed.Bytes()),
 	})
 	f.must(err)
+}
+
+// frame is that of a release that has a system for each host.
+func (f *fleet) frame(archive []byte) []byte {
+	f.t.Helper()
+	sum, err := release.HashArchive(bytes.NewReader(archive))
+	f.must(err)
+	m := &release.Manifest{
+		Remote: bucket + "/" + key, Serial: time.Now().UnixMilli() + int64(f.published), Created: time.Now().UTC().Truncate(time.Second),
+		Archive: sum, Systems: map[string]release.System{},
+	}
+	for _, host := range f.hosts {
+		path := fmt.Sprintf("/nix/store/%032d-nixos-system-%s", f.published, host)
+		m.Systems[host] = release.System{Kind: release.KindNixOS, Toplevel: path, Platform: nixtest.Platform()}
+	}
+	manifest, err := m.Encode()
+	f.must(err)
+	signature, err := release.Sign(manifest, f.key, release.Namespace)
+	f.must(err)
+	frame, err := release.Frame{Manifest: manifest, Signatures: []string{signature}}.Encode()
+	f.must(err)
+	return frame
 }
 
 // notification is a message about the remote, as S3 writes them.
@@ -105,23 +141,36 @@ type watchedHost struct {
 	takes time.Duration   // a build
 
 	mu         sync.Mutex
-	fails      bool // to build
-	builds     int
+	fails      bool      // to build
+	builds     int       // and realisings
 	reconciles int       // each asks once what an earlier agent has left
 	built      time.Time // when the latest build was called for
 	runs       nix.System
 }
 
 func (h *watchedHost) Build(ctx context.Context, _, configuration string) (nix.System, error) {
+	n, err := h.called(ctx)
+	if err != nil {
+		return nix.System{}, err
+	}
+	return nix.System{Path: fmt.Sprintf("/nix/store/%s-%d", configuration, n)}, nil
+}
+
+func (h *watchedHost) Realise(ctx context.Context, _ nix.System, _ []nix.Cache) error {
+	_, err := h.called(ctx)
+	return err
+}
+
+// called notes the call, and takes as long as a build is to take. It returns how many calls there were.
+func (h *watchedHost) called(ctx context.Context) (n int, err error) {
 	now := time.Now()
 	h.mu.Lock()
 	h.builds++
 	h.built = now
-	system := nix.System{Path: fmt.Sprintf("/nix/store/%s-%d", configuration, h.builds)}
-	fails := h.fails
+	n, fails := h.builds, h.fails
 	h.mu.Unlock()
 	if fails {
-		return nix.System{}, errors.New("it does not build")
+		return n, errors.New("it does not build")
 	}
 	if h.takes > 0 {
 		time.Sleep(h.takes)
@@ -130,10 +179,10 @@ func (h *watchedHost) Build(ctx context.Context, _, configuration string) (nix.S
 		select {
 		case <-h.hold:
 		case <-ctx.Done():
-			return nix.System{}, ctx.Err()
+			return n, ctx.Err()
 		}
 	}
-	return system, nil
+	return n, nil
 }
 
 func (h *watchedHost) Activate(_ context.Context, s nix.System, _ activation.Request) (activation.Journal, error) {
@@ -146,11 +195,9 @@ func (h *watchedHost) Activate(_ context.Context, s nix.System, _ activation.Req
 func (h *watchedHost) Check(context.Context) error        { return nil }
 func (h *watchedHost) NoteShutdown(context.Context) error { return nil }
 
-// Resume is called once in each reconcile.
-func (h *watchedHost) Realise(context.Context, nix.System, []nix.Cache) error { return nil }
-
 func (h *watchedHost) Abandon(context.Context) error { return nil }
 
+// Resume is called once in each reconcile.
 func (h *watchedHost) Resume(context.Context, activation.Request) (activation.Journal, bool, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -211,6 +258,9 @@ func (f *fleet) follow(name string, h agent.Host) {
 	}
 	f.must(dir.UpdateConfig(ctx, func(c *config.Config) error {
 		c.Remote, c.Configuration, c.PollIntervalSecs = remote, name, 3600
+		if f.key != nil {
+			c.Signers = []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(f.key.PublicKey())))}
+		}
 		return nil
 	}))
 	conf, err := dir.LoadConfig()

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/npcnix/npcnix/agent/record"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
@@ -38,6 +39,7 @@ exec /usr/bin/"${0##*/}" "$@"
 type binaryCache struct {
 	mu    sync.Mutex
 	files map[string][]byte
+	delay time.Duration // of each answer
 	hold  bool
 	held  chan struct{} // gets one for each request for an archive that waits
 }
@@ -45,8 +47,9 @@ type binaryCache struct {
 func (c *binaryCache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	content, found := c.files[r.URL.Path]
-	hold := c.hold && r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/nar/")
+	hold, delay := c.hold && r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/nar/"), c.delay
 	c.mu.Unlock()
+	time.Sleep(delay)
 	switch {
 	case r.Method == http.MethodPut:
 		content, err := io.ReadAll(r.Body)
@@ -75,6 +78,13 @@ func (c *binaryCache) holding(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hold, c.held = on, make(chan struct{}, 1)
+}
+
+// answersAfter has each answer take so long.
+func (c *binaryCache) answersAfter(delay time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.delay = delay
 }
 
 // prebuild has all that is published from now on be signed and built elsewhere. The host's nix evaluates nothing.
@@ -106,14 +116,14 @@ func (g *guarded) prebuild() *binaryCache {
 var md5Alone = regexp.MustCompile(`(?m)^[0-9a-f]{32}$`)
 
 // pushPrebuilt publishes the flake in dir from within the machine, where the publisher has a nix store of its own.
-func (g *guarded) pushPrebuilt(dir string) (etag string) {
+func (g *guarded) pushPrebuilt(dir, remote string) (etag string) {
 	g.t.Helper()
 	text, err := os.ReadFile(filepath.Join(dir, "flake.nix"))
 	g.must(err)
 	src := publisherDir + "/flake"
 	g.m.Write(src+"/flake.nix", string(text))
 	out := g.m.Must("unshare", "--mount", "sh", "-ec", `mkdir -p $0/store/var/nix; mount --bind $0/store /nix; exec "$@"`, publisherDir,
-		"env", "PATH=/usr/bin:/bin", agentBinary, "push", "--src", src, "--remote", g.settings["remote"].(string),
+		"env", "PATH=/usr/bin:/bin", agentBinary, "push", "--src", src, "--remote", remote,
 		"--sign-key", publisherDir+"/key", "--prebuild", "--cache", g.cache, "--cache-key", publisherDir+"/cache-key")
 	if etag = md5Alone.FindString(out); etag == "" {
 		g.t.Fatalf("push names no version:\n%s", out)

@@ -166,7 +166,7 @@ func (g *guarded) publish(s nspawn.System) published {
 	p := published{guarded: g, version: s.Version, switched: len(g.m.Switches())}
 	sent := g.count(awsfake.Sent, "")
 	if g.cache != "" {
-		p.etag = g.pushPrebuilt(dir)
+		p.etag = g.pushPrebuilt(dir, g.settings["remote"].(string))
 	} else {
 		p.etag = g.put(dir)
 	}

@@ -3,6 +3,7 @@ package integration
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -82,53 +83,126 @@ func (u *uploader) apply(what string, publishes bool) {
 	}
 }
 
+const uploadsRoot = `
+provider "aws" {
+  skip_credentials_validation = true
+  skip_requesting_account_id  = true
+  s3_use_path_style           = true
+}
+
+variable "flakes" {
+  type = map(object({ dir = string, include = list(string) }))
+}
+
+variable "npcnix" {
+  type = string
+}
+
+module "upload" {
+  source    = "MODULES/remote_s3_upload"
+  for_each  = var.flakes
+  remote    = { url = "s3://` + bucket + `/${each.key}.npcnix" }
+  flake_dir = each.value.dir
+  include   = each.value.include
+  npcnix    = var.npcnix
+}
+`
+
+// upload is a flake that is published, changed, and published again if it has to be.
+type upload struct {
+	include   []string
+	change    func(dir string) error
+	later     []string // what is included after the change; nil: what was
+	publishes bool
+}
+
+// overwrite changes the content of a file, or adds it.
+func overwrite(name string) func(string) error {
+	return func(dir string) error { return os.WriteFile(filepath.Join(dir, name), []byte("2\n"), 0o644) }
+}
+
+var uploads = map[string]upload{
+	"nothing": {change: func(string) error { return nil }},
+	"what git and nix build keep": {change: func(dir string) error {
+		return errors.Join(overwrite(".git/description")(dir), os.Remove(filepath.Join(dir, "result")), os.Symlink("/", filepath.Join(dir, "result-1")))
+	}},
+	"a file":                               {change: overwrite("hosts/web 1.nix"), publishes: true},
+	"a file whose folder begins like .git": {change: overwrite(".github/workflow"), publishes: true},
+	"a file more":                          {change: overwrite("results.nix"), publishes: true},
+	"a file less":                          {change: func(dir string) error { return os.Remove(filepath.Join(dir, "hosts/web 1.nix")) }, publishes: true},
+	"the name of a file": {change: func(dir string) error {
+		return os.Rename(filepath.Join(dir, "hosts/web 1.nix"), filepath.Join(dir, "hosts/web.nix"))
+	}, publishes: true},
+	"which folders are included":              {change: func(string) error { return nil }, later: []string{"hosts"}, publishes: true},
+	"a file in a folder that is left out":     {include: []string{"hosts"}, change: overwrite(".github/workflow")},
+	"a file in a folder that is not left out": {include: []string{"hosts"}, change: overwrite("hosts/web 1.nix"), publishes: true},
+}
+
 func TestUploadPublishesAChangedFlakeOnly(t *testing.T) {
 	t.Parallel()
-	const flake = `the "flake's" $HOME/`
-	u := newUploader(t, strings.TrimSuffix(flake, "/"))
-	u.write(flake+"flake.nix", aFlake)
-	u.write(flake+"hosts/web 1.nix", "1\n")
-	u.write(flake+".github/workflow", "1\n")
-	must := func(err error) {
+	cloud := newCloud(t)
+	u := &uploader{newRoot(t, terraformTool(t), uploadsRoot), newWorld(t, cloud.URL()), cloud}
+	dir := func(name string) string { return `the "flake's" $HOME of ` + name }
+	type flake struct {
+		Dir     string   `json:"dir"`
+		Include []string `json:"include"`
+	}
+	flakes := map[string]flake{}
+	track := func(name string) {
 		t.Helper()
-		if err != nil {
+		if out, err := exec.Command("git", "-C", filepath.Join(u.dir, dir(name)), "add", "--all").CombinedOutput(); err != nil {
+			t.Fatalf("git add: %v: %s", err, out)
+		}
+	}
+	for name, c := range uploads {
+		flakes[name] = flake{dir(name), append([]string{}, c.include...)}
+		u.write(dir(name)+"/flake.nix", aFlake)
+		u.write(dir(name)+"/hosts/web 1.nix", "1\n")
+		u.write(dir(name)+"/hosts/web 2.nix", "1\n")
+		u.write(dir(name)+"/.github/workflow", "1\n")
+		if err := exec.Command("git", "init", "--quiet", filepath.Join(u.dir, dir(name))).Run(); err != nil {
+			t.Fatal(err)
+		}
+		track(name)
+		if err := os.Symlink("/nonexistent", filepath.Join(u.dir, dir(name), "result")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	must(exec.Command("git", "init", "--quiet", filepath.Join(u.dir, flake)).Run())
-	track := func() {
+	published := func() map[string]int {
 		t.Helper()
-		must(exec.Command("git", "-C", filepath.Join(u.dir, flake), "add", "--all").Run())
+		text, err := json.Marshal(flakes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := len(cloud.Trace())
+		u.root.env = append(u.world.env(), "TF_VAR_npcnix="+npcnix, "TF_VAR_flakes="+string(text))
+		u.root.must("apply", "-auto-approve")
+		counts := map[string]int{}
+		for _, e := range cloud.Trace()[from:] {
+			if e.What == awsfake.Requested && e.Action == "PutObject" {
+				counts[strings.TrimSuffix(e.Key, ".npcnix")]++
+			}
+		}
+		return counts
 	}
-	track()
-	must(os.Symlink("/nonexistent", filepath.Join(u.dir, flake, "result")))
-
-	u.apply("the first time", true)
-	u.apply("without a change", false)
-	u.write(flake+".git/description", "2\n")
-	must(os.Remove(filepath.Join(u.dir, flake, "result")))
-	must(os.Symlink(t.TempDir(), filepath.Join(u.dir, flake, "result-1")))
-	u.apply("with changes of git and nix build alone", false)
-	u.write(flake+"hosts/web 1.nix", "2\n")
-	u.apply("with a file changed", true)
-	u.write(flake+".github/workflow", "2\n")
-	u.apply("with a file changed whose folder begins like .git", true)
-	u.write(flake+"results.nix", "1\n")
-	track()
-	u.apply("with a file more", true)
-	must(os.Rename(filepath.Join(u.dir, flake, "results.nix"), filepath.Join(u.dir, flake, "renamed.nix")))
-	track()
-	u.apply("with a file renamed", true)
-	must(os.Remove(filepath.Join(u.dir, flake, "renamed.nix")))
-	track()
-	u.apply("with a file less", true)
-
-	u.root.env = append(u.root.env, `TF_VAR_include=["hosts"]`)
-	u.apply("with fewer folders", true)
-	u.write(flake+".github/workflow", "3\n")
-	u.apply("with a change in a folder that is left out", false)
-	u.write(flake+"hosts/web 1.nix", "3\n")
-	u.apply("with a change in a folder that is not", true)
+	if first := published(); len(first) != len(uploads) {
+		t.Fatalf("at first, it publishes %v", first)
+	}
+	for name, c := range uploads {
+		if err := c.change(filepath.Join(u.dir, dir(name))); err != nil {
+			t.Fatal(err)
+		}
+		track(name)
+		if c.later != nil {
+			flakes[name] = flake{dir(name), c.later}
+		}
+	}
+	again := published()
+	for name, c := range uploads {
+		if (again[name] > 0) != c.publishes {
+			t.Errorf("after a change of %s: published: %v, want %v", name, again[name] > 0, c.publishes)
+		}
+	}
 	u.root.must("plan", "-detailed-exitcode")
 }
 

@@ -78,6 +78,9 @@ type System struct {
 	// systemd re-execute itself.
 	SystemConf string
 
+	// Paths is how many more store paths it needs, which no other version does.
+	Paths int
+
 	// Scripts of bash that can break a switch. Each may end with a status, hang, or kill.
 	Bootloader string // run by switch and boot before they set the default; an exit ends that: well with 0, else the switch fails
 	Activation string // a snippet of the activation script, run with NixOS's lock held, before the system is the running one
@@ -156,6 +159,10 @@ func toplevel(name, salt string, s System) (string, error) {
 		variable := strings.NewReplacer("-", "_", "/", "_", ".", "_").Replace(link)
 		fmt.Fprintf(&env, "      %s = builtins.toFile %s %s;\n", variable, quoted(filepath.Base(link)), quoted(content))
 		fmt.Fprintf(&build, "ln -s \"$%s\" %s\n", variable, link)
+	}
+	if s.Paths > 0 {
+		fmt.Fprintf(&env, "      paths = builtins.genList (n: builtins.toFile \"path-${toString n}\" (%s + toString n)) %d;\n", quoted(s.Version+salt), s.Paths)
+		build.WriteString("echo $paths >paths\n")
 	}
 	build.WriteString("chmod +x activate bin/switch-to-configuration bin/install-bootloader bin/pre-switch-check\n")
 	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
