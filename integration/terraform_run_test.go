@@ -149,7 +149,8 @@ func (c tool) try(dir string, env []string, args ...string) (string, error) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second // then it is killed, and what its children hold open is not read
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1", "AWS_EC2_METADATA_DISABLED=true")
+	// Each command builds the schema of all of AWS, mostly garbage: with GOGC it takes a quarter less of a processor.
+	cmd.Env = append(os.Environ(), "GOGC=400", "TF_IN_AUTOMATION=1", "TF_INPUT=0", "TF_CLI_ARGS=-no-color", "CHECKPOINT_DISABLE=1", "AWS_EC2_METADATA_DISABLED=true")
 	cmd.Env = append(append(cmd.Env, c.env...), env...)
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
