@@ -16,15 +16,15 @@ import (
 	"github.com/npcnix/npcnix/store/release"
 )
 
-// byHand is what an operator would type for a system that is in a cache: the system, the cache and its keys.
-const byHand = `
+// operatorTypes is what an operator would type for a system that is in a cache: the system, the cache and its keys.
+const operatorTypes = `
 nix-store --realise "$1" --option substituters "$2" --option trusted-public-keys "$3" >/dev/null
 nix-env --profile /nix/var/nix/profiles/system --set "$1"
 "$1/bin/switch-to-configuration" switch
 `
 
 // BenchmarkRelease measures the whole way of a release that was built elsewhere, on a real machine: from the publish to
-// the deletion of its message. It is compared with the commands that fetch such a system and switch to it by hand. The
+// the deletion of its message. It is compared with the commands that fetch such a system and switch to it, typed by an operator. The
 // two take turns. The cache answers each request after 50 ms; units have no time to fail.
 func BenchmarkRelease(b *testing.B) {
 	const publishes = 5
@@ -43,14 +43,14 @@ func BenchmarkRelease(b *testing.B) {
 			for b.Loop() {
 				for range publishes {
 					agent += g.timeToApplied(next())
-					hand += g.timeByHand(next())
+					hand += g.timeTyped(next())
 				}
 			}
 			quiet(b)
 			samples := float64(b.N * publishes)
 			b.ReportMetric(agent.Seconds()/samples, "agent-s")
-			b.ReportMetric(hand.Seconds()/samples, "by-hand-s")
-			b.ReportMetric(float64(agent)/float64(hand), "x-by-hand")
+			b.ReportMetric(hand.Seconds()/samples, "typed-s")
+			b.ReportMetric(float64(agent)/float64(hand), "x-typed")
 			b.ReportMetric(samples, "samples")
 		})
 	}
@@ -74,12 +74,12 @@ func (g *guarded) timeToApplied(s nspawn.System) time.Duration {
 	return deleted.At.Sub(published)
 }
 
-// timeByHand releases a system for another remote, which no host follows, and switches to it by hand.
-func (g *guarded) timeByHand(s nspawn.System) time.Duration {
+// timeTyped releases a system for another remote, which no host follows, and switches to it as an operator would.
+func (g *guarded) timeTyped(s nspawn.System) time.Duration {
 	g.t.Helper()
 	dir := g.t.TempDir()
 	g.must(nspawn.Flake(dir, "safety", map[string]nspawn.System{g.name: g.system(s)}))
-	const other = "by-hand.npcnix"
+	const other = "typed.npcnix"
 	g.pushPrebuilt(dir, strings.Replace(g.settings["remote"].(string), key, other, 1))
 	object, err := g.s3.GetObject(g.t.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: aws.String(other)})
 	g.must(err)
@@ -91,7 +91,7 @@ func (g *guarded) timeByHand(s nspawn.System) time.Duration {
 	g.must(err)
 
 	begun := time.Now()
-	g.m.Must("sh", "-ec", byHand, "sh", m.Systems[g.name].Toplevel, m.Caches[0].URL, strings.Join(m.Caches[0].Keys, " "))
+	g.m.Must("sh", "-ec", operatorTypes, "sh", m.Systems[g.name].Toplevel, m.Caches[0].URL, strings.Join(m.Caches[0].Keys, " "))
 	elapsed := time.Since(begun)
 	g.stands(s.Version)
 	return elapsed
