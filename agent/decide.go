@@ -30,9 +30,12 @@ type Known struct {
 
 // Decide says what to do about the target want. It is pure: everything it knows is in its arguments.
 func Decide(have Known, want Target, now time.Time) Decision {
+	failure := have.failure(want)
 	switch {
 	case have.Paused.Active(now):
 		return leave(record.Paused, have.Paused.String())
+	case have.Held != "" && failure != nil && failure.Rejected:
+		return again(failure, now) // whoever judges the rollout must see it
 	case have.Held != "" && !have.takes(want):
 		return leave(record.Held, have.Held)
 	case have.Force:
@@ -49,11 +52,20 @@ func Decide(have Known, want Target, now time.Time) Decision {
 			return leave(record.Drifted, fmt.Sprintf("an operator has switched to %s since it was applied; left alone", have.Running.Path))
 		}
 	}
-	if f := have.Failure; f != nil && (f.Same(want) || f.samePublish(want)) && f.RetryToken == have.RetryToken {
-		return again(f, now)
+	if failure != nil {
+		return again(failure, now)
 	}
 
 	return apply(have.why(want))
+}
+
+// failure is what is known of the target's failure since the operator's last retry; nil if nothing is.
+func (have Known) failure(want Target) *Failure {
+	if f := have.Failure; f != nil && (f.Same(want) || f.samePublish(want)) && f.RetryToken == have.RetryToken {
+		return f
+	}
+
+	return nil
 }
 
 // takes reports whether the host has the target's release already, or will have it with the next boot. A rollout

@@ -14,6 +14,9 @@ func TestDecide(t *testing.T) {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	v1 := Target{Remote: "r", Configuration: "c", ETag: "1"}
 	v2 := Target{Remote: "r", Configuration: "c", ETag: "2"}
+	wave1 := Target{Remote: "r", Configuration: "c", ETag: "2", Release: "new", Serial: 7}
+	halted := Target{Remote: "r", Configuration: "c", ETag: "3", Release: "new", Serial: 7}
+	again := Target{Remote: "r", Configuration: "c", ETag: "4", Release: "new", Serial: 8}
 	applied := &Applied{Target: v1, System: "/s1"}
 	failed := func(at time.Time, delay float64) *Failure {
 		return &Failure{Target: v2, Attempts: 1, At: at, DelaySecs: delay, Error: "boom"}
@@ -52,6 +55,12 @@ func TestDecide(t *testing.T) {
 		{"a rejected target that was rolled back is rolled back", Known{State: State{Failure: &Failure{Target: v2, Attempts: 1, Rejected: true, RolledBack: true}}}, v2, record.RolledBack, ""},
 		{"a rejected target does not hold up the next version", Known{State: State{Applied: applied, Failure: &Failure{Target: v2, Rejected: true}}}, Target{Remote: "r", Configuration: "c", ETag: "3"}, "", "new version"},
 		{"the applied version is unchanged though a later one was rejected", Known{State: State{Applied: applied, Failure: &Failure{Target: v2, Rejected: true}}, Running: nix.System{Path: "/s1"}}, v1, record.Applied, ""},
+		{"a release that a halted rollout does not admit is held", Known{State: State{Applied: applied}, Held: "halted"}, halted, record.Held, "halted"},
+		{"one that was rolled back before the halt stays rolled back", Known{State: State{Applied: applied, Failure: &Failure{Target: wave1, Attempts: 1, Rejected: true, RolledBack: true, Error: "boom"}}, Held: "halted"}, halted, record.RolledBack, "boom"},
+		{"one that was rejected before the halt stays rejected, though it is forced", Known{State: State{Applied: applied, Failure: &Failure{Target: wave1, Attempts: 1, Rejected: true, Error: "boom"}}, Held: "halted", Force: true}, halted, record.Rejected, "boom"},
+		{"one that is to be tried again is held", Known{State: State{Applied: applied, Failure: &Failure{Target: wave1, Attempts: 1, At: now, DelaySecs: 30}}, Held: "halted"}, halted, record.Held, "halted"},
+		{"after the operator's retry one that was rejected is held", Known{State: State{Applied: applied, Failure: &Failure{Target: wave1, Rejected: true}}, Held: "halted", RetryToken: "t"}, halted, record.Held, "halted"},
+		{"another publish of a rejected release is held", Known{State: State{Applied: applied, Failure: &Failure{Target: wave1, Rejected: true}}, Held: "halted"}, again, record.Held, "halted"},
 		{"a version without an ETag is never unchanged", Known{State: State{Applied: &Applied{Target: Target{Remote: "r", Configuration: "c"}}}}, Target{Remote: "r", Configuration: "c"}, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

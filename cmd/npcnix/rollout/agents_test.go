@@ -338,3 +338,38 @@ func TestRolloutOfRealAgents(t *testing.T) {
 	const looks = 360 // in an hour, by the default of --wave-interval
 	t.Logf("the command's looks, for 10,000 hosts and an hour: %.3f dollars", float64(looks)*(float64(heads)*0.4+float64(lists)*10*5)/1e6)
 }
+
+// A host that rolled the release back says so after the halt too, so that a resume does not pass its wave.
+func TestResumeCountsHostsThatFailedBefore(t *testing.T) {
+	a := newAgents(t)
+	a.publish("one")
+	a.join("web1")
+	a.join("web2")
+	a.until("both run the first release", func() bool { return a.running("one") == 2 })
+	a.machines["web1"].breaks = "/nix/store/bad"
+	a.publish("bad", "web1", "100%")
+	if err := a.take(false); !errors.Is(err, ErrHosts) {
+		t.Fatalf("the canary failed: %v", err)
+	}
+	a.poke()
+	halted, _, _ := a.object()
+	a.until("the canary's record is about the halted rollout", func() bool {
+		data, err := a.remote.GetRecord(t.Context(), "web1")
+		return err == nil && strings.Contains(string(data), halted.ETag)
+	})
+
+	r, err := Open(t.Context(), Options{Remote: a.remote, Publisher: a.publisher(nil), Say: func(string) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Step(t.Context(), 1, release.Running); err != nil {
+		t.Fatal(err)
+	}
+	tally, err := r.Look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tally.Count(Failed) != 1 || !strings.Contains(tally.first(Failed), "a unit failed") {
+		t.Errorf("%+v", tally.Hosts)
+	}
+}
