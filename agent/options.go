@@ -188,6 +188,7 @@ type Agent struct {
 	heldBack string // the ETag of the version that was last said to be held
 
 	uncached uncached
+	unsigned unsigned
 	vigil    vigil
 
 	config     config.Config // as last read, overrides included

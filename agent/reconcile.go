@@ -15,7 +15,6 @@ import (
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
-	"github.com/npcnix/npcnix/store/release"
 )
 
 // reconcile makes the host run what the store holds. It is the only way anything is done.
@@ -192,13 +191,17 @@ func (a *Agent) fetch(ctx context.Context, r *round) (flake string, remove func(
 		remove()
 		switch {
 		case errors.Is(err, store.ErrNotSigned): // no fault of the release: what is signed can come back
-			return "", nil, &release.Refused{Reason: release.ReasonArchive, Text: err.Error()}
+			return "", nil, a.refuseArchive(r, err)
 		case errors.Is(err, store.ErrUnsafe):
 			return "", nil, err
 		}
 		return "", nil, transientError{health.Fetch, err}
 	}
 	r.times.Fetched = time.Now()
+	if a.unsigned.is(r) {
+		a.unsigned = unsigned{}
+		a.monitor.Working(health.Trust)
+	}
 
 	return flake, remove, nil
 }

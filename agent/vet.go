@@ -10,6 +10,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/wait"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
@@ -55,6 +56,9 @@ func (a *Agent) vet(ctx context.Context, r *round) error {
 	r.target.Serial = verified.Serial
 	if err := a.join(r, policy, f); err != nil {
 		return err
+	}
+	if a.unsigned.is(r) {
+		return a.unsigned.wait(r)
 	}
 	a.monitor.Working(health.Trust)
 
@@ -181,6 +185,45 @@ func (a *Agent) obtain(ctx context.Context, r *round) (nix.System, error) {
 	}
 
 	return system, err
+}
+
+// unsigned is a version whose archive was not what was signed. Only what is between the store and the host heals that
+// without another version, so it is fetched again after growing pauses.
+type unsigned struct {
+	etag, token string // token is the operator's last retry
+	refused     *release.Refused
+	pause       *backoff.ExponentialBackOff
+	next        time.Time
+}
+
+// is reports whether u is the round's target.
+func (u unsigned) is(r *round) bool {
+	return u.refused != nil && u.etag == r.target.ETag && u.token == r.config.RetryToken
+}
+
+// wait returns the refusal until the pause is over. What is held, or is the base, fetches nothing.
+func (u unsigned) wait(r *round) error {
+	if r.admission.held != "" || r.admission.base != "" || !time.Now().Before(u.next) {
+		return nil
+	}
+
+	return u.refused
+}
+
+const (
+	firstUnsignedPause = time.Minute
+	maxUnsignedPause   = time.Hour
+)
+
+// refuseArchive remembers that the target's archive is not what was signed, and returns the refusal.
+func (a *Agent) refuseArchive(r *round, why error) error {
+	if !a.unsigned.is(r) {
+		a.unsigned = unsigned{etag: r.target.ETag, token: r.config.RetryToken, pause: wait.NewBackOff(firstUnsignedPause, maxUnsignedPause)}
+	}
+	a.unsigned.refused = &release.Refused{Reason: release.ReasonArchive, Text: why.Error()}
+	a.unsigned.next = time.Now().Add(a.unsigned.pause.NextBackOff())
+
+	return a.unsigned.refused
 }
 
 // uncached is a version whose prebuilt system the caches could not give, and since when.

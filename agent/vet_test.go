@@ -191,9 +191,36 @@ func TestUnsignedBytesRejectNoRelease(t *testing.T) {
 			t.Errorf("record: %+v, failure: %+v", rec, r.state().Failure)
 		}
 		r.store.set(func(s *fakeStore) { s.fetchErr = nil })
-		time.Sleep(time.Hour)
+		time.Sleep(3 * time.Hour)
 		r.end()
 		equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
+	})
+
+	inBubble(t, "they are downloaded ever more seldom, until the operator's retry or another version", func(t *testing.T) {
+		r, key := trusting(t, func(c *config.Config) { c.MinSleepSecs, c.MaxSleepSecs, c.PollIntervalSecs = 60, 60, 60 })
+		r.publish("v1", released(t, key, asItIs))
+		r.store.set(func(s *fakeStore) { s.fetchErr = fmt.Errorf("%w: %w", store.ErrUnsafe, store.ErrNotSigned) })
+		r.start()
+		time.Sleep(24 * time.Hour)
+		if n := len(r.of("fetch")); n < 15 || n > 60 {
+			t.Errorf("%d downloads in a day", n)
+		}
+		if n := len(r.of("record")); n > 130 {
+			t.Errorf("%d records in a day", n)
+		}
+		if n := r.logs.count("level=WARN") + r.logs.count("level=ERROR"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+		r.mark()
+		r.configure(func(c *config.Config) { c.RetryToken = "again" })
+		r.poke <- struct{}{}
+		time.Sleep(time.Second)
+		equal(t, "after the operator's retry", r.of("fetch"), []string{"fetch v1"})
+		r.publish("v2", released(t, key, asItIs))
+		r.poke <- struct{}{}
+		time.Sleep(time.Second)
+		equal(t, "with another version", r.of("fetch"), []string{"fetch v1", "fetch v2"})
+		r.end()
 	})
 }
 
