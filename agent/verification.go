@@ -94,7 +94,9 @@ func outage(err error) bool {
 	if !errors.As(err, &answer) || answer.ServiceRequestID() == "" {
 		return false
 	}
-	if answer.HTTPStatusCode() >= http.StatusInternalServerError {
+	switch status := answer.HTTPStatusCode(); {
+	case status == http.StatusNotImplemented, status == http.StatusHTTPVersionNotSupported: // what was asked for is wrong
+	case status >= http.StatusInternalServerError:
 		return true
 	}
 	var coded interface {

@@ -130,6 +130,8 @@ func TestVerification(t *testing.T) {
 			{"the queue answers 503", answered(503, "ServiceUnavailable", "id"), nil, false},
 			{"the queue was deleted", answered(400, "QueueDoesNotExist", "id"), nil, false},
 			{"the queue was deleted, by its older code", answered(400, "AWS.SimpleQueueService.NonExistentQueue", "id"), nil, false},
+			{"the store does not know what is asked for", answered(501, "NotImplemented", "id"), nil, true},
+			{"the store does not know the version of HTTP", answered(505, "HTTPVersionNotSupported", "id"), nil, true},
 			{"a proxy answers 502", answered(502, "", ""), nil, true},
 			{"the credentials are refused", answered(403, "InvalidAccessKeyId", "id"), nil, true},
 			{"nobody answers", errors.New("connection refused"), nil, true},
