@@ -152,7 +152,11 @@ func (a *Agent) stillWanted(r *round) error {
 // request is what an activation for an intent, which may be nil, is to heed.
 func (a *Agent) request(before config.Config, in *Intent) activation.Request {
 	req := requestOf(before)
-	v := Verification{Remote: before.Remote, QueueURL: before.QueueURL, Reach: a.Reach != nil}
+	v := Verification{
+		Remote: before.Remote, RemoteRegion: before.RemoteRegion, RemoteCredentialsFile: before.RemoteCredentialsFile,
+		QueueURL: before.QueueURL, TopicARN: before.TopicARN, Host: before.Host, LeaseSecs: before.LeaseSecs,
+		Reach: a.Reach != nil,
+	}
 	if in != nil {
 		req.ID, v.Remote, v.Queue, v.Target = in.Activation, in.Remote, in.Queue, &in.Target
 	}

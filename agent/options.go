@@ -89,7 +89,7 @@ type Options struct {
 	// Machine is watched while a system is verified, and rebooted if the settings say so. Nil: neither.
 	Machine Machine
 	// Reach connects to the store and, if asked to, to the queue of the settings, as a process that was
-	// just started would. Nil: verification does not ask for it.
+	// just started would. It tries both, and joins their errors. Nil: verification does not ask for it.
 	Reach func(ctx context.Context, c config.Config, queue bool) error
 	// Fresh verifies a new system by a process that begins now, which calls [Verify]: this one remembers
 	// names, certificates and the time zone of the system before. Nil: this process verifies it.

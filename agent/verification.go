@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/verify"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -20,9 +21,24 @@ type Verification struct {
 	Remote     string `json:"remote"`    // that the system came from
 	QueueURL   string `json:"queue_url"` // of the settings before the switch
 	Queue      bool   `json:"queue"`     // it was reached then
-	Reach      bool   `json:"reach"`     // the store and the queue must be reached
+	// The rest of the settings before the switch that connections depend on.
+	RemoteRegion          string `json:"remote_region,omitempty"`
+	RemoteCredentialsFile string `json:"remote_credentials_file,omitempty"`
+	TopicARN              string `json:"topic_arn,omitempty"`
+	Host                  string `json:"host,omitempty"`
+	LeaseSecs             int64  `json:"lease_secs,omitempty"`
+
+	Reach bool `json:"reach"` // the store and the queue must be reached
 	// Target is what the system was built for. Nil: an operator has built it.
 	Target *Target `json:"target,omitempty"`
+}
+
+// connects reports whether c connects as the settings before the switch did.
+func (v Verification) connects(c config.Config) bool {
+	return connects(c, config.Config{
+		Remote: v.Remote, RemoteRegion: v.RemoteRegion, RemoteCredentialsFile: v.RemoteCredentialsFile,
+		QueueURL: v.QueueURL, TopicARN: v.TopicARN, Host: v.Host, LeaseSecs: v.LeaseSecs,
+	})
 }
 
 // Verify verifies the system of the activation that o.Dir has, as [Options.Fresh] asks for. Of o it needs
@@ -64,15 +80,8 @@ func (a *Agent) verify(ctx context.Context, v Verification, j activation.Journal
 	}
 	if v.Reach {
 		verifier.Reach = func(ctx context.Context) error {
-			err := a.Reach(ctx, c, v.Queue || c.QueueURL != v.QueueURL)
-			if errors.Is(err, store.ErrNotFound) && c.Remote == v.Remote {
-				return nil // it is gone by now, and that was an answer
-			}
-			if outage(err) && c.Remote == v.Remote && c.QueueURL == v.QueueURL {
-				a.Log.Warn("the store or the queue is reached from the new system, and has an outage of its own", "error", err)
-				return nil
-			}
-			return err
+			err := a.Reach(ctx, c, v.Queue || c.QueueURL != v.QueueURL || c.TopicARN != v.TopicARN)
+			return a.excused(err, c, v)
 		}
 	}
 	if v.Target != nil {
@@ -80,6 +89,27 @@ func (a *Agent) verify(ctx context.Context, v Verification, j activation.Journal
 	}
 
 	return verifier.Verify(ctx, j)
+}
+
+// excused is err without those of its parts that the new system is not to blame for: the store and the queue are each
+// one.
+func (a *Agent) excused(err error, c config.Config, v Verification) error {
+	parts := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		parts = joined.Unwrap()
+	}
+	var blamed []error
+	for _, part := range parts {
+		switch {
+		case errors.Is(part, store.ErrNotFound) && c.Remote == v.Remote: // it is gone by now, and that was an answer
+		case outage(part) && v.connects(c):
+			a.Log.Warn("the store or the queue is reached from the new system, and has an outage of its own", "error", part)
+		default:
+			blamed = append(blamed, part)
+		}
+	}
+
+	return errors.Join(blamed...)
 }
 
 // outage reports whether AWS itself, or another maker of S3, has answered that it has a fault, or that the queue is

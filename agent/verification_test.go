@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"github.com/npcnix/npcnix/agent/verify"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
+	"github.com/npcnix/npcnix/store"
 )
 
 // unsure answers with an error as long as it lasts, since verification began.
@@ -135,13 +135,18 @@ func TestVerification(t *testing.T) {
 			{"a proxy answers 502", answered(502, "", ""), nil, true},
 			{"the credentials are refused", answered(403, "InvalidAccessKeyId", "id"), nil, true},
 			{"nobody answers", errors.New("connection refused"), nil, true},
+			{"both answer 503", errors.Join(answered(503, "ServiceUnavailable", "id"), answered(503, "ServiceUnavailable", "id")), nil, false},
+			{"the store answers 503, and nobody answers for the queue", errors.Join(answered(503, "ServiceUnavailable", "id"), errors.New("connection refused")), nil, true},
+			{"the object is gone, and nobody answers for the queue", errors.Join(store.ErrNotFound, errors.New("connection refused")), nil, true},
+			{"the region that it brings answers 500", answered(500, "InternalError", "id"), func(c *config.Config) { c.RemoteRegion = "eu-west-3" }, true},
+			{"the credentials that it brings get a 500", answered(500, "InternalError", "id"), func(c *config.Config) { c.RemoteCredentialsFile = "/other" }, true},
 			{"the store that it brings answers 500", answered(500, "InternalError", "id"), func(c *config.Config) { c.Remote = "s3://elsewhere/dev.npcnix" }, true},
 			{"the queue that it brings is not there", answered(400, "QueueDoesNotExist", "id"), func(c *config.Config) { c.QueueURL = "https://elsewhere" }, true},
 		} {
 			inBubble(t, c.name, func(t *testing.T) {
 				r := newRig(t)
 				r.opts.Once, r.opts.Queue = OnceAny, nil
-				r.opts.Reach = func(context.Context, config.Config, bool) error { return fmt.Errorf("it cannot be reached: %w", c.err) }
+				r.opts.Reach = func(context.Context, config.Config, bool) error { return c.err }
 				switched := false
 				r.opts.Override = func(config config.Config) (config.Config, error) {
 					if switched && c.change != nil {

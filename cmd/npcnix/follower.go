@@ -217,8 +217,16 @@ func (unrecorded) PutRecord(context.Context, string, []byte) error             {
 func (unrecorded) PutRecordCopy(context.Context, string, string, []byte) error { return nil }
 
 // reach connects to the store and, if asked to, to the queue, with new credentials, names and connections:
-// one that was made before the switch says nothing about the system that runs now.
+// one that was made before the switch says nothing about the system that runs now. It tries both.
 func reach(ctx context.Context, conf config.Config, queue bool) error {
+	err := reachStore(ctx, conf)
+	if !queue || conf.QueueURL == "" {
+		return err
+	}
+	return errors.Join(err, reachQueue(ctx, conf))
+}
+
+func reachStore(ctx context.Context, conf config.Config) error {
 	remote, err := store.Open(ctx, conf.Remote, store.Options{Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile})
 	if err == nil {
 		_, err = remote.Latest(ctx, store.Version{})
@@ -226,9 +234,10 @@ func reach(ctx context.Context, conf config.Config, queue bool) error {
 	if err != nil {
 		return fmt.Errorf("the store cannot be reached: %w", err)
 	}
-	if !queue || conf.QueueURL == "" {
-		return nil
-	}
+	return nil
+}
+
+func reachQueue(ctx context.Context, conf config.Config) (err error) {
 	var q interface{ Reach(context.Context) error }
 	if conf.QueueURL == events.AutoQueue {
 		q, err = openOwnQueue(ctx, conf, events.OwnQueueOptions{})

@@ -298,14 +298,12 @@ func (w *world) reach(ctx context.Context, conf config.Config, withQueue bool) e
 	if err != nil {
 		return err
 	}
-	if _, err := remote.Latest(ctx, store.Version{}); err != nil {
+	_, err = remote.Latest(ctx, store.Version{})
+	if !withQueue {
 		return err
 	}
-	if !withQueue {
-		return nil
-	}
 
-	return queue.Reach(ctx)
+	return errors.Join(err, queue.Reach(ctx))
 }
 
 // logs counts the agent's lines.
