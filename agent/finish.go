@@ -276,9 +276,14 @@ func (a *Agent) observe(r *round, res result) {
 		return
 	}
 
-	a.ran = r.running.Path
+	if !r.unread() {
+		a.ran = r.running.Path
+	}
 	a.monitor.Update(func(now *health.Health) {
-		now.RebootDue, now.RebootAt, now.TransientError, now.Held = r.rebootDue, a.reboot.At, "", ""
+		now.TransientError = ""
+		if !r.unread() {
+			now.RebootDue, now.RebootAt, now.Held = r.rebootDue, a.reboot.At, ""
+		}
 		if res.ending == held {
 			now.Held = res.err.Error()
 		}

@@ -80,7 +80,9 @@ func (a *Agent) put(rec record.Record) {
 // measure takes note of a round at its end.
 func (a *Agent) measure(ctx context.Context, r *round, res result) {
 	a.metrics.Update(func(s metrics.Samples) {
-		measureState(s, r.state, r.running)
+		if !r.unread() {
+			measureState(s, r.state, r.running)
+		}
 		if r.target.ETag != "" {
 			s.At(metrics.LastPoll, r.times.Noticed)
 		}

@@ -197,6 +197,38 @@ func TestMetricsOfAResumedActivation(t *testing.T) {
 	})
 }
 
+func TestRoundsThatReadNoStateTellNothingNew(t *testing.T) {
+	inBubble(t, "what was known of the host stays", func(t *testing.T) {
+		r, path := measuring(t)
+		m := &fakeMachine{trace: r.trace, why: "kernel"}
+		r.opts.Machine, r.opts.BootID = m, m.bootID
+		r.host.activate = func() error {
+			j := activation.Journal{Phase: activation.RollbackFailed, System: "/nix/store/sys-2", Cause: activation.CauseVersion, RollbackError: "the disk is gone"}
+			return &activation.Error{Journal: j}
+		}
+		applied := Applied{Target: Target{Remote: testRemote, Configuration: "web1", ETag: "v0", Release: "r", Serial: 7}, System: "/nix/store/sys-1", At: time.Now()}
+		if err := saveState(r.dir, State{Applied: &applied}); err != nil {
+			t.Fatal(err)
+		}
+		r.host.running, r.host.system = applied.System, "/nix/store/sys-2"
+		r.start()
+		time.Sleep(2 * time.Second)
+		r.host.set(func(h *fakeHost) { h.damaged = errors.New("a path is damaged") })
+		r.poke <- struct{}{}
+		time.Sleep(2 * time.Second)
+		hasSamples(t, mustRead(t, path), `
+			npcnix_healthy 0
+			npcnix_needs_repair 1
+			npcnix_reboot_pending 1
+			npcnix_release_serial 7
+			npcnix_release_info{remote="s3://bucket/npcnix/remotes/dev.npcnix",configuration="web1",release="r",rev=""} 1`)
+		if h := r.health(); h.RebootDue != "kernel" || h.TransientError == "" {
+			t.Errorf("health: %+v", h)
+		}
+		r.end()
+	})
+}
+
 // measuring is a rig with a file of metrics.
 func measuring(t *testing.T) (r *rig, path string) {
 	path = filepath.Join(t.TempDir(), "metrics", "npcnix.prom")

@@ -46,6 +46,9 @@ type round struct {
 // move makes s the round's state.
 func (r *round) move(s State) { r.state, r.changed = s, true }
 
+// unread reports whether the round ended before the state was read: what is known of the host stays so.
+func (r *round) unread() bool { return r.state.Schema == 0 }
+
 // specialisation is the name of the specialisation of the applied system that runs; "" if none does.
 func (r *round) specialisation() string {
 	a := r.state.Applied

@@ -107,8 +107,8 @@ func (v *vigil) get() (subject, <-chan struct{}) {
 
 // watchOver has what the host runs at the end of a round watched, if it is what was applied.
 func (a *Agent) watchOver(r *round) {
-	if r.state.Schema == 0 {
-		return // it could not be read, and so nothing says that another system is to be watched
+	if r.unread() {
+		return // nothing says that another system is to be watched
 	}
 	var s subject
 	if applied := r.state.Applied; applied != nil && a.Once == "" && applied.System != "" && applied.System == r.countsAs().Path && !r.state.NeedsRepair {
