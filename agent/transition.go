@@ -133,7 +133,10 @@ func (s State) republish(t Target, soak int64) State {
 		return s
 	}
 	a := *s.Applied
-	a.ETag, a.VersionID, a.SoakSecs = t.ETag, t.VersionID, soak
+	a.ETag, a.VersionID, a.Serial, a.SoakSecs = t.ETag, t.VersionID, t.Serial, soak
+	if t.Rev != "" || a.Rev == "" { // the base of a rollout names none
+		a.Rev, a.Message = t.Rev, t.Message
+	}
 	s.Applied = &a
 
 	return s

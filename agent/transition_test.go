@@ -223,3 +223,19 @@ func TestTailsOfErrors(t *testing.T) {
 		t.Errorf("a plain error: %q", got)
 	}
 }
+
+func TestRepublishedReleases(t *testing.T) {
+	was := State{Applied: &Applied{Target: Target{
+		Remote: testRemote, Configuration: "web1", ETag: "v1", Release: "r", Rev: "abc", Message: "first", Serial: 1,
+	}}}
+	next := was.Applied.Target
+	next.ETag, next.VersionID, next.Rev, next.Message, next.Serial = "v2", "2", "def", "second", 2
+	if got := was.republish(next, 60).Applied; got.Target != next || got.SoakSecs != 60 {
+		t.Errorf("%+v", got)
+	}
+	asBase := next
+	asBase.Rev, asBase.Message = "", "the base of another"
+	if got := was.republish(asBase, 0).Applied; got.Serial != 2 || got.Rev != "abc" || got.Message != "first" {
+		t.Errorf("as the base of a rollout: %+v", got)
+	}
+}
