@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // scripted is a machine on which each run of the new system's switch is as written down.
@@ -26,19 +27,22 @@ func (m *scripted) Switch(ctx context.Context, r switchRun) outcome {
 func TestASwitchThatIsRepeated(t *testing.T) {
 	noReply := outcome{err: statuses[1], exit: 1, tail: []string{"Error: Did not receive a reply"}}
 	lockTaken := outcome{err: statuses[exitBusy], exit: exitBusy, tail: []string{"Could not acquire lock"}}
+	hangs := func(_ *fakeMachine, ctx context.Context) outcome {
+		<-ctx.Done()
+		return outcome{err: errors.New("it hung, and was ended"), exit: -1}
+	}
 	for _, c := range []struct {
 		name    string
-		begins  outcome // after it has changed what runs
+		begins  outcome       // after it has changed what runs
+		after   time.Duration // that this took
 		ends    func(m *fakeMachine, ctx context.Context) outcome
 		want    Cause
 		running string
 	}{
-		{"the service manager gives no answer, and then another process switches", noReply, func(*fakeMachine, context.Context) outcome { return lockTaken }, CauseInterrupted, oldSystem},
-		{"the service manager gives no answer, and then none until the time is up", noReply, func(_ *fakeMachine, ctx context.Context) outcome {
-			<-ctx.Done()
-			return outcome{err: errors.New("it hung, and was ended"), exit: -1}
-		}, CauseMachine, oldSystem},
-		{"another process switches all the while", lockTaken, func(*fakeMachine, context.Context) outcome { return lockTaken }, CauseBusy, oldSystem},
+		{"the service manager gives no answer, and then another process switches", noReply, 0, func(*fakeMachine, context.Context) outcome { return lockTaken }, CauseInterrupted, oldSystem},
+		{"the service manager gives no answer, and then none until the time is up", noReply, 10 * time.Minute, hangs, CauseMachine, oldSystem},
+		{"the service manager gives no answer at first, and then the switch hangs", noReply, 25 * time.Second, hangs, CauseVersion, oldSystem},
+		{"another process switches all the while", lockTaken, 0, func(*fakeMachine, context.Context) outcome { return lockTaken }, CauseBusy, oldSystem},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -54,6 +58,7 @@ func TestASwitchThatIsRepeated(t *testing.T) {
 				m.journal = j
 				s := &scripted{fakeMachine: m, runs: []func(context.Context) outcome{
 					func(context.Context) outcome {
+						time.Sleep(c.after)
 						if !c.begins.lockTaken() {
 							m.running = newSystem
 						}

@@ -235,13 +235,15 @@ func (w *worker) runRepaired(ctx context.Context, system, action string) outcome
 
 // run runs a system's switch-to-configuration to its end, or to the end of its time. It waits and tries again
 // while another process switches, and while the service manager gives no answer: a switch goes on where an
-// interrupted one ended. ExitCode and Tail are set.
+// interrupted one ended. One that hangs for half of the time and more is to blame itself, whatever was before; one that
+// had less may only have been slow. ExitCode and Tail are set.
 func (w *worker) run(ctx context.Context, system, action string) outcome {
 	bounded, cancel := context.WithTimeout(ctx, seconds(w.SwitchSecs))
 	defer cancel()
 	pause := busyPause
 	begun := false
 	for {
+		since := time.Now()
 		ran := w.machine.Switch(bounded, switchRun{
 			system: system, action: action, id: w.ID, timeout: seconds(w.SwitchSecs), noCheck: w.Phase == RollingBack,
 		})
@@ -252,7 +254,7 @@ func (w *worker) run(ctx context.Context, system, action string) outcome {
 		case ran.unanswered():
 			begun, ran.begun = true, true
 			w.log.Warn("the service manager gave no answer in time; waiting for it", "for", pause, "error", ran.failure(system))
-		case begun && ran.exit < 0 && bounded.Err() != nil:
+		case begun && ran.exit < 0 && bounded.Err() != nil && time.Since(since) < seconds(w.SwitchSecs)/2:
 			ran.err = fmt.Errorf("%w: the service manager was too slow: %w", nix.ErrMachine, ran.err)
 			return ran
 		default:
