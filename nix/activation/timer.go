@@ -132,10 +132,7 @@ func RunTimer(ctx context.Context, dir, id string, patience time.Duration, log *
 		case Switching:
 			limit = 0 // its worker has died
 		case Verifying:
-			limit = seconds(1.1*j.VerifySecs) + timerGrace
-			if j.BootOnly || j.Restarts > 0 {
-				limit += seconds(j.VerifySecs) // the agent's time begins when it starts, and a boot can be slow
-			}
+			limit = j.verifyTime() + seconds(0.1*j.VerifySecs) + timerGrace
 		}
 		if !working && time.Since(since) >= limit {
 			if err := overdue(ctx, dir, id, phase, log); err != nil {
@@ -148,6 +145,19 @@ func RunTimer(ctx context.Context, dir, id string, patience time.Duration, log *
 			return nil // it is stopped when the activation has ended, or with the machine
 		}
 	}
+}
+
+// verifyTime is how long the verification can take: the agent's time begins when it starts, and a boot can be slow.
+func (j *Journal) verifyTime() time.Duration {
+	if j.BootOnly || j.Restarts > 0 {
+		return seconds(2 * j.VerifySecs)
+	}
+	return seconds(j.VerifySecs)
+}
+
+// overdueReason says why an activation is rolled back that was not verified in its time.
+func (j *Journal) overdueReason() string {
+	return fmt.Sprintf("not verified within %s: no agent has committed it; see `journalctl -u npcnix`", j.verifyTime())
 }
 
 // overdue rolls back an activation that is still in a phase, or goes on with what a worker that died has
@@ -167,7 +177,7 @@ func overdue(ctx context.Context, dir, id string, phase Phase, log *slog.Logger)
 	case Pending:
 		cause, reason = CauseInterrupted, "its worker was not started in time"
 	case Verifying:
-		reason = fmt.Sprintf("not verified within %s: no agent has committed it; see `journalctl -u npcnix`", seconds(j.VerifySecs))
+		reason = j.overdueReason()
 	}
 	if reason != "" {
 		log.Error("the activation was not committed in its time; rolling back", "system", j.System, "why", reason)

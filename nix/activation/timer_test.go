@@ -24,6 +24,20 @@ func TestTimer(t *testing.T) {
 			t.Errorf("%+v, %v", now, err)
 		}
 	})
+	t.Run("it says for how long it has waited", func(t *testing.T) {
+		for _, c := range []struct {
+			j    Journal
+			want string
+		}{
+			{Journal{VerifySecs: 300}, "not verified within 5m0s: "},
+			{Journal{VerifySecs: 300, BootOnly: true}, "not verified within 10m0s: "},
+			{Journal{VerifySecs: 300, Restarts: 1}, "not verified within 10m0s: "},
+		} {
+			if got := c.j.overdueReason(); !strings.HasPrefix(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		}
+	})
 	t.Run("each activation has units of its own", func(t *testing.T) {
 		for _, c := range []struct{ dir, id, what, want string }{
 			{defaultDir, "tfmnz2dwnfwn3gcl3key3braxr", "", "npcnix-rollback-tfmnz2dw"},
