@@ -27,7 +27,7 @@ func (h *Host) Changes(ctx context.Context, from, to System, caches ...string) (
 			args = append(args, "--store", store)
 		}
 		var out bytes.Buffer
-		var log Output
+		log := Output{Caches: []string{store}}
 		err := h.nix(ctx, &out, &log, args...)
 		switch {
 		case err == nil:
@@ -51,7 +51,7 @@ func (h *Host) Cached(ctx context.Context, cache string, systems []System) error
 		for _, s := range some {
 			args = append(args, s.Path)
 		}
-		var log Output
+		log := Output{Caches: []string{cache}}
 		err := h.nix(ctx, &bytes.Buffer{}, &log, args...)
 		switch {
 		case err == nil:

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 )
 
@@ -45,6 +46,13 @@ func fakeNix(mode string, args []string) int {
 		return 1
 	case "unknown configuration":
 		fmt.Fprintln(os.Stderr, "error: flake 'path:x' does not provide attribute 'y' or 'z'")
+		return 1
+	case "cannot reach caches":
+		for _, a := range args {
+			if strings.Contains(a, "://") {
+				fmt.Fprintf(os.Stderr, "error: unable to download '%s/nix-cache-info': HTTP error 401\n", a)
+			}
+		}
 		return 1
 	case "killed":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)

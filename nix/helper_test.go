@@ -22,7 +22,7 @@ import (
 // TestMain is nix, where the test binary is run by that name, and an agent where it is asked to be.
 func TestMain(m *testing.M) {
 	switch name := filepath.Base(os.Args[0]); {
-	case name == "nix", name == "nix-env":
+	case name == "nix", name == "nix-env", name == "nix-store":
 		os.Exit(fakeNix(os.Getenv("NPCNIX_FAKE_NIX"), os.Args[1:]))
 	case os.Getenv("NPCNIX_FAKE_AGENT") != "":
 		os.Exit(fakeAgent(os.Args[1:]))
@@ -141,7 +141,7 @@ func fakeOnPath(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	bin := t.TempDir()
-	for _, tool := range []string{"nix", "nix-env"} {
+	for _, tool := range []string{"nix", "nix-env", "nix-store"} {
 		if err := os.Symlink(self, filepath.Join(bin, tool)); err != nil {
 			t.Fatal(err)
 		}

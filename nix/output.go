@@ -22,6 +22,8 @@ var escapes = regexp.MustCompile(`\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\
 // last state counts. Escape sequences are removed, and long lines are cut.
 type Output struct {
 	Emit func(line string) // may be nil
+	// Caches are URLs. Users and passwords in them are removed from the lines.
+	Caches []string
 
 	tail []string // the last keptLines lines
 	part []byte   // of a line that is not complete yet, at most maxLine
@@ -66,7 +68,7 @@ func (o *Output) flush() {
 	if strings.ContainsFunc(text, unicode.IsControl) { // seldom, and much cheaper to find out
 		text = escapes.ReplaceAllString(text, "")
 	}
-	text = strings.TrimRight(text, " \t")
+	text = strings.TrimRight(withoutSecrets(text, o.Caches), " \t")
 	if text == "" {
 		return
 	}

@@ -18,11 +18,12 @@ func TestLines(t *testing.T) {
 		{"keep the last state of a progress bar", []string{"10%\r50%", "\r100%\r\n"}, []string{"100%"}},
 		{"are cut when they are too long", []string{strings.Repeat("x", maxLine-1), "yyy", "zzz\nnext\n"}, []string{strings.Repeat("x", maxLine-1) + "y…", "next"}},
 		{"are valid UTF-8", []string{"a\xffb\n"}, []string{"a\uFFFDb"}},
+		{"lose users and passwords of caches", []string{"get 'https://me:p@ss@cache/x', s3://me:p@ss@cache and https://open/x@y\n"}, []string{"get 'https://cache/x', s3://me:p@ss@cache and https://open/x@y"}},
 		{"are none when they are blank", []string{"\n \t\r\n\x1b[0m\n"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
-			l := Output{Emit: func(line string) { got = append(got, line) }}
+			l := Output{Emit: func(line string) { got = append(got, line) }, Caches: []string{"https://me:p@ss@cache/y", "https://open/x@y", ""}}
 			for _, w := range c.write {
 				if n, err := l.Write([]byte(w)); n != len(w) || err != nil {
 					t.Fatalf("Write = %d, %v", n, err)

@@ -124,11 +124,11 @@ func (h *Host) CopyTo(ctx context.Context, s System, cache, keyFile string) erro
 
 	// nix remembers what a cache had, also after the cache has lost it.
 	forget := []string{"--option", "narinfo-cache-positive-ttl", "0", "--option", "narinfo-cache-negative-ttl", "0"}
-	log := &Output{Emit: h.logged("nix copy")}
+	log := &Output{Emit: h.logged("nix copy"), Caches: []string{cache}}
 	if err := h.nix(ctx, nil, log, append([]string{"copy", "--to", to, s.Path}, forget...)...); err != nil {
 		return fmt.Errorf("copy %s to the cache %s: %w", s.Path, masked(cache), because(log.Lines(), err))
 	}
-	log = &Output{}
+	log = &Output{Caches: []string{cache}}
 	if err := h.nix(ctx, &bytes.Buffer{}, log, append([]string{"path-info", "--recursive", "--store", cache, s.Path}, forget...)...); err != nil {
 		return fmt.Errorf("the cache %s lacks a part of %s: %w", masked(cache), s.Path, because(log.Lines(), err))
 	}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -52,13 +51,16 @@ func (h *Host) Realise(ctx context.Context, s System, caches []Cache) error {
 	lines := h.openBuildLog("nix-store --realise")
 	defer lines.close()
 	log := &Output{Emit: lines.emit}
+	for _, c := range caches {
+		log.Caches = append(log.Caches, c.URL)
+	}
 
 	args := append([]string{"--realise", s.Path, "--add-root", link, "--indirect"}, realiseOptions(caches)...)
 	if err := run(ctx, nil, log, "nix-store", args...); err != nil {
 		if ctx.Err() != nil || errors.Is(err, ErrNoNix) {
 			return fmt.Errorf("realise %s: %w", s.Path, err)
 		}
-		tail := withoutSecrets(log.Lines(), caches)
+		tail := log.Lines()
 		return &RealiseError{s, tail, whyNotRealised(tail, caches, err)}
 	}
 
@@ -67,30 +69,22 @@ func (h *Host) Realise(ctx context.Context, s System, caches []Cache) error {
 }
 
 // masked is the URL of a cache without a user and password.
-func masked(cache string) string {
-	u, err := url.Parse(cache)
-	if err != nil || u.User == nil {
-		return cache
-	}
-	u.User = nil
+func masked(cache string) string { return withoutSecrets(cache, []string{cache}) }
 
-	return u.String()
-}
-
-// withoutSecrets masks the caches' URLs in lines of nix's log.
-func withoutSecrets(lines []string, caches []Cache) []string {
+// withoutSecrets is a text without the users and passwords of the caches' URLs.
+func withoutSecrets(text string, caches []string) string {
 	for _, c := range caches {
-		start, rest, found := strings.Cut(c.URL, "://")
-		secret, _, has := strings.Cut(rest, "@")
-		if !found || !has || masked(c.URL) == c.URL {
-			continue
+		scheme, rest, _ := strings.Cut(c, "://")
+		authority := rest
+		if end := strings.IndexAny(rest, "/?#"); end >= 0 {
+			authority = rest[:end]
 		}
-		for i := range lines {
-			lines[i] = strings.ReplaceAll(lines[i], start+"://"+secret+"@", start+"://")
+		if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+			text = strings.ReplaceAll(text, scheme+"://"+authority[:i+1], scheme+"://")
 		}
 	}
 
-	return lines
+	return text
 }
 
 // realiseOptions bound what nix may do. It builds nothing for a store path, so max-jobs limits
@@ -171,7 +165,7 @@ func named(caches []Cache) string {
 //
 // Errors: ctx's own when it ended, [ErrNoNix], [ErrUntrusted] or [ErrNotCached].
 func (h *Host) CachedClosure(ctx context.Context, s System, c Cache) error {
-	log := &Output{}
+	log := &Output{Caches: []string{c.URL}}
 	err := h.nix(ctx, nil, log, "store", "verify", "--recursive", "--no-contents", "--store", c.URL, s.Path,
 		"--option", "trusted-public-keys", strings.Join(c.Keys, " "), "--option", "secret-key-files", "",
 		"--option", "narinfo-cache-negative-ttl", "0", "--option", "narinfo-cache-positive-ttl", "0")

@@ -3,6 +3,7 @@ package nix_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -166,6 +167,37 @@ func TestRealise(t *testing.T) {
 			}
 		})
 	})
+}
+
+func TestPasswordsOfCachesAreNowhere(t *testing.T) {
+	const cache = "https://me:hunter2@cache.example"
+	s := nix.System{Path: "/nix/store/00000000000000000000000000000000-x"}
+	for name, ask := range map[string]func(*host) error{
+		"realise": func(h *host) error { return h.Realise(t.Context(), s, []nix.Cache{{URL: cache}}) },
+		"copy":    func(h *host) error { return h.CopyTo(t.Context(), s, cache, "") },
+		"compare": func(h *host) error { _, _, err := h.Changes(t.Context(), s, s, cache); return err },
+		"look":    func(h *host) error { return h.Cached(t.Context(), cache, []nix.System{s}) },
+		"verify":  func(h *host) error { return h.CachedClosure(t.Context(), s, nix.Cache{URL: cache}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			fakeOnPath(t, "cannot reach caches")
+			err := ask(h)
+			if err == nil || !strings.Contains(err.Error(), "https://cache.example") {
+				t.Errorf("error: %v", err)
+			}
+			kept, _ := os.ReadFile(filepath.Join(h.opts.Dir, "build.log"))
+			var failed *nix.RealiseError
+			if errors.As(err, &failed) {
+				kept = append(kept, strings.Join(failed.Tail, "\n")...)
+			}
+			for what, text := range map[string]string{"error": fmt.Sprint(err), "log": h.log.String(), "build.log and tail": string(kept)} {
+				if strings.Contains(text, "hunter2") {
+					t.Errorf("the %s has the password: %s", what, text)
+				}
+			}
+		})
+	}
 }
 
 func TestRealiseEndsWithItsContext(t *testing.T) {
