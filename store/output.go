@@ -102,9 +102,6 @@ func (o *Output) Files() []fs.FileInfo {
 	return files
 }
 
-// Regular reports whether the output is a file that can be read back.
-func (o *Output) Regular() bool { return o.pending != nil }
-
 // Commit completes the output.
 func (o *Output) Commit() error {
 	if o.pending == nil {

@@ -54,13 +54,8 @@ func (c Config) PollInterval() time.Duration { return seconds(c.integer("poll_in
 // MinSleep is the time between polls without a queue just after a reconfiguration.
 func (c Config) MinSleep() time.Duration { return seconds(c.integer("min_sleep_secs")) }
 
-// MaxSleep is the time between polls without a queue from MaxSleepAfter on.
+// MaxSleep is the time between polls without a queue when max_sleep_after_hours are over.
 func (c Config) MaxSleep() time.Duration { return seconds(c.integer("max_sleep_secs")) }
-
-// MaxSleepAfter is the time after a reconfiguration from which polls without a queue are rarest.
-func (c Config) MaxSleepAfter() time.Duration {
-	return time.Duration(c.integer("max_sleep_after_hours")) * time.Hour
-}
 
 // Lease is how long a message stays hidden from others before it must be extended.
 func (c Config) Lease() time.Duration { return seconds(c.integer("lease_secs")) }

@@ -119,7 +119,10 @@ func read(p Policy, last Accepted, object []byte) (*Verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	return v, v.CheckArchive(sum)
+	if sum != v.Archive {
+		return v, refuse(ReasonArchive, "the packed flake has SHA-256 %s", sum.SHA256)
+	}
+	return v, nil
 }
 
 func TestASignedReleaseIsReadAsItWasWritten(t *testing.T) {

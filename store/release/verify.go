@@ -112,13 +112,3 @@ func (p Policy) Check(v *Verified, last Accepted, now time.Time) error {
 
 	return nil
 }
-
-// CheckArchive tells whether the packed flake is the one that v was signed for.
-func (v *Verified) CheckArchive(a Archive) error {
-	if v.Archive != a {
-		return refuse(ReasonArchive, "the packed flake has SHA-256 %s and %d bytes, and the release was signed for %s and %d bytes",
-			short(a.SHA256), a.Size, short(v.Archive.SHA256), v.Archive.Size)
-	}
-
-	return nil
-}
