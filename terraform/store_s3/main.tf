@@ -41,13 +41,14 @@ resource "aws_sns_topic_policy" "remote" {
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
-      [for rule in local.by_rule ? [aws_cloudwatch_event_rule.remote[each.key].arn] : [] : {
+      # Without a condition: EventBridge supports none in a topic's policy (EventBridge User Guide, "Using resource-based
+      # policies", Amazon SNS permissions). So any rule can publish; that only wakes hosts, which then read the store.
+      [for topic in local.by_rule ? [aws_sns_topic.remote[each.key].arn] : [] : {
         Sid       = "RulePublishes"
         Effect    = "Allow"
         Principal = { Service = "events.amazonaws.com" }
         Action    = "sns:Publish"
-        Resource  = aws_sns_topic.remote[each.key].arn
-        Condition = { ArnEquals = { "aws:SourceArn" = rule } }
+        Resource  = topic
       }],
       [for bucket in local.by_rule ? [] : [var.bucket.arn] : {
         Sid       = "BucketPublishes"

@@ -90,23 +90,23 @@ func (c *chain) eventBridge(ctx context.Context, on, others bool) (f Finding, br
 			policy = out.Attributes["Policy"]
 		}
 	}
-	c.rule = ruleARN.FindString(policy)
+	if known && policy != "" {
+		verdict, _ := allows(policy, question{service: "events.amazonaws.com", action: "sns:Publish", resource: c.topic})
+		c.bridged = verdict != Wrong
+	}
 	switch {
-	case on && (c.rule != "" || !known && !others):
+	case on && (c.bridged || !known && !others):
 		return unknown(link, "bucket "+c.bucket+" sends events to EventBridge, whose rules are not read",
 			"`npcnix doctor --probe` shows whether an event arrives; `aws events list-rules` shows the rules"), true
-	case c.rule != "":
-		return wrong(link, fmt.Sprintf("bucket %s sends no events to EventBridge, although %s waits for those of %s", c.bucket, c.topic, c.rule),
+	case c.bridged:
+		return wrong(link, fmt.Sprintf("bucket %s sends no events to EventBridge, although EventBridge can publish to %s", c.bucket, c.topic),
 			"switch EventBridge on in the bucket's notification, where something has switched it off: eventbridge = true of the aws_s3_bucket_notification that writes it, beside all that is there"), true
 	}
 	return Finding{}, false
 }
 
-// ruleARN finds the rule of EventBridge that a topic's policy admits, topicARN the topic that a queue's does.
-var (
-	ruleARN  = regexp.MustCompile(`arn:[a-z-]+:events:[a-z0-9-]+:[0-9]{12}:rule/[A-Za-z0-9._/-]+`)
-	topicARN = regexp.MustCompile(`arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+`)
-)
+// topicARN finds the topic that a queue's policy admits.
+var topicARN = regexp.MustCompile(`arn:[a-z-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+`)
 
 // filter reads the prefix and the suffix of a notification's keys.
 func filter(f *s3types.NotificationConfigurationFilter) (prefix, suffix string) {
@@ -157,12 +157,13 @@ func (c *chain) topicPolicy(ctx context.Context) Finding {
 	if owner := accountOf(c.topic); c.account == owner && strings.Contains(out.Attributes["Policy"], owner) {
 		q.context["aws:sourceaccount"] = owner // otherwise the bucket's owner is unknown
 	}
-	if c.rule != "" {
-		q.service, q.context["aws:sourcearn"] = "events.amazonaws.com", c.rule
+	if c.bridged {
+		q.service, q.context = "events.amazonaws.com", map[string]string{"aws:securetransport": "true"}
 		if verdict, why := allows(out.Attributes["Policy"], q); verdict != OK {
-			return Finding{Link: link, Verdict: verdict, Found: fmt.Sprintf("whether %s can publish to %s: %s", c.rule, c.topic, why)}
+			return Finding{Link: link, Verdict: verdict, Found: fmt.Sprintf("whether EventBridge can publish to %s: %s", c.topic, why),
+				Fix: "allow events.amazonaws.com sns:Publish in the topic's policy without a condition, as Terraform's store_s3 does: EventBridge supports none"}
 		}
-		return encrypted(link, out.Attributes["KmsMasterKeyId"], "alias/aws/sns", q.service, ok(link, "%s can publish to %s", c.rule, c.topic))
+		return encrypted(link, out.Attributes["KmsMasterKeyId"], "alias/aws/sns", q.service, ok(link, "EventBridge can publish to %s", c.topic))
 	}
 	switch verdict, why := allows(out.Attributes["Policy"], q); verdict {
 	case Wrong:

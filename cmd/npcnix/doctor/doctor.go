@@ -75,7 +75,7 @@ type chain struct {
 	suffix      string            // of the keys that the notification matches
 	matched     bool              // the notification is known
 	topic       string            // ARN; "" if unknown
-	rule        string            // ARN of EventBridge's rule that publishes to the topic; "": the bucket does
+	bridged     bool              // EventBridge publishes to the topic, not the bucket
 	queueARN    string            // "" if unknown
 	queue       map[string]string // its attributes; nil if unknown
 	gone        bool              // there is no such queue

@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 
@@ -15,19 +16,21 @@ import (
 func TestEventBridge(t *testing.T) {
 	cloud := start(t)
 	enter(t, cloud.URL())
-	const rule = "arn:aws:events:us-east-1:123456789012:rule/npcnix-dev-01234567"
 	for _, c := range []struct {
 		name            string
-		on, rule, other bool // EventBridge is on; the topic's policy admits a rule; the bucket has a notification of others
+		on, rule, other bool // EventBridge is on; the topic's policy admits it; the bucket has a notification of others
 		notification    doctor.Verdict
 		found           string
 		topic           doctor.Verdict
+		condition       string // of the topic's policy for EventBridge
 	}{
-		{"by a rule", true, true, false, doctor.Unknown, "whose rules are not read", doctor.OK},
-		{"by a rule, beside others", true, true, true, doctor.Unknown, "whose rules are not read", doctor.OK},
-		{"the switch was overwritten", false, true, true, doctor.Wrong, "sends no events to EventBridge, although arn:aws:sns:", doctor.OK},
-		{"the notification was overwritten", false, false, true, doctor.Wrong, "sends no event of a publish", doctor.OK},
-		{"it was, and EventBridge tells others", true, false, true, doctor.Wrong, "sends no event of a publish", doctor.OK},
+		{"by a rule", true, true, false, doctor.Unknown, "whose rules are not read", doctor.OK, ""},
+		{"by a rule, beside others", true, true, true, doctor.Unknown, "whose rules are not read", doctor.OK, ""},
+		{"the switch was overwritten", false, true, true, doctor.Wrong, "sends no events to EventBridge, although EventBridge can publish to arn:aws:sns:", doctor.OK, ""},
+		{"the notification was overwritten", false, false, true, doctor.Wrong, "sends no event of a publish", doctor.OK, ""},
+		{"it was, and EventBridge tells others", true, false, true, doctor.Wrong, "sends no event of a publish", doctor.OK, ""},
+		{"by a rule that a condition names", true, true, false, doctor.Unknown, "whose rules are not read", doctor.Unknown,
+			`{"ArnEquals":{"aws:SourceArn":"arn:aws:events:us-east-1:123456789012:rule/npcnix-dev-01234567"}}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, cloud.URL(), strings.ReplaceAll(strings.ReplaceAll(c.name, " ", "-"), ",", ""))
@@ -43,7 +46,7 @@ func TestEventBridge(t *testing.T) {
 			_, err := w.s3.PutBucketNotificationConfiguration(t.Context(), &s3.PutBucketNotificationConfigurationInput{Bucket: &w.bucket, NotificationConfiguration: n})
 			w.must(err)
 			if c.rule {
-				w.topicPolicy(allow("events.amazonaws.com", "sns:Publish", w.topic, `{"ArnEquals":{"aws:SourceArn":"`+rule+`"}}`))
+				w.topicPolicy(allow("events.amazonaws.com", "sns:Publish", w.topic, cmp.Or(c.condition, "{}")))
 			}
 			o := w.options()
 			o.TopicARN = "" // it is known from the queue's policy
@@ -51,7 +54,8 @@ func TestEventBridge(t *testing.T) {
 			if f := found["notification"]; f.Verdict != c.notification || !strings.Contains(f.Found, c.found) || f.Fix == "" {
 				t.Errorf("notification: %+v", f)
 			}
-			if f := found["topic"]; f.Verdict != c.topic || c.rule && !strings.Contains(f.Found, rule) {
+			if f := found["topic"]; f.Verdict != c.topic || c.rule && !strings.Contains(f.Found, "EventBridge can publish to "+w.topic) ||
+				c.condition != "" && !strings.Contains(f.Fix, "without a condition") {
 				t.Errorf("topic: %+v", f)
 			}
 			if f := found["subscription"]; f.Verdict != doctor.OK {
