@@ -1,6 +1,6 @@
 # The key of topics and queues. S3, or EventBridge, encrypts what it publishes; SNS decrypts that and encrypts what it sends to a
-# queue. Each may do so only for this account. Everybody else needs IAM: the policies of host_policy and gate; other accounts may
-# only use it through S3 and SQS.
+# queue. S3 and SNS may do so only for this account. Everybody else needs IAM: the policies of host_policy and gate; other
+# accounts may only use it through S3 and SQS.
 
 locals {
   follower_accounts = sort(distinct(local.followers[*].id))
@@ -9,18 +9,25 @@ locals {
   account     = data.aws_caller_identity.current.account_id
 
   # Of no key: the policy of a key given as kms_key_arn is made of them, and a key cannot come before itself.
-  kms_key_statements = concat([
-    {
-      Sid       = local.by_rule ? "RulesPublish" : "BucketPublishes"
-      Effect    = "Allow"
-      Principal = { Service = local.by_rule ? "events.amazonaws.com" : "s3.amazonaws.com" }
-      Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
-      Resource  = "*"
-      Condition = {
-        ArnLike      = { "aws:SourceArn" = local.by_rule ? "arn:${local.partition}:events:${local.region}:${local.account}:rule/npcnix-*" : var.bucket.arn }
-        StringEquals = { "aws:SourceAccount" = local.account }
-      }
-    },
+  # For EventBridge without a condition: aws:SourceArn and aws:SourceAccount are not supported from there to encrypted
+  # topics (Amazon SNS Developer Guide, "Key management").
+  kms_key_statements = concat([for service in local.by_rule ? ["events.amazonaws.com"] : [] : {
+    Sid       = "RulesPublish"
+    Effect    = "Allow"
+    Principal = { Service = service }
+    Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+    Resource  = "*"
+    }], [for bucket in local.by_rule ? [] : [var.bucket.arn] : {
+    Sid       = "BucketPublishes"
+    Effect    = "Allow"
+    Principal = { Service = "s3.amazonaws.com" }
+    Action    = ["kms:GenerateDataKey*", "kms:Decrypt"]
+    Resource  = "*"
+    Condition = {
+      ArnLike      = { "aws:SourceArn" = bucket }
+      StringEquals = { "aws:SourceAccount" = local.account }
+    }
+    }], [
     {
       Sid       = "TopicsSendToQueues"
       Effect    = "Allow"

@@ -312,4 +312,8 @@ run "with_eventbridge_a_rule_publishes_instead_of_the_bucket" {
     condition     = [for statement in output.kms_key_statements : [statement.Sid, statement.Principal.Service] if contains(keys(statement.Principal), "Service")] == [["RulesPublish", "events.amazonaws.com"], ["TopicsSendToQueues", "sns.amazonaws.com"]]
     error_message = "The key does not let EventBridge and SNS use it."
   }
+  assert {
+    condition     = [for statement in concat(output.kms_key_statements, jsondecode(aws_kms_key.store[0].policy).Statement) : keys(statement) if statement.Sid == "RulesPublish"] == [for _ in range(2) : ["Action", "Effect", "Principal", "Resource", "Sid"]]
+    error_message = "EventBridge uses the key under a condition, which it does not support."
+  }
 }
