@@ -52,7 +52,7 @@ locals {
           Sid      = "ReadQueues"
           Effect   = "Allow"
           Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags"]
-          Resource = "arn:${local.partition}:sqs:${var.remote.region}:${local.account}:npcnix-${replace(var.remote.name, ".", "-")}-*"
+          Resource = "arn:${local.partition}:sqs:*:${local.account}:npcnix-${replace(var.remote.name, ".", "-")}-*" # a queue can be in any region
         },
         {
           Sid      = "ReadSubscriptions"

@@ -69,7 +69,7 @@ run "ci_publishes_and_watches" {
         Sid      = "ReadQueues"
         Effect   = "Allow"
         Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags"]
-        Resource = "arn:aws:sqs:eu-central-1:123456789012:npcnix-dev-*"
+        Resource = "arn:aws:sqs:*:123456789012:npcnix-dev-*"
       },
       {
         Sid      = "ReadSubscriptions"
