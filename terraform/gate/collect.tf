@@ -2,7 +2,7 @@
 
 locals {
   # As hosts name the queues that they make: events.OwnQueueName.
-  own_queues = "arn:${local.partition}:sqs:${var.remote.region}:${coalesce(local.account, "none")}:npcnix-${substr(replace(var.remote.name, ".", "-"), 0, 30)}-*"
+  own_queues = "arn:${local.partition}:sqs:${var.remote.region}:${coalesce(local.account, "none")}:npcnix-${substr(local.plain, 0, 30)}-*"
 
   collect_policy = jsonencode({
     Version = "2012-10-17"

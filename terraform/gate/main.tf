@@ -10,6 +10,10 @@ locals {
   partition = split(":", var.remote.bucket.arn)[1]
   account   = one(data.aws_caller_identity.current[*].account_id)
 
+  # As host_queue names the queues, and as hosts name those that they make (events.OwnQueueName). They can be in any region.
+  plain  = replace(var.remote.name, ".", "-")
+  queues = [for name in distinct([local.plain, substr(local.plain, 0, 30)]) : "arn:${local.partition}:sqs:*:${coalesce(local.account, "none")}:npcnix-${name}-*"]
+
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
@@ -52,8 +56,10 @@ locals {
           Sid      = "ReadQueues"
           Effect   = "Allow"
           Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags"]
-          Resource = "arn:${local.partition}:sqs:*:${local.account}:npcnix-${replace(var.remote.name, ".", "-")}-*" # a queue can be in any region
+          Resource = local.queues
         },
+      ],
+      !var.remote.events ? [] : [
         {
           Sid      = "ReadSubscriptions"
           Effect   = "Allow"

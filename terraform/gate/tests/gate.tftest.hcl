@@ -69,7 +69,7 @@ run "ci_publishes_and_watches" {
         Sid      = "ReadQueues"
         Effect   = "Allow"
         Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:ListQueueTags"]
-        Resource = "arn:aws:sqs:*:123456789012:npcnix-dev-*"
+        Resource = ["arn:aws:sqs:*:123456789012:npcnix-dev-*"]
       },
       {
         Sid      = "ReadSubscriptions"
@@ -160,6 +160,30 @@ run "a_policy_that_is_used_inline_is_not_created" {
   assert {
     condition     = length(aws_iam_policy.gate) == 0 && output.policy_arn == null && strcontains(output.policy_json, "s3:GetObject")
     error_message = "The policy is created, or its text is not output."
+  }
+}
+
+run "ci_reads_queues_that_hosts_make_for_a_remote_with_a_long_name" {
+  command = plan
+  variables {
+    remote = {
+      name      = "europe.production.database-servers"
+      filename  = "europe.production.database-servers.npcnix"
+      bucket    = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+      key       = "npcnix/remotes/europe.production.database-servers.npcnix"
+      url       = "s3://my-fleet/npcnix/remotes/europe.production.database-servers.npcnix"
+      region    = "eu-central-1"
+      events    = true
+      topic_arn = "arn:aws:sns:eu-central-1:123456789012:topic"
+    }
+  }
+
+  assert {
+    condition = one([for statement in jsondecode(output.policy_json).Statement : statement.Resource if statement.Sid == "ReadQueues"]) == [
+      "arn:aws:sqs:*:123456789012:npcnix-europe-production-database-servers-*",
+      "arn:aws:sqs:*:123456789012:npcnix-europe-production-database-ser-*",
+    ]
+    error_message = "CI cannot read the queues of host_queue or those that hosts make, whose names have 30 characters of the remote's."
   }
 }
 
