@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
@@ -28,6 +30,7 @@ type step struct {
 func TestQueues(t *testing.T) {
 	t.Run("are done only after they had the event", queueDone)
 	t.Run("name the hosts by their tags", queueHosts)
+	t.Run("of other accounts are omitted", queueOfOthers)
 	t.Run("of a missing or forbidden topic are an error", queueTopic)
 	t.Run("that never answer end the wait", queueSilence)
 	t.Run("decide a wait on awsfake", queueOnAWSFake)
@@ -195,6 +198,57 @@ func queueHosts(t *testing.T) {
 			w.must(err)
 			depth(Queue{Gone: true})
 		})
+	}
+}
+
+// strangers are queues of which those of other accounts answer as AWS does: a queue does not exist, or its tags are denied.
+type strangers struct{ QueueAPI }
+
+func (s strangers) GetQueueUrl(ctx context.Context, in *sqs.GetQueueUrlInput, o ...func(*sqs.Options)) (*sqs.GetQueueUrlOutput, error) {
+	switch *in.QueueOwnerAWSAccountId {
+	case "333333333333":
+		return nil, &types.QueueDoesNotExist{}
+	case "444444444444", "555555555555":
+		return &sqs.GetQueueUrlOutput{QueueUrl: in.QueueOwnerAWSAccountId}, nil
+	}
+	return s.QueueAPI.GetQueueUrl(ctx, in, o...)
+}
+
+func (s strangers) ListQueueTags(ctx context.Context, in *sqs.ListQueueTagsInput, o ...func(*sqs.Options)) (*sqs.ListQueueTagsOutput, error) {
+	switch *in.QueueUrl {
+	case "444444444444":
+		return nil, &smithy.GenericAPIError{Code: "AccessDenied"}
+	case "555555555555": // of these credentials
+		return &sqs.ListQueueTagsOutput{Tags: map[string]string{HostTag: "web5"}}, nil
+	}
+	return s.QueueAPI.ListQueueTags(ctx, in, o...)
+}
+
+func queueOfOthers(t *testing.T) {
+	cloud := startCloud(t)
+	w := newTopic(t, cloud.URL())
+	subscribe := func(account string) {
+		_, err := w.sns.Subscribe(t.Context(), &sns.SubscribeInput{TopicArn: &w.topic, Protocol: aws.String("sqs"),
+			Endpoint: aws.String("arn:aws:sqs:" + awsfake.Region + ":" + account + ":npcnix-dev-web-" + account)})
+		w.must(err)
+	}
+	find := func() (*Queues, []string, error) {
+		var warned []string
+		q, err := FindQueues(t.Context(), w.sns, strangers{w.sqs}, w.topic, func(msg string) { warned = append(warned, msg) })
+		return q, warned, err
+	}
+	subscribe("444444444444")
+	subscribe("333333333333")
+	const want = "2 belong to other accounts (333333333333, 444444444444)"
+	if _, warned, err := find(); !errors.Is(err, ErrHosts) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "by records") || len(warned) > 0 {
+		t.Errorf("with none else: %v, warned %q", err, warned)
+	}
+	w.queue("web1", "web1")
+	subscribe("555555555555")
+	q, warned, err := find()
+	w.must(err)
+	if !slices.Equal(q.Hosts(), []string{"web1", "web5"}) || len(warned) != 1 || !strings.Contains(warned[0], want) || !strings.Contains(warned[0], "--host") {
+		t.Errorf("hosts %q, warned %q", q.Hosts(), warned)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,10 +54,12 @@ func (q Queue) messages() int { return q.Visible + q.InFlight + q.Delayed }
 // Queues are the queues that a topic delivers to, by the host that each is for.
 type Queues struct {
 	api    QueueAPI
+	owner  string // the topic's account
 	byHost map[string][]queueAt
 
-	mu   sync.Mutex
-	dead map[string]queueAt // dead-letter queues, by ARN
+	mu      sync.Mutex
+	foreign map[string]int     // by account, its queues that cannot be read
+	dead    map[string]queueAt // dead-letter queues, by ARN
 }
 
 // queueAt is where a queue is asked about.
@@ -96,8 +99,8 @@ func CheckTopicARN(topicARN string) error {
 }
 
 // FindQueues reads from the topic's subscriptions which queues there are, and from their tags
-// which hosts they are for. It warns of queues without the tag and of queues that are gone, and omits
-// them. If no queue remains the error is ErrHosts.
+// which hosts they are for. It warns of queues without the tag, of queues that are gone and of queues of
+// other accounts, and omits them. If no queue remains the error is ErrHosts.
 func FindQueues(ctx context.Context, topics Topics, api QueueAPI, topicARN string, warn func(string)) (*Queues, error) {
 	if err := CheckTopicARN(topicARN); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrHosts, err)
@@ -116,10 +119,15 @@ func FindQueues(ctx context.Context, topics Topics, api QueueAPI, topicARN strin
 			}
 		}
 	}
-	q := &Queues{api: api, byHost: map[string][]queueAt{}, dead: map[string]queueAt{}}
+	q := &Queues{api: api, owner: accountOf(topicARN), byHost: map[string][]queueAt{}, foreign: map[string]int{}, dead: map[string]queueAt{}}
 	err := each(ctx, readers, found, func(ctx context.Context, arn string) error { return q.add(ctx, arn, warn) })
 	if err != nil {
 		return nil, err
+	}
+	if others := q.others(); others != "" && len(q.byHost) == 0 {
+		return nil, fmt.Errorf("%w: of the %d queues subscribed to %s, %s", ErrHosts, len(found), topicARN, others)
+	} else if others != "" {
+		warn("of the queues subscribed to " + topicARN + ", " + others)
 	}
 	if len(q.byHost) == 0 {
 		return nil, fmt.Errorf("%w: none of the %d queues subscribed to %s has the tag %s: subscribe the hosts' queues and tag them, or name the hosts with --host",
@@ -135,7 +143,14 @@ func (q *Queues) add(ctx context.Context, arn string, warn func(string)) error {
 	if err == nil {
 		tags, err = q.api.ListQueueTags(ctx, &sqs.ListQueueTagsInput{QueueUrl: &at.url}, at.in)
 	}
-	if errors.As(err, new(*types.QueueDoesNotExist)) {
+	gone := errors.As(err, new(*types.QueueDoesNotExist))
+	if account := accountOf(arn); account != q.owner && (gone || denied(err)) {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.foreign[account]++
+		return nil
+	}
+	if gone {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		warn(fmt.Sprintf("the subscribed queue %s does not exist, so no host is expected for it", arn))
@@ -153,6 +168,28 @@ func (q *Queues) add(ctx context.Context, arn string, warn func(string)) error {
 	}
 	q.byHost[host] = append(q.byHost[host], at)
 	return nil
+}
+
+// others says which queues of other accounts cannot be read; "" if there are none. No policy of a queue can allow
+// another account to read its tags (Amazon SQS API Reference, ListQueueTags).
+func (q *Queues) others() string {
+	if len(q.foreign) == 0 {
+		return ""
+	}
+	count := 0
+	for _, n := range q.foreign {
+		count += n
+	}
+	return fmt.Sprintf("%d belong to other accounts (%s), which do not show whose they are: no host is expected for them; wait by records, without --topic-arn, or name their hosts with --host",
+		count, strings.Join(slices.Sorted(maps.Keys(q.foreign)), ", "))
+}
+
+func accountOf(arn string) string {
+	part := strings.Split(arn, ":")
+	if len(part) != 6 {
+		return ""
+	}
+	return part[4]
 }
 
 // find returns the URL of the queue that an ARN names.
@@ -244,6 +281,11 @@ func (q *Queues) attributes(ctx context.Context, at queueAt, names ...types.Queu
 	return out.Attributes, nil
 }
 
+func denied(err error) bool {
+	api, ok := errors.AsType[smithy.APIError](err)
+	return ok && (strings.Contains(api.ErrorCode(), "AccessDenied") || strings.Contains(api.ErrorCode(), "AuthorizationError"))
+}
+
 // explainQueue marks errors that last.
 func explainQueue(err error, needs string) error {
 	api, ok := errors.AsType[smithy.APIError](err)
@@ -252,7 +294,7 @@ func explainQueue(err error, needs string) error {
 	}
 	code := api.ErrorCode()
 	switch {
-	case strings.Contains(code, "AccessDenied") || strings.Contains(code, "AuthorizationError") || strings.Contains(code, "InvalidClientTokenId"):
+	case denied(err) || strings.Contains(code, "InvalidClientTokenId"):
 		return fmt.Errorf("%w: these credentials lack %s: %w", errQueue, needs, err)
 	case strings.Contains(code, "NotFound"):
 		return fmt.Errorf("%w: there is no such topic: check the ARN: %w", errQueue, err)
