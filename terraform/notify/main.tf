@@ -2,8 +2,9 @@
 # failed/ and recovered/ they write a copy only when they fail and when they recover, and the rules match only that.
 
 locals {
-  # The hash distinguishes remotes of the same name in two stores. Names of rules have at most 64 characters.
-  name = "npcnix-${substr(var.remote.name, 0, 36)}-${substr(sha256(var.remote.url), 0, 8)}"
+  # The hash distinguishes remotes of the same name in two stores. Names of rules have at most 64 characters; those of
+  # topics and of Slack channels' configurations have no dots.
+  name = "npcnix-${replace(substr(var.remote.name, 0, 36), ".", "-")}-${substr(sha256(var.remote.url), 0, 8)}"
 
   all = {
     published = { key = var.remote.key, text = "a version of ${var.remote.name} was published" }

@@ -106,6 +106,25 @@ run "names_stay_within_their_limits" {
   }
 }
 
+run "a_dot_in_the_name_of_a_remote_is_a_dash_in_those_of_topics" {
+  command = plan
+  variables {
+    slack = { workspace_id = "T012AB3C4", channel_id = "C012AB3CD" }
+    remote = {
+      name        = "dev.eu"
+      bucket      = { id = "my-fleet", arn = "arn:aws:s3:::my-fleet" }
+      key         = "npcnix/remotes/dev.eu.npcnix"
+      url         = "s3://my-fleet/npcnix/remotes/dev.eu.npcnix"
+      eventbridge = true
+    }
+  }
+
+  assert {
+    condition     = alltrue([for name in [aws_sns_topic.text.name, aws_sns_topic.chat[0].name, aws_chatbot_slack_channel_configuration.chat[0].configuration_name] : can(regex("^npcnix-dev-eu-[A-Za-z0-9_-]+$", name))])
+    error_message = "A name has characters that SNS or Amazon Q Developer does not accept."
+  }
+}
+
 run "a_bucket_that_tells_eventbridge_of_nothing_is_refused" {
   command = plan
   variables {
