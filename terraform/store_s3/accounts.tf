@@ -29,7 +29,8 @@ locals {
 }
 
 resource "aws_s3_bucket_policy" "store" {
-  count = length(local.followers) > 0 && var.manage_bucket_policy ? 1 : 0
+  # By what is known at plan: an ARN may come from a role that is created in the same apply.
+  count = length(var.accounts) > 0 && var.manage_bucket_policy ? 1 : 0
 
   bucket = var.bucket.id
   policy = jsonencode({ Version = "2012-10-17", Statement = local.bucket_policy_statements })

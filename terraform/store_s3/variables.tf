@@ -89,6 +89,10 @@ variable "accounts" {
     error_message = "The store has no remotes ${join(", ", [for name in setsubtract(keys(var.accounts), var.remotes) : "\"${name}\""])}, which accounts names."
   }
   validation {
+    condition     = alltrue([for who in values(var.accounts) : length(who) > 0])
+    error_message = "accounts names nobody for ${join(", ", [for name, who in var.accounts : "\"${name}\"" if length(who) == 0])}. Omit a remote that no other account follows."
+  }
+  validation {
     condition     = alltrue(flatten([for who in values(var.accounts) : [for one in who : can(regex("^([0-9]{12}|arn:[a-z-]+:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/*-]+)$", one))]]))
     error_message = "Each of accounts must be the 12 digits of an account, or the ARN of a role, such as arn:aws:iam::210987654321:role/npcnix-*."
   }

@@ -23,3 +23,15 @@ run "a_bucket_made_in_the_same_apply_can_be_planned" {
     error_message = "The remotes are not known at plan."
   }
 }
+
+run "a_role_made_in_the_same_apply_can_follow" {
+  command = plan
+  module {
+    source = "./tests/new_role"
+  }
+
+  assert {
+    condition     = output.keys == ["npcnix/remotes/dev.npcnix", "npcnix/remotes/prod.npcnix"]
+    error_message = "The remotes are not known at plan."
+  }
+}

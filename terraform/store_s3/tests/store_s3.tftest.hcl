@@ -247,6 +247,14 @@ run "a_history_that_s3_does_not_accept_is_refused" {
   expect_failures = [var.history]
 }
 
+run "accounts_that_name_nobody_are_refused" {
+  command = plan
+  variables {
+    accounts = { dev = [] }
+  }
+  expect_failures = [var.accounts]
+}
+
 run "accounts_of_an_unknown_remote_and_what_is_no_account_are_refused" {
   command = plan
   variables {
