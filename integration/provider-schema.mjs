@@ -11,6 +11,7 @@ const [cdktn, pulumi] = process.argv.slice(2);
 const types = {
   "data.aws_ami": "ec2/getAmi",
   "data.aws_caller_identity": "getCallerIdentity",
+  "data.aws_ec2_instance_type_offerings": "ec2/getInstanceTypeOfferings",
   "data.aws_region": "getRegion",
   "data.aws_s3_objects": "s3/getObjects",
   "data.aws_service": "getService",
@@ -41,6 +42,7 @@ const types = {
   aws_s3_bucket: "s3/bucket",
   aws_s3_bucket_lifecycle_configuration: "s3/bucketLifecycleConfiguration",
   aws_s3_bucket_notification: "s3/bucketNotification",
+  aws_s3_bucket_ownership_controls: "s3/bucketOwnershipControls",
   aws_s3_bucket_policy: "s3/bucketPolicy",
   aws_s3_bucket_public_access_block: "s3/bucketPublicAccessBlock",
   aws_s3_bucket_server_side_encryption_configuration: "s3/bucketServerSideEncryptionConfiguration",

@@ -42,6 +42,15 @@ resource "aws_s3_bucket_public_access_block" "store" {
   restrict_public_buckets = true
 }
 
+# The records that the hosts' account writes belong to the store's.
+resource "aws_s3_bucket_ownership_controls" "store" {
+  bucket = aws_s3_bucket.store.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
 module "store" {
   source = "github.com/npcnix/npcnix//terraform/store_s3?ref=main"
 
@@ -51,7 +60,7 @@ module "store" {
   accounts = { dev = [local.hosts_account] }
   kms      = true
 
-  depends_on = [aws_s3_bucket_public_access_block.store]
+  depends_on = [aws_s3_bucket_public_access_block.store, aws_s3_bucket_ownership_controls.store]
 }
 
 module "remote" {

@@ -66,4 +66,8 @@ run "it_applies" {
     condition     = aws_sns_topic_subscription.web2.endpoint == "arn:aws:sqs:us-east-1:210987654321:queue" && aws_sns_topic_subscription.web2.topic_arn == "arn:aws:sns:eu-central-1:123456789012:topic"
     error_message = "The queue of web2 is not subscribed to the topic in the other region and account."
   }
+  assert {
+    condition     = aws_s3_bucket_ownership_controls.store.rule[0].object_ownership == "BucketOwnerEnforced"
+    error_message = "Records that the hosts' account writes do not belong to the store's account."
+  }
 }
