@@ -143,7 +143,7 @@ module "gate" {
 resource "aws_iam_role" "ci" {
   for_each = module.remote
 
-  name = "npcnix-ci-${each.key}"
+  name = substr("npcnix-ci-${each.key}", 0, 64) # IAM accepts no more
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -176,10 +176,27 @@ data "aws_vpc" "default" {
   default = true
 }
 
+# Not each zone has each type of instance, and only the default subnets surely give public addresses.
+data "aws_ec2_instance_type_offerings" "hosts" {
+  location_type = "availability-zone"
+  filter {
+    name   = "instance-type"
+    values = [var.instance_type]
+  }
+}
+
 data "aws_subnets" "default" {
   filter {
     name   = "vpc-id"
     values = [data.aws_vpc.default.id]
+  }
+  filter {
+    name   = "default-for-az"
+    values = ["true"]
+  }
+  filter {
+    name   = "availability-zone"
+    values = data.aws_ec2_instance_type_offerings.hosts.locations
   }
 }
 

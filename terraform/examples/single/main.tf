@@ -118,10 +118,27 @@ data "aws_vpc" "default" {
   default = true
 }
 
+# Not each zone has each type of instance, and only the default subnets surely give public addresses.
+data "aws_ec2_instance_type_offerings" "host" {
+  location_type = "availability-zone"
+  filter {
+    name   = "instance-type"
+    values = ["t3.small"]
+  }
+}
+
 data "aws_subnets" "default" {
   filter {
     name   = "vpc-id"
     values = [data.aws_vpc.default.id]
+  }
+  filter {
+    name   = "default-for-az"
+    values = ["true"]
+  }
+  filter {
+    name   = "availability-zone"
+    values = data.aws_ec2_instance_type_offerings.host.locations
   }
 }
 

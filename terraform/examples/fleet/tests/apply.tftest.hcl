@@ -22,6 +22,9 @@ mock_provider "aws" {
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
+  mock_data "aws_ec2_instance_type_offerings" {
+    defaults = { locations = ["eu-central-1b"] }
+  }
   mock_data "aws_subnets" {
     defaults = { ids = ["subnet-b", "subnet-a"] }
   }
@@ -37,6 +40,10 @@ variables {
 }
 
 run "it_applies" {
+  assert {
+    condition     = alltrue([for name, values in { "default-for-az" = ["true"], "availability-zone" = ["eu-central-1b"] } : anytrue([for f in data.aws_subnets.default.filter : f.name == name && tolist(f.values) == tolist(values)])])
+    error_message = "The subnet may be none of the default ones, or in a zone without the instance type."
+  }
   assert {
     condition     = toset(keys(output.hosts)) == toset(["dev/web1", "prod/web1", "prod/web2"])
     error_message = "The hosts are not those asked for."
@@ -56,6 +63,16 @@ run "it_applies" {
   assert {
     condition     = alltrue([for name, remote in module.store.remotes : contains([for rule in aws_s3_bucket_lifecycle_configuration.store.rule : rule.filter[0].prefix if rule.noncurrent_version_expiration[0].noncurrent_days == 1], "${remote.key}.acks/")])
     error_message = "Old versions of a remote's records are kept."
+  }
+}
+
+run "a_remote_can_have_a_long_name" {
+  variables {
+    hosts = { dev = ["web1"], "europe.production.database-servers.of-the-southern-branch" = [] }
+  }
+  assert {
+    condition     = alltrue([for role in aws_iam_role.ci : startswith(role.name, "npcnix-ci-") && length(role.name) <= 64])
+    error_message = "A role has a longer name than IAM accepts."
   }
 }
 

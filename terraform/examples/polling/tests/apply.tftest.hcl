@@ -22,6 +22,9 @@ mock_provider "aws" {
   mock_data "aws_caller_identity" {
     defaults = { account_id = "123456789012" }
   }
+  mock_data "aws_ec2_instance_type_offerings" {
+    defaults = { locations = ["eu-central-1b"] }
+  }
   mock_data "aws_subnets" {
     defaults = { ids = ["subnet-b", "subnet-a"] }
   }
@@ -37,6 +40,10 @@ variables {
 }
 
 run "it_applies" {
+  assert {
+    condition     = alltrue([for name, values in { "default-for-az" = ["true"], "availability-zone" = ["eu-central-1b"] } : anytrue([for f in data.aws_subnets.default.filter : f.name == name && tolist(f.values) == tolist(values)])])
+    error_message = "The subnet may be none of the default ones, or in a zone without the instance type."
+  }
   assert {
     condition     = module.remote.key == "npcnix/remotes/dev.npcnix"
     error_message = "The remote is not where it should be."
