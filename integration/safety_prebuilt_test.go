@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/npcnix/npcnix/agent/record"
 	nspawn "github.com/npcnix/npcnix/integration/machine"
@@ -39,7 +38,6 @@ exec /usr/bin/"${0##*/}" "$@"
 type binaryCache struct {
 	mu    sync.Mutex
 	files map[string][]byte
-	delay time.Duration // of each answer
 	hold  bool
 	held  chan struct{} // gets one for each request for an archive that waits
 }
@@ -47,9 +45,8 @@ type binaryCache struct {
 func (c *binaryCache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	content, found := c.files[r.URL.Path]
-	hold, delay := c.hold && r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/nar/"), c.delay
+	hold := c.hold && r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/nar/")
 	c.mu.Unlock()
-	time.Sleep(delay)
 	switch {
 	case r.Method == http.MethodPut:
 		content, err := io.ReadAll(r.Body)
@@ -78,13 +75,6 @@ func (c *binaryCache) holding(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hold, c.held = on, make(chan struct{}, 1)
-}
-
-// answersAfter has each answer take so long.
-func (c *binaryCache) answersAfter(delay time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.delay = delay
 }
 
 // prebuild has all that is published from now on be signed and built elsewhere. The host's nix evaluates nothing.
