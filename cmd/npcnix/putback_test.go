@@ -145,3 +145,34 @@ func TestAnExpiredReleaseIsNotRenewed(t *testing.T) {
 	}
 	command(t, nil, "release", "renew", "--remote", "file://"+file, "--sign-key", key, "--force")
 }
+
+// TestAnExpiredReleaseIsPublishedAgain publishes a flake whose release the remote holds, and that no host takes any more.
+func TestAnExpiredReleaseIsPublishedAgain(t *testing.T) {
+	b := newBucketOfVersions(t)
+	key, src := sshKey(t), t.TempDir()
+	expired := signed(t, key, "planted/dev.npcnix", "good", func(m *release.Manifest) { lastYear(m); m.Expires = m.Created.Add(time.Hour) })
+	write(t, filepath.Join(src, "flake.nix"), "good")
+	for _, args := range [][]string{
+		{"push", "--src", src, "--check=none", "--rev", "good"},
+		{"rollback", "--to", "good", "--yes"},
+	} {
+		b.put(expired)
+		if out := command(t, nil, append(args, "--remote", b.remote, "--sign-key", key)...); strings.Contains(out, "nothing was published") {
+			t.Errorf("%s: %s", args[0], out)
+		}
+		wantHeld(t, b.Client, key, expired)
+		if _, err := b.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: aws.String("planted"), Key: aws.String("dev.npcnix")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	b = newBucketOfVersions(t)
+	b.put(signed(t, key, "planted/dev.npcnix", "good", nil))
+	rollback := []string{"rollback", "--to", "good", "--yes", "--remote", b.remote, "--sign-key", key, "--expires", "2h"}
+	if out := command(t, nil, rollback...); strings.Contains(out, "nothing was published") {
+		t.Error("it never expires: " + out)
+	}
+	if out := command(t, nil, rollback...); !strings.Contains(out, "nothing was published") {
+		t.Error(out)
+	}
+}
