@@ -25,8 +25,8 @@ func (o *pushOptions) planned(flags *pflag.FlagSet) error {
 	if plan == nil {
 		return o.waves.withoutPlan(flags)
 	}
-	if o.waves.timeout > 0 && o.waves.timeout <= o.plan.soak {
-		return usageError{fmt.Errorf("--wave-timeout is %s: no wave can pass before its --soak of %s is over", o.waves.timeout, o.plan.soak)}
+	if err := o.waves.bound(o.plan.soak, flags); err != nil {
+		return err
 	}
 	if len(o.release.keys) == 0 {
 		return usageError{errors.New("a plan of waves is signed: give --sign-key FILE")}

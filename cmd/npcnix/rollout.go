@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
@@ -146,7 +148,9 @@ func newRolloutStepCommand(c *common, step rolloutStep) *cobra.Command {
 		Short: step.short,
 		Long:  strings.TrimSpace(step.short + ".\n\n" + step.long + rolloutTrust),
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runRolloutStep(cmd.Context(), c, o, step) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runRolloutStep(cmd.Context(), c, o, step, cmd.Flags())
+		},
 	}
 	o.addFlags(cmd)
 	if step.runs {
@@ -199,7 +203,7 @@ func (o *rolloutOptions) open(ctx context.Context, c *common, options func(*stor
 	return nil, nil, err
 }
 
-func runRolloutStep(ctx context.Context, c *common, o rolloutOptions, step rolloutStep) error {
+func runRolloutStep(ctx context.Context, c *common, o rolloutOptions, step rolloutStep, flags *pflag.FlagSet) error {
 	r, done, err := o.open(ctx, c, func(remote *store.Remote, p *publish.Publisher) (rollout.Options, error) {
 		if step.runs {
 			ro, err := o.waves.options(c, remote, p)
@@ -212,6 +216,12 @@ func runRolloutStep(ctx context.Context, c *common, o rolloutOptions, step rollo
 		return err
 	}
 	defer done()
+	if step.runs {
+		if err := o.waves.bound(time.Duration(r.Manifest().Rollout.Soak)*time.Second, flags); err != nil {
+			return err
+		}
+		r.WaveTimeout = o.waves.timeout
+	}
 	before := r.Progress()
 	admitted, state, err := step.next(before, len(r.Manifest().Rollout.Waves))
 	if err != nil {

@@ -66,7 +66,7 @@ func (f *waveFlags) addFlags(flags *pflag.FlagSet) {
 	f.addKeyFlag(flags)
 	flags.IntVar(&f.maxFailed, "max-failed", 0, "how many hosts can fail before the rollout stops")
 	flags.StringVar(&f.maxMissing, "max-missing", "0", "how many admitted hosts can be missing when a wave passes, as N or N%")
-	flags.DurationVar(&f.timeout, "wave-timeout", 30*time.Minute, "how long a wave can take before the rollout stops; 0: for ever")
+	flags.DurationVar(&f.timeout, "wave-timeout", 0, "how long a wave can take before the rollout stops; 0: for ever (default: 30m more than the soak)")
 	flags.DurationVar(&f.look, "wave-interval", 10*time.Second, "time between two looks at the hosts' records")
 	flags.StringVar(&f.check, "wave-check", "", "shell command that must succeed before the next wave, in the rest of the wave's time; it gets NPCNIX_WAVE and NPCNIX_RELEASE")
 	flags.StringVar(&f.onFailure, "on-failure", "halt", "what becomes of a rollout whose wave fails: halt or revert")
@@ -74,6 +74,17 @@ func (f *waveFlags) addFlags(flags *pflag.FlagSet) {
 
 func (f *waveFlags) addKeyFlag(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.rolloutKeys, "rollout-key", nil, "key to sign the rollout's progress with: a file, agent:FINGERPRINT, or awskms:ARN (repeatable; default: the keys of --sign-key)")
+}
+
+// bound completes the time of a wave, or refuses one in which none can pass.
+func (f *waveFlags) bound(soak time.Duration, flags *pflag.FlagSet) error {
+	switch {
+	case !flags.Changed("wave-timeout"):
+		f.timeout = soak + 30*time.Minute
+	case f.timeout > 0 && f.timeout <= soak:
+		return usageError{fmt.Errorf("--wave-timeout is %s: no wave can pass before its --soak of %s is over", f.timeout, soak)}
+	}
+	return nil
 }
 
 // options are what the flags say of a rollout.
