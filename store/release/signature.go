@@ -18,11 +18,14 @@ const (
 	userPresent = 0x01 // in the flags of a security key's signature (OpenSSH, PROTOCOL.u2f)
 )
 
+// ErrSign is in the errors of keys that do not sign.
+var ErrSign = errors.New("sign")
+
 // Sign returns key's armoured SSHSIG of message.
 func Sign(message []byte, key ssh.Signer, namespace string) (string, error) {
 	signature, err := sshsig.Sign(bytes.NewReader(message), key, sshsig.HashSHA512, namespace)
 	if err != nil {
-		return "", fmt.Errorf("sign with %s: %w", ssh.FingerprintSHA256(key.PublicKey()), err)
+		return "", fmt.Errorf("%w with %s: %w", ErrSign, ssh.FingerprintSHA256(key.PublicKey()), err)
 	}
 
 	return string(sshsig.Armor(signature)), nil

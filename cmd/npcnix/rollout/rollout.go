@@ -62,7 +62,9 @@ type Rollout struct {
 	said   string
 
 	checked int64     // the step whose check has succeeded
-	failing time.Time // since when the remote cannot be read; zero if it can
+	broken  error     // why the wave of the step stopped has failed
+	stopped int64     // the step whose wave has failed
+	failing time.Time // since when the remote cannot be read or written; zero if it can
 }
 
 // Open reads the rollout that the remote holds.
@@ -193,7 +195,7 @@ func describe(l publish.Last) string {
 	return fmt.Sprintf("release %s with serial %d, signed by %s", publish.Short(l.Release.Manifest), l.Release.Serial, l.Release.Keys[0])
 }
 
-// patience is for how long an error is borne that lasts by its kind, such as credentials that have expired.
+// patience is for how long any error is borne, also one that lasts by its kind, such as credentials that have expired.
 const patience = 5 * time.Minute
 
 // Run takes the rollout through its waves until it is complete, or fails. Trouble with the store does not end it,
@@ -208,16 +210,14 @@ func (r *Rollout) Run(ctx context.Context) error {
 		if p := r.Progress(); p.Step != watched {
 			began, watched = time.Now(), p.Step
 		}
-		if err != nil {
-			if last := r.lasts(err, time.Since(began)); last != nil {
-				return last
-			}
-		} else {
+		if err == nil {
 			var done bool
-			r.failing = time.Time{}
 			if done, err = r.proceed(ctx, time.Since(began)); done {
 				return err
 			}
+		}
+		if last := r.lasts(err, time.Since(began)); last != nil {
+			return last
 		}
 		if err != nil {
 			r.say("trying again: " + err.Error())
@@ -228,13 +228,21 @@ func (r *Rollout) Run(ctx context.Context) error {
 	}
 }
 
-// lasts returns the error that ends the command, if the remote could not be read for too long because of err.
+// lasts returns the error that ends the command, if the remote could not be read or written for too long because of err.
 func (r *Rollout) lasts(err error, watched time.Duration) error {
+	if err == nil {
+		r.failing = time.Time{}
+		return nil
+	}
 	if r.failing.IsZero() {
 		r.failing = time.Now()
 	}
 	switch {
-	case hopeless(err) && time.Since(r.failing) >= patience:
+	case time.Since(r.failing) < patience:
+		return nil
+	case errors.Is(err, ErrHosts), errors.Is(err, ErrTime): // of fail, which says why
+		return err
+	case hopeless(err), errors.Is(err, release.ErrSign):
 		return fmt.Errorf("the rollout stands as it is: %w", err)
 	case r.WaveTimeout > 0 && watched >= r.WaveTimeout:
 		return fmt.Errorf("%w, and stands as it is: %w", ErrTime, err)
@@ -276,6 +284,9 @@ func (r *Rollout) proceed(ctx context.Context, watched time.Duration) (done bool
 	}
 	if p.Admitted == 0 {
 		return r.stepped(ctx, 1, release.Running)
+	}
+	if r.broken != nil && r.stopped == p.Step { // it was not halted yet
+		return r.fail(ctx, p.Admitted, r.broken)
 	}
 
 	if r.Show != nil {
@@ -345,8 +356,9 @@ func hopeless(err error) bool {
 	return false
 }
 
-// fail stops the rollout, and says why.
+// fail stops the rollout, and says why. If it cannot be stopped now, the wave has failed all the same.
 func (r *Rollout) fail(ctx context.Context, admitted int, why error) (done bool, err error) {
+	r.broken, r.stopped = why, r.Progress().Step
 	state := release.Halted
 	if r.Revert && r.Manifest().Rollout.Base != nil {
 		state = release.Reverted

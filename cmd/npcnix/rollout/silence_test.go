@@ -3,6 +3,7 @@ package rollout
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -197,4 +198,82 @@ func TestStoresThatCannotBeRead(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unwritable is a remote that refuses so many steps.
+type unwritable struct {
+	Remote
+	refuses *int
+	err     error
+}
+
+func (u unwritable) PublishOver(ctx context.Context, archive io.ReadSeeker, size int64, over store.Version) (store.Version, error) {
+	if *u.refuses > 0 {
+		*u.refuses--
+		return store.Version{}, u.err
+	}
+	return u.Remote.PublishOver(ctx, archive, size, over)
+}
+
+func TestStepsThatCannotBeWritten(t *testing.T) {
+	const always = 1_000_000
+	run := func(t *testing.T, on bool, refuses int, err error, change func(*world, *Rollout)) (*world, error) {
+		t.Helper()
+		w, _ := canaried(t)
+		w.hosts["web1"].off = !on
+		w.look()
+		r := w.open()
+		r.Remote = unwritable{r.Remote, &refuses, err}
+		if change != nil {
+			change(w, r)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		return w, r.Run(ctx)
+	}
+	busy := errors.New("503 Slow Down")
+
+	inBubble(t, "end the command when the wave's time is over", func(t *testing.T) {
+		if _, err := run(t, true, always, busy, nil); !errors.Is(err, ErrTime) || !errors.Is(err, busy) {
+			t.Error(err)
+		}
+	})
+
+	inBubble(t, "or sooner, if the key does not sign", func(t *testing.T) {
+		began := time.Now()
+		if _, err := run(t, true, always, release.ErrSign, nil); !errors.Is(err, release.ErrSign) || time.Since(began) > 10*time.Minute {
+			t.Error(err)
+		}
+	})
+
+	inBubble(t, "leave why the wave has failed", func(t *testing.T) {
+		_, err := run(t, true, always, busy, func(w *world, _ *Rollout) { w.hosts["web1"].ill = true; w.look() })
+		if !errors.Is(err, ErrHosts) || !errors.Is(err, busy) || !strings.Contains(err.Error(), "web1") {
+			t.Error(err)
+		}
+	})
+
+	inBubble(t, "are tried again after the wave's time", func(t *testing.T) {
+		w, err := run(t, false, 3, busy, nil)
+		if !errors.Is(err, ErrTime) || errors.Is(err, busy) {
+			t.Error(err)
+		}
+		w.stopped(1)
+	})
+
+	inBubble(t, "do not have a check that has failed run again", func(t *testing.T) {
+		checks := 0
+		w, err := run(t, true, 3, busy, func(_ *world, r *Rollout) {
+			r.Check = func(context.Context, int, string) error {
+				if checks++; checks == 1 {
+					return errors.New("the error rate is 3 %")
+				}
+				return nil
+			}
+		})
+		if !errors.Is(err, ErrHosts) || checks != 1 {
+			t.Errorf("%v; %d checks", err, checks)
+		}
+		w.stopped(1)
+	})
 }
