@@ -7,6 +7,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/agent/trust"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
@@ -70,7 +71,7 @@ func (a *Agent) join(r *round, p release.Policy, f frame) error {
 
 	r.admission = admit(r.release.Manifest, progress.Progress, a.Name, r.target.Configuration, r.state)
 	if r.admission.base != "" {
-		r.target.Release, r.target.Rev, r.target.Message = r.release.Rollout.Base.Release, "", "the base of "+r.release.Release[:12]
+		r.target.Release, r.target.Rev, r.target.Message = r.release.Rollout.Base.Release, "", record.BaseOf+r.release.Release[:12]
 	}
 
 	return nil

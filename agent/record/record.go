@@ -110,6 +110,9 @@ type Version struct {
 	Serial  int64  `json:"serial,omitempty"` // of the publish
 }
 
+// BaseOf begins the message of a version whose release is not the object's, but the base of its rollout.
+const BaseOf = "the base of "
+
 // Times tells when a version reached each step. Published comes from the event or the store, the others
 // from the host's clock.
 type Times struct {

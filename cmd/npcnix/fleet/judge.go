@@ -88,12 +88,16 @@ func decode(host string, body []byte) (*record.Record, error) {
 
 // judge tells where a host stands with one version of a remote, from its record alone. A
 // record counts for exactly the version it names, and clocks play no part. A host that runs the release, as another
-// publish of it, is done: it has nothing to do. What else it says of that publish does not count.
+// publish of it, is done: it has nothing to do. What else it says of that publish does not count. A host that runs the
+// base of the version's rollout instead is missing.
 func judge(host string, r *record.Record, remote, etag, release string) Host {
 	if r != nil && release != "" && r.Status == record.Applied && r.Version.Release == release {
 		etag = r.Version.ETag
 	}
 	h := judgeVersion(host, r, remote, etag)
+	if h.Verdict == Done && release != "" && r.Version.Release != "" && r.Version.Release != release {
+		h.Verdict, h.State, h.Why = Missing, Behind, "it runs the base of the rollout"
+	}
 	if trouble := troubleOf(r); h.Verdict == Missing && trouble != "" {
 		h.Why = strings.TrimPrefix(h.Why+", "+trouble, ", ")
 	}

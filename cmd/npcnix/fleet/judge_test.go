@@ -59,6 +59,31 @@ func recordCounts(t *testing.T) {
 	}
 }
 
+// A host that takes the base of a rollout says so of the rollout's object.
+func TestAHostOnTheBaseIsNotDone(t *testing.T) {
+	on := func(release, message string) *record.Record {
+		return &record.Record{Remote: remote, Status: record.Applied, Version: record.Version{ETag: "v2", Release: release, Message: message}}
+	}
+	base := on("one", record.BaseOf+"two")
+	if h := judge("web1", base, remote, "v2", "two"); h.Verdict != Missing || h.State != Behind || !strings.Contains(h.Why, "runs the base") {
+		t.Errorf("the base: %+v", h)
+	}
+	if h := judge("web1", on("two", ""), remote, "v2", "two"); h.Verdict != Done {
+		t.Errorf("the release: %+v", h)
+	}
+	if h := judge("web1", on("one", ""), remote, "v2", ""); h.Verdict != Done {
+		t.Errorf("not known which release it is: %+v", h)
+	}
+	r := records{known: map[string]entry{"web1": {record: base}}}
+	if got := r.release("v2"); got.ID != "" {
+		t.Errorf("the base passes for the release: %+v", got)
+	}
+	r.known["web2"] = entry{record: on("two", "")}
+	if got := r.release("v2"); got.ID != "two" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func recordDamaged(t *testing.T) {
 	for body, want := range map[string]string{
 		``:          "damaged",

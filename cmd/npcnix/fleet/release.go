@@ -2,7 +2,9 @@ package fleet
 
 import (
 	"context"
+	"strings"
 
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -32,13 +34,13 @@ func (w *wait) release() Release {
 	return w.records.release(w.version.ETag)
 }
 
-// release is what the hosts say of a version.
+// release is what the hosts say of a version. What those say that took the base of its rollout does not count.
 func (r *records) release(etag string) Release {
 	for _, e := range r.known {
 		if e.record == nil {
 			continue
 		}
-		if v := e.record.Version; etag != "" && v.ETag == etag && v.Release != "" {
+		if v := e.record.Version; etag != "" && v.ETag == etag && v.Release != "" && !strings.HasPrefix(v.Message, record.BaseOf) {
 			return Release{v.Release, v.Rev, v.Message}
 		}
 	}
