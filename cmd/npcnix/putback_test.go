@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -174,5 +177,76 @@ func TestAnExpiredReleaseIsPublishedAgain(t *testing.T) {
 	}
 	if out := command(t, nil, rollback...); !strings.Contains(out, "nothing was published") {
 		t.Error(out)
+	}
+}
+
+// withoutOldVersions is the bucket by a role that can list versions, and not read them.
+func (b bucketOfVersions) withoutOldVersions() string {
+	b.t.Helper()
+	_, query, _ := strings.Cut(b.remote, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	behind, err := url.Parse(values.Get("endpoint"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(behind)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("versionId") {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	b.t.Cleanup(server.Close)
+
+	return "s3://planted/dev.npcnix?region=us-east-1&endpoint=" + url.QueryEscape(server.URL)
+}
+
+// TestNothingIsSignedOverWhatCannotBeRead has an old release put back over one that the publisher cannot read.
+func TestNothingIsSignedOverWhatCannotBeRead(t *testing.T) {
+	b, key := newBucketOfVersions(t), sshKey(t)
+	old := signed(t, key, "planted/dev.npcnix", "good-old", lastYear)
+	b.put(old)
+	b.put(signed(t, key, "planted/dev.npcnix", "good-new", nil))
+	b.put(old)
+	remote := b.withoutOldVersions()
+	src := t.TempDir()
+	write(t, filepath.Join(src, "flake.nix"), "good-old")
+	out := command(t, errAny, "release", "renew", "--remote", remote, "--sign-key", key)
+	if !strings.Contains(out, "lack s3:GetObjectVersion") || !strings.Contains(out, "--force") {
+		t.Error(out)
+	}
+	dry := []string{"push", "--src", src, "--remote", remote, "--sign-key", key, "--check=none", "--rev", "good-old", "--dry-run"}
+	if out := command(t, nil, dry...); strings.Contains(out, "holds this release already") {
+		t.Error(out)
+	}
+	wantSame(t, b, old)
+	command(t, nil, "release", "renew", "--remote", remote, "--sign-key", key, "--force")
+	wantHeld(t, b.Client, key, old)
+
+	b = newBucketOfVersions(t)
+	remote = b.withoutOldVersions()
+	plan := &release.Plan{Waves: [][]string{{"web1"}, {"100%"}}}
+	b.put(signed(t, key, "planted/dev.npcnix", "good", func(m *release.Manifest) { m.Rollout = plan }))
+	command(t, nil, "rollout", "promote", "--remote", b.remote, "--rollout-key", key, "--force")
+	out = command(t, errAny, "rollout", "pause", "--remote", remote, "--rollout-key", key)
+	if !strings.Contains(out, "lack s3:GetObjectVersion") || !strings.Contains(out, "--force") {
+		t.Error(out)
+	}
+	command(t, nil, "rollout", "pause", "--remote", remote, "--rollout-key", key, "--force")
+}
+
+func wantSame(t *testing.T, b bucketOfVersions, want object) {
+	t.Helper()
+	got, err := b.GetObject(t.Context(), &s3.GetObjectInput{Bucket: aws.String("planted"), Key: aws.String("dev.npcnix")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := io.ReadAll(got.Body); err != nil || !bytes.Equal(body, want.bytes(t)) {
+		t.Errorf("something was published: %q, %v", body, err)
 	}
 }

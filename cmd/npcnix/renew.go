@@ -16,7 +16,7 @@ although nothing changes; run it from a timer.
 Without --expires the release is valid for as long as it was before. Only a release that one of the keys, or of
 the signers in --signers, has signed is renewed. If it has expired, --force renews it all the same: make sure that it
 is still the one that hosts are to run. If the bucket has kept a newer release, the older one was put back, and is not
-renewed.`
+renewed. If a newer version cannot be read (s3:GetObjectVersion), --force renews it all the same.`
 
 type renewOptions struct {
 	remote  remoteFlags
@@ -38,7 +38,7 @@ func newRenewCommand(c *common) *cobra.Command {
 	o.release.addKeyFlags(cmd.Flags())
 	cmd.Flags().Lookup("expires").Usage = "time after which no host begins to activate the release (default: as long as before)"
 	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign")
-	cmd.Flags().BoolVar(&o.force, "force", false, "renew a release that has expired")
+	cmd.Flags().BoolVar(&o.force, "force", false, "renew a release that has expired, or that may have replaced a newer one")
 	o.remote.addFlags(cmd.Flags(), "remote that holds the release; to prevent accidents, config.json is not used")
 	_ = cmd.MarkFlagRequired("remote")
 	_ = cmd.MarkFlagRequired("sign-key")

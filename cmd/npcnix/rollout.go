@@ -159,7 +159,7 @@ func newRolloutStepCommand(c *common, step rolloutStep) *cobra.Command {
 	} else {
 		o.waves.addKeyFlag(cmd.Flags())
 	}
-	cmd.Flags().BoolVar(&o.force, "force", false, "also if your keys do not vouch for how far the rollout has come")
+	cmd.Flags().BoolVar(&o.force, "force", false, "also if your keys do not vouch for how far the rollout has come, or a newer version cannot be read")
 	cmd.Flags().Lookup("rollout-key").Usage = "key to sign the rollout's progress with: a file, agent:FINGERPRINT, or awskms:ARN (repeatable)"
 	_ = cmd.MarkFlagRequired("rollout-key")
 	return cmd

@@ -31,6 +31,9 @@ type Last struct {
 	PutBack error
 	// Expired says since when no host begins to activate Release; nil: it has not expired.
 	Expired error
+	// Unread says that Release may have replaced a newer one, as a newer version could not be read; nil: it has not, as
+	// far as can be told.
+	Unread error
 	// Unvouched says why Release has a plan and no Progress.
 	Unvouched error
 }
@@ -42,7 +45,7 @@ func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
 	if err != nil || last.Release == nil {
 		return last, err
 	}
-	newest, err := p.newest(ctx, s, last)
+	newest, unread, err := p.newest(ctx, s, last)
 	if ctx.Err() != nil {
 		return Last{}, ctx.Err()
 	}
@@ -53,6 +56,10 @@ func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
 	if err != nil {
 		p.Log.Warn("the release that the remote holds is ignored", "error", err)
 		return Last{Version: last.Version, PutBack: err}, nil
+	}
+	if unread != nil {
+		p.Log.Warn("whether the remote holds an older release that was put back is not known", "error", unread)
+		last.Unread = unread
 	}
 	if newest.Progress != nil {
 		last.Progress, last.Unvouched = newest.Progress, nil
@@ -106,35 +113,40 @@ const (
 )
 
 // newest returns the publish with the highest serial of those that the store has kept, and the furthest step of its
-// rollout; last itself where the store keeps no versions, or does not list them. A version that was written more than
-// aheadOfStore before a release's serial cannot have a later one, so those are not read.
-func (p *Publisher) newest(ctx context.Context, s Store, last Last) (Past, error) {
+// rollout; last itself where the store keeps no versions, or does not list them. Unread says which version can be a
+// later one, and cannot be read. A version that was written more than aheadOfStore before a release's serial cannot have
+// a later one, so those are not read.
+func (p *Publisher) newest(ctx context.Context, s Store, last Last) (top Past, unread, err error) {
 	h := History{Releases: []Past{{[]store.Version{last.Version}, last.Release, last.Progress}}}
 	kept, more, err := s.Versions(ctx, mostVersions)
 	if err != nil {
 		if !errors.Is(err, store.ErrNoVersions) {
 			p.Log.Warn("whether the remote holds an older release that was put back is not known", "error", err)
 		}
-		return h.Releases[0], nil
+		return h.Releases[0], nil, nil
 	}
 	for _, k := range kept {
-		top := h.top()
+		top = h.top()
 		if !k.Modified.After(time.UnixMilli(top.Release.Serial).Add(-aheadOfStore)) {
-			return top, nil
+			return top, unread, nil
 		}
 		if k.Deleted || k.ETag == last.Version.ETag {
 			continue
 		}
-		if past, omitted := p.past(ctx, s, k.Version); omitted == nil {
+		past, omitted := p.past(ctx, s, k.Version)
+		switch {
+		case omitted == nil:
 			h.add(past)
+		case omitted.Unread && unread == nil:
+			unread = fmt.Errorf("the version %s of %s cannot be read, and may be a newer release: %s", k.ID, k.Modified.UTC().Format(time.RFC3339), omitted.Why)
 		}
 	}
 	if more {
-		return Past{}, fmt.Errorf("%d versions were written since the release with serial %d was signed, so whether it is the last one is not known; npcnix history shows them, "+
+		return Past{}, nil, fmt.Errorf("%d versions were written since the release with serial %d was signed, so whether it is the last one is not known; npcnix history shows them, "+
 			"and npcnix rollback --to publishes one again", mostVersions, h.top().Release.Serial)
 	}
 
-	return h.top(), nil
+	return h.top(), unread, nil
 }
 
 // top is the publish with the highest serial.

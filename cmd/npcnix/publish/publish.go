@@ -120,10 +120,10 @@ func (p *Publisher) Close() error {
 }
 
 // Published reports whether the remote holds the release m already, vouched for by all of the publisher's keys, and
-// with the packed flake that was signed. A release that has expired does not count, as no host takes it, and one that
-// never expires is not the one that is to expire.
+// with the packed flake that was signed. A release that has expired does not count, as no host takes it, and neither does
+// one that may have replaced a newer one. One that never expires is not the one that is to expire.
 func (p *Publisher) Published(ctx context.Context, s Copier, last Last, m *release.Manifest) (bool, error) {
-	if last.Release == nil || last.Release.Release != m.Release || last.Unfinished() || last.Expired != nil {
+	if last.Release == nil || last.Release.Release != m.Release || last.Unfinished() || last.Expired != nil || last.Unread != nil {
 		return false, nil
 	}
 	if last.Release.Expires.IsZero() && (!m.Expires.IsZero() || p.Expires > 0) {

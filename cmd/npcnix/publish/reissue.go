@@ -19,7 +19,7 @@ type Copier interface {
 
 // Renew writes the last release into file once more: the same systems and packed flake, with a new serial, time and
 // signatures. Without Expires it is valid for as long as the last one was. Only a release that the publisher's
-// signers vouch for is renewed, and one that has expired only by force.
+// signers vouch for is renewed; and one that has expired, or may have replaced a newer one, only by force.
 func (p *Publisher) Renew(ctx context.Context, s Copier, last Last, force bool, file *os.File) (*release.Manifest, error) {
 	switch {
 	case last.PutBack != nil:
@@ -28,6 +28,8 @@ func (p *Publisher) Renew(ctx context.Context, s Copier, last Last, force bool, 
 		return nil, errors.New("the remote holds no release that your signers vouch for: publish one with npcnix push")
 	case last.Expired != nil && !force:
 		return nil, fmt.Errorf("%w: if it is still the one that hosts are to run, --force renews it", last.Expired)
+	case last.Unread != nil && !force:
+		return nil, fmt.Errorf("%w: if the release that the remote holds is the newest one, --force renews it", last.Unread)
 	case last.Unfinished():
 		return nil, errors.New("the release's rollout is not complete: finish it first, see npcnix rollout status")
 	}

@@ -23,7 +23,7 @@ type Remote interface {
 // Base is the release to go back to from one that follows l: what l has all hosts run. Nil: there is none. It is an
 // error, unless forced, if that is not known for certain: the plan would have hosts go back to an older release.
 func (l Last) Base(force bool) (*release.Base, error) {
-	if why := cmp.Or(l.PutBack, l.Expired, l.Unvouched); why != nil && !force {
+	if why := cmp.Or(l.PutBack, l.Expired, l.Unread, l.Unvouched); why != nil && !force {
 		return nil, fmt.Errorf("the release to go back to is not certain: %w; --force begins the rollout all the same", why)
 	}
 	switch {

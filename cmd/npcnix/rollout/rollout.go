@@ -37,7 +37,8 @@ type Options struct {
 	Publisher *publish.Publisher // with rollout keys, unless the command only looks
 	// Of is the release whose rollout it must be; nil: of any.
 	Of *release.Manifest
-	// Unvouched accepts a rollout whose progress nobody vouches for, as one that has not begun.
+	// Unvouched accepts a rollout whose progress nobody vouches for, as one that has not begun, and one that may have
+	// replaced a newer one.
 	Unvouched bool
 
 	Budget      Budget
@@ -80,6 +81,8 @@ func Open(ctx context.Context, o Options) (*Rollout, error) {
 		return nil, last.PutBack
 	case last.Release == nil || last.Release.Rollout == nil:
 		return nil, ErrNone
+	case last.Unread != nil && o.Of == nil && !o.Unvouched:
+		return nil, fmt.Errorf("whether the remote holds the last step is not known: %w; --force goes on with what it holds", last.Unread)
 	case last.Unvouched != nil && !o.Unvouched:
 		return nil, fmt.Errorf("how far the rollout has come is not known: %w; --rollout-signers FILE names the keys that have signed it, and --force goes on without it", last.Unvouched)
 	}
