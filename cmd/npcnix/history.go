@@ -67,7 +67,7 @@ func (f *keptFlags) open(ctx context.Context, c *common) (*store.Remote, *publis
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := publish.Open(ctx, publish.Options{Remote: remote.Name(), Signers: policy.Signers, RolloutSigners: append(policy.RolloutSigners, more...), Log: c.log})
+	p, err := publish.Open(ctx, publish.Options{Remote: remote.Name(), Signers: policy.Signers, Required: policy.Required, RolloutSigners: append(policy.RolloutSigners, more...), Log: c.log})
 
 	return remote, p, err
 }

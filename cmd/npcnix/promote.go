@@ -25,7 +25,8 @@ the last two hours, and unless its rollout, if it had one, is complete. --force 
 message that hosts and people see says so.
 
 Nothing is signed that does not verify: the first remote's release must be signed by a key in --from-signers, or
-without that flag by one in --signers or of --sign-key. With --wave, the hosts take it in waves: see npcnix rollout.
+without that flag by one in --signers or of --sign-key. --signers-required counts for both remotes. With --wave, the
+hosts take it in waves: see npcnix rollout.
 
 Exit codes: 0 published, or the remote holds that release already; 1 failed; 2 wrong usage; 3 not all hosts run it;
 5 another publish came first. With --wait or --wave also those of npcnix wait or rollout.`

@@ -78,12 +78,11 @@ func (p *Publisher) reissue(ctx context.Context, s Copier, v store.Version, m re
 }
 
 // Reading returns a publisher that only reads another remote: of its objects, those count that these signers vouch
-// for, or without them the publisher's own.
+// for, or without them the publisher's own. As many of them are required.
 func (p *Publisher) Reading(remote string, signers release.Signers) *Publisher {
-	required := 0
 	if len(signers) == 0 {
-		signers, required = p.Signers, p.Required
+		signers = p.Signers
 	}
 
-	return &Publisher{Options: Options{Remote: remote, Signers: signers, Required: required, RolloutSigners: p.policy().RolloutSigners, Log: p.Log}}
+	return &Publisher{Options: Options{Remote: remote, Signers: signers, Required: p.Required, RolloutSigners: p.policy().RolloutSigners, Log: p.Log}}
 }
