@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/nix"
@@ -53,6 +55,13 @@ func (o pushOptions) evaluate(ctx context.Context, c *common, packed *os.File) e
 // heardWithin is how old a record may be for its host's trust to count.
 const heardWithin = 30 * 24 * time.Hour
 
+// followers returns the records of hosts that follow the remote, under their present name.
+func followers(records []record.Record, remote *store.Remote) []record.Record {
+	return slices.DeleteFunc(records, func(r record.Record) bool {
+		return r.RenamedTo != "" || !store.SameObject(r.Remote, remote.URL())
+	})
+}
+
 // checkTrust returns an error if hosts have said that they trust too few of the keys: they would refuse this
 // release and all that the same keys sign.
 func checkTrust(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, allowed bool) error {
@@ -67,7 +76,7 @@ func checkTrust(ctx context.Context, c *common, remote *store.Remote, p *publish
 		c.log.Warn("whether the hosts trust the signing key was not checked: their records cannot be read", "error", err)
 		return nil
 	}
-	if hosts := p.LockedOut(records); len(hosts) > 0 {
+	if hosts := p.LockedOut(followers(records, remote)); len(hosts) > 0 {
 		return fmt.Errorf("nothing was published: %s would refuse it, by what their records say of the keys that they trust: sign with an old key too; "+
 			"--allow-lock-out publishes it all the same; the record of a host that is gone can be deleted", listed(hosts))
 	}

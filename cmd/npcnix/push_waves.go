@@ -64,12 +64,11 @@ func (o *pushOptions) checkWaves(ctx context.Context, c *common, remote *store.R
 	if err != nil {
 		return fmt.Errorf("the hosts of the waves cannot be determined: %w", err)
 	}
+	records = followers(records, remote)
 	hosts := make([][]string, len(plan.Waves)+1)
 	for _, r := range records {
-		if r.RenamedTo == "" {
-			wave := plan.Wave(r.Host, r.Configuration)
-			hosts[wave] = append(hosts[wave], r.Host)
-		}
+		wave := plan.Wave(r.Host, r.Configuration)
+		hosts[wave] = append(hosts[wave], r.Host)
 	}
 	for i, names := range hosts[1:] {
 		c.log.Info("a wave", "number", i+1, "hosts", len(names), "names", listed(names))
