@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
@@ -20,7 +19,6 @@ import (
 // publishing is what the commands that publish work with.
 type publishing struct {
 	remote    *store.Remote
-	gate      *fleet.Gate        // to wait at afterwards; nil: the command does not wait
 	publisher *publish.Publisher // nil: what is published is no release
 	done      func()
 }
@@ -35,7 +33,7 @@ func (o *pushOptions) begin(ctx context.Context, c *common, flags *pflag.FlagSet
 		return p, err
 	}
 	if o.wait {
-		if p.gate, err = o.waiting.prepare(ctx, c, flags, p.remote); err != nil {
+		if o.gate, err = o.waiting.prepare(ctx, c, flags, p.remote); err != nil {
 			return p, err
 		}
 	}
@@ -60,11 +58,11 @@ func (o *pushOptions) begin(ctx context.Context, c *common, flags *pflag.FlagSet
 
 // lookBefore notes what the remote holds, for a wait: otherwise a cache's old answer would be taken for a newer
 // publish.
-func (p publishing) lookBefore(ctx context.Context) (err error) {
-	if p.gate == nil {
+func (o *pushOptions) lookBefore(ctx context.Context, remote *store.Remote) (err error) {
+	if o.gate == nil {
 		return nil
 	}
-	if p.gate.Before, err = p.remote.Latest(ctx, store.Version{}); errors.Is(err, store.ErrNotFound) {
+	if o.gate.Before, err = remote.Latest(ctx, store.Version{}); errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 
@@ -132,7 +130,7 @@ func (o *pushOptions) publishAgain(ctx context.Context, c *common, p publishing,
 	}
 	defer os.Remove(file.Name())
 	defer file.Close()
-	if err := p.lookBefore(ctx); err != nil {
+	if err := o.lookBefore(ctx, p.remote); err != nil {
 		return err
 	}
 	m, err := firstSigned(ctx, p.publisher, from, old, after, file)
@@ -144,7 +142,7 @@ func (o *pushOptions) publishAgain(ctx context.Context, c *common, p publishing,
 		return withCode(err)
 	}
 
-	return o.published(ctx, c, p, m, now)
+	return o.published(ctx, c, p, m, now, false)
 }
 
 func firstSigned(ctx context.Context, p *publish.Publisher, from []place, old *release.Verified, after int64, file *os.File) (m *release.Manifest, err error) {

@@ -34,6 +34,8 @@ type pushOptions struct {
 	waiting waitFlags
 	plan    planFlags
 	waves   waveFlags
+
+	gate *fleet.Gate // to wait at afterwards; nil: the command does not wait
 }
 
 func newPushCommand(c *common) *cobra.Command {
@@ -84,32 +86,40 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	if err := o.evaluate(ctx, c, packed); err != nil {
 		return err
 	}
-	if err := p.lookBefore(ctx); err != nil {
+	if err := o.lookBefore(ctx, p.remote); err != nil {
 		return err
 	}
-	m, v, err := o.publish(ctx, c, p.remote, p.publisher, packed)
+	m, v, held, err := o.publish(ctx, c, p.remote, p.publisher, packed)
 	if err != nil || o.dryRun {
 		return withCode(err)
 	}
 
-	return o.published(ctx, c, p, m, v)
+	return o.published(ctx, c, p, m, v, held)
 }
 
-// published tells of the version that was published, and waits for its hosts if the flags say so.
-func (o *pushOptions) published(ctx context.Context, c *common, p publishing, m *release.Manifest, v store.Version) error {
+// published tells of the version that was published, or that the remote held already, and waits for its hosts if the
+// flags say so.
+func (o *pushOptions) published(ctx context.Context, c *common, p publishing, m *release.Manifest, v store.Version, held bool) error {
 	if !o.waiting.json {
 		if _, err := fmt.Fprintln(c.stdout, v.ETag); err != nil {
 			return err
 		}
 	}
-	if o.release.plan != nil {
+	switch {
+	case held && o.release.plan != nil && m.Rollout == nil:
+		c.log.Info("all hosts were to take this release already: it has no rollout")
+		return nil
+	case held && o.gate != nil && o.waiting.byQueue:
+		c.log.Info("no queue receives an event of what was not published: there is nothing to wait for")
+		return nil
+	case o.release.plan != nil:
 		return o.takeThroughWaves(ctx, c, p.remote, p.publisher, m)
 	}
-	if p.gate == nil {
+	if o.gate == nil {
 		o.sayNext(c, p.remote, v)
 		return nil
 	}
-	return waitFor(ctx, p.gate, v, fleet.Published)
+	return waitFor(ctx, o.gate, v, fleet.Published)
 }
 
 // withCode gives an error of a publish its exit code.
@@ -138,62 +148,78 @@ func (o pushOptions) sayNext(c *common, remote *store.Remote, v store.Version) {
 
 // publish publishes the packed flake, as a release if the publisher is not nil. A release replaces just what
 // it was made after. One that the remote holds already is not published again. The results are what the remote then holds;
-// of a flake without a release, the manifest is nil.
-func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, packed *os.File) (*release.Manifest, store.Version, error) {
+// of a flake without a release, the manifest is nil. Held says that it was not published.
+func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, packed *os.File) (m *release.Manifest, v store.Version, held bool, err error) {
 	if p == nil {
-		size, err := rewound(packed)
-		if err != nil {
-			return nil, store.Version{}, err
-		}
-		if o.dryRun {
-			c.log.Info("would be published", "bytes", size)
-			return nil, store.Version{}, nil
-		}
-		v, err := remote.Publish(ctx, packed, size)
-		return nil, v, err
+		v, err = o.putUnsigned(ctx, c, remote, packed)
+		return nil, v, false, err
 	}
 
 	last, err := p.Last(ctx, remote)
 	if err != nil {
-		return nil, store.Version{}, err
+		return nil, v, false, err
 	}
 	if !o.force {
 		if err := p.Follows(ctx, o.flake.src, last); err != nil {
-			return nil, store.Version{}, err
+			return nil, v, false, err
 		}
 	}
 	if p.Plan != nil {
 		if p.Plan.Base, err = last.Base(o.force); err != nil {
-			return nil, store.Version{}, fmt.Errorf("nothing was published: %w", err)
+			return nil, v, false, fmt.Errorf("nothing was published: %w", err)
 		}
 	}
 	var serial int64
 	if last.Release != nil {
 		serial = last.Release.Serial
 	}
-	m, err := p.Frame(ctx, packed, serial)
-	if err != nil {
-		return nil, store.Version{}, err
+	if m, err = p.Frame(ctx, packed, serial); err != nil {
+		return nil, v, false, err
 	}
-	published, err := p.Published(ctx, remote, last, m)
-	if err != nil {
-		return nil, store.Version{}, err
+	if held, err = p.Published(ctx, remote, last, m); err != nil {
+		return nil, v, false, err
 	}
-	if published && !o.again {
+	if held && !o.again {
 		c.log.Info("the remote holds this release already; nothing was published (--again publishes it all the same)", "release", publish.Short(m))
-		return last.Release.Manifest, last.Version, nil
+		return last.Release.Manifest, last.Version, true, nil
 	}
 
 	if o.dryRun && last.Release != nil {
 		d := differ{c: c, remote: remote, publisher: p, last: last}
 		if err := d.show(ctx, side{manifest: m, packed: packed}); err != nil {
-			return nil, store.Version{}, err
+			return nil, v, false, err
 		}
 	}
 
-	v, err := o.put(ctx, c, remote, m, packed, last.Version)
+	v, err = o.put(ctx, c, remote, m, packed, last.Version)
 
-	return m, v, err
+	return m, v, false, err
+}
+
+// putUnsigned publishes a flake without a release.
+func (o pushOptions) putUnsigned(ctx context.Context, c *common, remote *store.Remote, packed *os.File) (store.Version, error) {
+	size, err := rewound(packed)
+	if err != nil {
+		return store.Version{}, err
+	}
+	if o.dryRun {
+		c.log.Info("would be published", "bytes", size)
+		return store.Version{}, nil
+	}
+	if err := o.baseline(ctx); err != nil {
+		return store.Version{}, err
+	}
+
+	return remote.Publish(ctx, packed, size)
+}
+
+// baseline has a wait note what it must know of the time before the publish.
+func (o pushOptions) baseline(ctx context.Context) error {
+	if o.gate == nil {
+		return nil
+	}
+
+	return o.gate.Baseline(ctx)
 }
 
 // put publishes a release over what the remote held when it was made.
@@ -206,6 +232,9 @@ func (o pushOptions) put(ctx context.Context, c *common, remote *store.Remote, m
 	if o.dryRun {
 		c.log.Info("would be published", about...)
 		return store.Version{}, nil
+	}
+	if err := o.baseline(ctx); err != nil {
+		return store.Version{}, err
 	}
 	v, err := remote.PublishOver(ctx, packed, size, over)
 	if err == nil {

@@ -121,6 +121,14 @@ func Prepare(ctx context.Context, o Options) (*Gate, error) {
 	return g, nil
 }
 
+// Baseline notes what the queues hold just before the publish, if they decide the wait.
+func (g *Gate) Baseline(ctx context.Context) error {
+	if !g.ByQueue {
+		return nil
+	}
+	return g.sampler.baseline(ctx)
+}
+
 // Outcome is how a wait ended.
 type Outcome string
 
