@@ -46,7 +46,7 @@ func (o *pushOptions) begin(ctx context.Context, c *common, flags *pflag.FlagSet
 	if p.publisher == nil {
 		p.done = func() {}
 	}
-	if err = o.checkWaves(ctx, c, p.remote, p.publisher); err == nil && p.publisher != nil {
+	if err = o.checkWaves(ctx, c, p.remote, p.publisher); err == nil {
 		err = checkTrust(ctx, c, p.remote, p.publisher, o.lockOut)
 	}
 	if err != nil {

@@ -59,7 +59,7 @@ func (o *pushOptions) addFlags(cmd *cobra.Command) {
 	o.waves.addFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&o.again, "again", false, "publish a release even if the remote holds the same one")
 	cmd.Flags().BoolVar(&o.force, "force", false, "publish even if --rev does not follow the revision that the remote holds, or if the release to go back to is not certain")
-	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign")
+	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign, or that nothing is signed")
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "do everything but publish, and print what would change")
 	cmd.Flags().StringVar(&o.check, "check", checkNames, "what to evaluate before the publish: the names of the configurations, all of their systems, or none")
 	cmd.Flags().Lookup("check").NoOptDefVal = checkAll

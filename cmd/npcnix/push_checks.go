@@ -63,22 +63,31 @@ func followers(records []record.Record, remote *store.Remote) []record.Record {
 }
 
 // checkTrust returns an error if hosts have said that they trust too few of the keys: they would refuse this
-// release and all that the same keys sign.
+// release and all that the same keys sign. What no key signs they refuse, too.
 func checkTrust(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, allowed bool) error {
-	if allowed || len(p.Fingerprints()) == 0 {
+	if allowed {
 		return nil
+	}
+	var keys []string
+	remedy := "give --sign-key"
+	if p != nil && len(p.Fingerprints()) > 0 {
+		keys, remedy = p.Fingerprints(), "sign with an old key too"
 	}
 	records, err := fleet.Heard(ctx, remote, time.Now().Add(-heardWithin))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if err != nil && len(keys) == 0 { // most likely the remote has no records, and no host has signers
+		c.log.Debug("whether the hosts want a signature was not checked: their records cannot be read", "error", err)
+		return nil
+	}
 	if err != nil {
 		c.log.Warn("whether the hosts trust the signing key was not checked: their records cannot be read", "error", err)
 		return nil
 	}
-	if hosts := p.LockedOut(followers(records, remote)); len(hosts) > 0 {
-		return fmt.Errorf("nothing was published: %s would refuse it, by what their records say of the keys that they trust: sign with an old key too; "+
-			"--allow-lock-out publishes it all the same; the record of a host that is gone can be deleted", listed(hosts))
+	if hosts := publish.LockedOut(keys, followers(records, remote)); len(hosts) > 0 {
+		return fmt.Errorf("nothing was published: %s would refuse it, by what their records say of the keys that they trust: %s; "+
+			"--allow-lock-out publishes it all the same; the record of a host that is gone can be deleted", listed(hosts), remedy)
 	}
 
 	return nil

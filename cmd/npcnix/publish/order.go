@@ -21,12 +21,12 @@ var (
 	ErrNoOrder = errors.New("the remote holds a release of another commit")
 )
 
-// LockedOut returns the hosts whose records say that they would refuse a release which these keys sign.
-func (p *Publisher) LockedOut(records []record.Record) []string {
+// LockedOut returns the hosts whose records say that they would refuse what keys of these fingerprints sign.
+func LockedOut(fingerprints []string, records []record.Record) []string {
 	var hosts []string
 	for _, r := range records {
 		trusted := 0
-		for _, fingerprint := range p.Fingerprints() {
+		for _, fingerprint := range fingerprints {
 			if slices.Contains(r.Signers, fingerprint) {
 				trusted++
 			}
