@@ -121,9 +121,13 @@ func (p *Publisher) Close() error {
 
 // Published reports whether the remote holds the release m already, vouched for by all of the publisher's keys, and
 // with the packed flake that was signed. A release that has expired does not count, as no host takes it, and neither does
-// one that may have replaced a newer one. One that never expires is not the one that is to expire.
+// one that may have replaced a newer one. One that never expires is not the one that is to expire, and one of another
+// revision is published again, so that no slower publish of an older revision follows it.
 func (p *Publisher) Published(ctx context.Context, s Copier, last Last, m *release.Manifest) (bool, error) {
 	if last.Release == nil || last.Release.Release != m.Release || last.Unfinished() || last.Expired != nil || last.Unread != nil {
+		return false, nil
+	}
+	if p.Source.Rev != "" && last.Release.Source.Rev != p.Source.Rev {
 		return false, nil
 	}
 	if last.Release.Expires.IsZero() && (!m.Expires.IsZero() || p.Expires > 0) {
