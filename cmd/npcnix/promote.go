@@ -98,7 +98,12 @@ func runPromote(ctx context.Context, c *common, o promoteOptions, flags *pflag.F
 		return err
 	}
 
-	return o.push.publishAgain(ctx, c, p, []place{{from, source.Version}}, source.Release, last, serialOf(last))
+	serial, err := p.publisher.Serial(ctx, p.remote, last)
+	if err != nil {
+		return err
+	}
+
+	return o.push.publishAgain(ctx, c, p, []place{{from, source.Version}}, source.Release, last, serial)
 }
 
 // tested returns the release that the remote holds, if its hosts run it or --force says otherwise. It completes the

@@ -169,9 +169,9 @@ func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remot
 			return nil, v, false, fmt.Errorf("nothing was published: %w", err)
 		}
 	}
-	var serial int64
-	if last.Release != nil {
-		serial = last.Release.Serial
+	serial, err := p.Serial(ctx, remote, last)
+	if err != nil {
+		return nil, v, false, err
 	}
 	if m, err = p.Frame(ctx, packed, serial); err != nil {
 		return nil, v, false, err

@@ -250,3 +250,15 @@ func wantSame(t *testing.T, b bucketOfVersions, want object) {
 		t.Errorf("something was published: %q, %v", body, err)
 	}
 }
+
+// TestASerialIsAboveAllEarlierOnes publishes over what is no release, with a clock that is behind that of the last
+// publisher.
+func TestASerialIsAboveAllEarlierOnes(t *testing.T) {
+	b, key, src := newBucketOfVersions(t), sshKey(t), t.TempDir()
+	ahead := signed(t, key, "planted/dev.npcnix", "good", func(m *release.Manifest) { m.Serial = time.Now().Add(40 * time.Minute).UnixMilli() })
+	write(t, filepath.Join(src, "flake.nix"), "good")
+	b.put(ahead)
+	b.put(object{archive: []byte("no release")})
+	command(t, nil, "push", "--src", src, "--remote", b.remote, "--sign-key", key, "--check=none", "--rev", "good")
+	wantHeld(t, b.Client, key, ahead)
+}

@@ -133,6 +133,23 @@ func (h History) Serial() int64 {
 	return h.Releases[0].Release.Serial
 }
 
+// Serial is the highest serial that a release of the remote is known to have had: hosts refuse one that is not above it. If
+// the remote holds none, or one that was put back, it is that of the versions that the store has kept.
+func (p *Publisher) Serial(ctx context.Context, remote *store.Remote, last Last) (int64, error) {
+	if last.Release != nil {
+		return last.Release.Serial, nil
+	}
+	if len(p.Signers) == 0 {
+		return 0, nil
+	}
+	h, err := p.History(ctx, remote, mostVersions)
+	if err != nil && !errors.Is(err, store.ErrNoVersions) && ctx.Err() == nil {
+		p.Log.Warn("the serials of earlier releases are not known", "error", err)
+	}
+
+	return h.Serial(), ctx.Err()
+}
+
 // Previous is the release to go back to from the one that the remote holds, by its name; "" for none: the one with
 // the highest serial below it that all hosts were to take. A version that was not read, or could not be, may be a later
 // one, so it is an error.
