@@ -25,7 +25,7 @@ const shownUntracked = 10
 // submodules that are checked out, with the content that they have now. It warns of files that git neither tracks
 // nor ignores.
 func trackedIn(ctx context.Context, src string, not ignored, warn func(string)) (tracked, error) {
-	inside, err := inGitTree(src)
+	inside, err := InGitTree(src)
 	if err != nil || !inside {
 		return nil, err
 	}
@@ -83,8 +83,8 @@ func worthWarning(names []string, not ignored) []string {
 	})
 }
 
-// inGitTree reports whether a parent directory, or dir itself, has a .git.
-func inGitTree(dir string) (bool, error) {
+// InGitTree reports whether a parent directory, or dir itself, has a .git.
+func InGitTree(dir string) (bool, error) {
 	dir, err := filepath.Abs(dir)
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
@@ -104,14 +104,20 @@ func inGitTree(dir string) (bool, error) {
 	}
 }
 
+// GitEnviron is the environment for a git that is about the tree it runs in, whatever tree a hook of git's that called
+// npcnix is about.
+func GitEnviron() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		name, _, _ := strings.Cut(v, "=")
+		return slices.Contains([]string{"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"}, name)
+	})
+}
+
 // git runs git in dir, whatever tree a hook of git's that called npcnix is about.
 func git(ctx context.Context, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = dir
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool {
-		name, _, _ := strings.Cut(v, "=")
-		return slices.Contains([]string{"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR"}, name)
-	})
+	cmd.Env = GitEnviron()
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	switch err := cmd.Run(); {

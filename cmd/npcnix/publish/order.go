@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/store"
 )
 
 var (
@@ -61,12 +62,16 @@ func (p *Publisher) Follows(ctx context.Context, src string, last Last) error {
 	old, now := last.Release.Source.Rev, p.Source.Rev
 	git := func(args ...string) (string, error) {
 		cmd := exec.CommandContext(ctx, "git", append([]string{"-C", src}, args...)...)
+		cmd.Env = store.GitEnviron()
 		var out bytes.Buffer
 		cmd.Stdout = &out
 		err := cmd.Run()
 		return strings.TrimSpace(out.String()), err
 	}
 	if commit, err := git("rev-parse", "--verify", "--quiet", "--end-of-options", now+"^{commit}"); err != nil || commit == "" {
+		if inside, _ := store.InGitTree(src); inside && fails(err) && ctx.Err() == nil {
+			return fmt.Errorf("%w: %s, and git cannot say whether %s follows it: %w", ErrNoOrder, old, now, err)
+		}
 		p.Log.Info("the order of revisions is not checked: the flake is in no git tree that has this one", "rev", now)
 		return ctx.Err()
 	}
@@ -85,4 +90,11 @@ func (p *Publisher) Follows(ctx context.Context, src string, last Last) error {
 	}
 
 	return fmt.Errorf("%w: %s, which is not in the history of %s", ErrNoOrder, old, now)
+}
+
+// fails reports whether an error of git is more than its answer that there is no such revision.
+func fails(err error) bool {
+	exit, ended := errors.AsType[*exec.ExitError](err)
+
+	return err != nil && (!ended || exit.ExitCode() != 1)
 }
