@@ -45,6 +45,12 @@ func (o *pushOptions) begin(ctx context.Context, c *common, flags *pflag.FlagSet
 	}
 	if p.publisher == nil {
 		p.done = func() {}
+		var own pflag.FlagSet
+		own.Bool("again", false, "")
+		own.Bool("force", false, "")
+		if err := refuse(flags, &own, "is about a release: give --sign-key, --prebuild or --system too"); err != nil {
+			return p, err
+		}
 	}
 	if err = o.checkWaves(ctx, c, p.remote, p.publisher); err == nil {
 		err = checkTrust(ctx, c, p.remote, p.publisher, o.lockOut)

@@ -40,10 +40,16 @@ func (o *pushOptions) planned(flags *pflag.FlagSet) error {
 func (f *waveFlags) withoutPlan(flags *pflag.FlagSet) error {
 	var own pflag.FlagSet
 	new(waveFlags).addFlags(&own)
-	var err error
+	new(planFlags).addFlags(&own)
+
+	return refuse(flags, &own, "goes with --wave")
+}
+
+// refuse returns a usage error if one of the flags in own was given. What the environment gives is for all commands.
+func refuse(flags, own *pflag.FlagSet, why string) (err error) {
 	flags.Visit(func(flag *pflag.Flag) {
 		if own.Lookup(flag.Name) != nil && os.Getenv(variable(flag.Name)) == "" && err == nil {
-			err = usageError{fmt.Errorf("--%s goes with --wave", flag.Name)}
+			err = usageError{fmt.Errorf("--%s %s", flag.Name, why)}
 		}
 	})
 

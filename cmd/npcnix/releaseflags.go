@@ -189,6 +189,9 @@ func readSigners(flag, file string) (release.Signers, error) {
 
 // unused returns a usage error for flags that mean nothing without a release.
 func (f *releaseFlags) unused() error {
+	if f.required != 1 || f.rolloutSigners != "" {
+		return usageError{errors.New("--signers-required and --rollout-signers are about earlier releases: give --sign-key, --prebuild or --system too")}
+	}
 	if f.rev != "" || f.message != "" || f.expires != 0 || f.cache != "" || f.cacheKey != "" || f.signers != "" || len(f.configurations) > 0 {
 		return usageError{errors.New("--rev, --message, --expires, --signers, --cache, --cache-key and --prebuild-configuration describe a release: give --sign-key, --prebuild or --system too")}
 	}
