@@ -158,7 +158,7 @@ func neededOf(ctx context.Context, p *publish.Publisher, r *store.Remote, keep i
 	if err != nil {
 		return nil, err
 	}
-	kept, err := p.Needed(ctx, r, keep, now.Add(-olderThan))
+	needed, err := p.Needed(ctx, r, keep, now.Add(-olderThan))
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +167,6 @@ func neededOf(ctx context.Context, p *publish.Publisher, r *store.Remote, keep i
 	if err != nil {
 		return nil, fmt.Errorf("what the hosts run is not known: %w", err)
 	}
-	needed := kept.Systems
 	for _, e := range entries {
 		if e.Record == nil {
 			return nil, fmt.Errorf("what %s runs is not known, as its record beside %s cannot be understood: delete the record if the host is no more", fleet.Clean(e.Host), r.URL())

@@ -13,26 +13,20 @@ import (
 // manyVersions is more than a bucket keeps of an object. Most are listed only, 1,000 by a request.
 const manyVersions = 1_000_000
 
-// Kept is what releases of a remote need.
-type Kept struct {
-	Systems  []string // toplevels
-	Releases int      // that need them
-}
-
-// Needed returns the systems of the release that the remote holds, of the newest keep releases that the store has
-// kept, and of those that the remote held since a time; and those of their bases. Whoever signed them: what stays for
-// a release that nobody vouches for costs no more than its room. If the publisher has signers, only what these vouch
+// Needed returns the toplevels of the release that the remote holds, of the newest keep releases that the store has kept,
+// and of those that the remote held since a time; and those of their bases. Whoever signed them: what stays for a release
+// that nobody vouches for costs no more than its room. If the publisher has signers, only what these vouch
 // for counts as one of keep. A version that cannot be read is an error, as what it needs is not known.
-func (p *Publisher) Needed(ctx context.Context, remote *store.Remote, keep int, since time.Time) (Kept, error) {
+func (p *Publisher) Needed(ctx context.Context, remote *store.Remote, keep int, since time.Time) ([]string, error) {
 	versions, _, err := remote.Versions(ctx, manyVersions)
 	if errors.Is(err, store.ErrNoVersions) {
 		versions, err = present(ctx, remote)
 	}
 	if err != nil {
-		return Kept{}, err
+		return nil, err
 	}
-	var k Kept
-	counted, known := map[string]bool{}, map[string]bool{}
+	var systems []string
+	counted := map[string]bool{}
 	replaced := time.Time{} // zero: not yet
 	for _, v := range versions {
 		if len(counted) >= keep && !replaced.IsZero() && replaced.Before(since) {
@@ -44,23 +38,21 @@ func (p *Publisher) Needed(ctx context.Context, remote *store.Remote, keep int, 
 		}
 		m, vouched, err := p.manifest(ctx, remote, v.Version)
 		if err != nil {
-			return Kept{}, fmt.Errorf("what version %s of %s needs is not known: %w", v.ID, remote.URL(), err)
+			return nil, fmt.Errorf("what version %s of %s needs is not known: %w", v.ID, remote.URL(), err)
 		}
 		if m == nil {
 			continue
 		}
-		k.Systems = append(k.Systems, toplevels(m.Systems)...)
+		systems = append(systems, toplevels(m.Systems)...)
 		if m.Rollout != nil && m.Rollout.Base != nil {
-			k.Systems = append(k.Systems, toplevels(m.Rollout.Base.Systems)...)
+			systems = append(systems, toplevels(m.Rollout.Base.Systems)...)
 		}
-		known[m.Release] = true
 		if vouched {
 			counted[m.Release] = true
 		}
 	}
-	k.Releases = len(known)
 
-	return k, nil
+	return systems, nil
 }
 
 // present is the version that a store without others has; none if nothing was published.
