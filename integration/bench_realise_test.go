@@ -214,7 +214,7 @@ const deep = `{
     sh = name: script: env: derivation (env // { inherit name; system = "PLATFORM"; builder = "/bin/sh"; args = [ "-c" script ]; });
     step = before: n: let d = sh "step-${toString n}" "echo $before >$out" { inherit before; }; in builtins.seq d.drvPath d;
     chain = builtins.foldl' step "SALT" (builtins.genList (n: n) 2000);
-    options = builtins.listToAttrs (builtins.genList (n: { name = "option-${toString n}"; value = { inherit n; text = toString n; }; }) 500000);
+    options = builtins.listToAttrs (builtins.genList (n: { name = "option-${toString n}"; value = { inherit n; text = toString n; }; }) 200000);
   in {
     nixosConfigurations.web.config.system.build.toplevel = sh "web-VERSION" "echo $chain >$out" {
       inherit chain;
@@ -236,10 +236,15 @@ func BenchmarkEvaluateOrRealise(b *testing.B) {
 		return dir
 	}
 	publish := func(version int) nix.System {
-		script := `system=$(nix build --no-link --print-out-paths "path:$1#nixosConfigurations.web.config.system.build.toplevel")
+		script := `system=$(nix build --no-link --json "path:$1#nixosConfigurations.web.config.system.build.toplevel" | sed "s/.*\"out\":\"\([^\"]*\).*/\1/")
 			nix copy --to "file://$2?compression=none&secret-key=$3" "$system"; echo "$system"`
-		out, err := r.inStore("publisher", "sh", "-ec", script, "sh", flake(version), r.path("cache"), r.path("cache-key")).Output()
-		r.must(err)
+		publisher := r.inStore("publisher", "sh", "-ec", script, "sh", flake(version), r.path("cache"), r.path("cache-key"))
+		var stderr strings.Builder
+		publisher.Stderr = &stderr
+		out, err := publisher.Output()
+		if err != nil {
+			r.Fatalf("publish: %v\n%s", err, &stderr)
+		}
 		return nix.System{Path: strings.TrimSpace(string(out))}
 	}
 	caches := []nix.Cache{{URL: "file://" + r.path("cache"), Keys: []string{r.cacheKey}}}

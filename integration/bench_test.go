@@ -266,7 +266,7 @@ func (f *fleet) follow(name string, h agent.Host) {
 	conf, err := dir.LoadConfig()
 	f.must(err)
 	a, err := agent.New(agent.Options{
-		Dir: dir, Config: conf, Name: name, Store: r, Host: h, Queue: queue, Version: "benchmark",
+		Dir: dir, Config: conf, Name: name, Store: r, Host: h, Queue: queue, Version: "benchmark", RemoteName: bucket + "/" + key,
 		Ours: func(n events.Notice) bool { return n.Bucket == bucket && n.Key == key },
 	})
 	f.must(err)
