@@ -106,7 +106,7 @@ demo: build ## three hosts, reconfigured by a publish, before your eyes
 	@go run ./integration/demo
 
 bench: deps build ## the figures of docs/benchmarks.md, ratios beside what they are compared with
-	go test -run '^$$' -bench . -benchtime 1x ./integration
+	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./integration
 	TMPDIR=/dev/shm go test -run '^$$' -bench . ./store # in memory: a disk drowns what is compared
 
 clean:
