@@ -127,7 +127,7 @@ func (h *screenHost) drifts() {
 
 func (h *screenHost) isHeld() {
 	other := filepath.Join(h.dir, "dev.npcnix.acks", "canary-1.json")
-	h.must(os.WriteFile(other, []byte(`{"schema":2,"host":"canary-1","status":"applied"}`), 0o644))
+	h.must(os.WriteFile(other, []byte(`{"schema":2,"host":"canary-1","status":"applied","remote":"file://`+h.dir+`/dev.npcnix"}`), 0o644))
 	h.must(nixtest.Flake(filepath.Join(h.dir, "flake"), h.salt, map[string]nixtest.System{"web1": {Version: "two"}}))
 	h.run("npcnix rollout --src flake --remote file://$PWD/dev.npcnix --sign-key key --rollout-key rollout --rev two " +
 		"--wave 'canary-*' --wave 100% --soak 0s --wave-timeout 1ns --wave-interval 1ms; [ $? = 4 ]")

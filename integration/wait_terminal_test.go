@@ -47,7 +47,7 @@ func terminalRollout(t *testing.T) {
 	s.types("clear; " + npcnix + " rollout --src " + flake + " --check=none --remote " + f.remote + " --sign-key " + key +
 		" --rev two --wave h0000 --wave 100% --wave-interval 100ms; echo ended with $?")
 	s.awaits("held, wave 2", 2)
-	s.has("(two) of file://", " of 30:00", "[....", "0 of 3 done, 2 held, wave 2, 1 waiting, wave 1", "h0000  waiting, wave 1", "h0002  held, wave 2")
+	s.has("(two) of file://", " of 45:00", "[....", "0 of 3 done, 2 held, wave 2, 1 waiting, wave 1", "h0000  waiting, wave 1", "h0002  held, wave 2")
 	body, err := os.ReadFile(f.path)
 	f.must(err)
 	f.etag = fmt.Sprintf("%x", sha256.Sum256(body))
