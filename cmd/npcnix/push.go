@@ -77,6 +77,12 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 		return err
 	}
 	defer p.done()
+	var last publish.Last // noted first, since what is published meanwhile is not to be replaced
+	if p.publisher != nil {
+		if last, err = p.publisher.Last(ctx, p.remote); err != nil {
+			return err
+		}
+	}
 	packed, err := o.flake.temporary(ctx, c, p.remote.Files()...)
 	if err != nil {
 		return err
@@ -89,7 +95,7 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	if err := o.lookBefore(ctx, p.remote); err != nil {
 		return err
 	}
-	m, v, held, err := o.publish(ctx, c, p.remote, p.publisher, packed)
+	m, v, held, err := o.publish(ctx, c, p.remote, p.publisher, last, packed)
 	if err != nil || o.dryRun {
 		return withCode(err)
 	}
@@ -146,19 +152,15 @@ func (o pushOptions) sayNext(c *common, remote *store.Remote, v store.Version) {
 	}
 }
 
-// publish publishes the packed flake, as a release if the publisher is not nil. A release replaces just what
-// it was made after. One that the remote holds already is not published again. The results are what the remote then holds;
+// publish publishes the packed flake, as a release if the publisher is not nil. A release replaces last and nothing
+// else. One that the remote holds already is not published again. The results are what the remote then holds;
 // of a flake without a release, the manifest is nil. Held says that it was not published.
-func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, packed *os.File) (m *release.Manifest, v store.Version, held bool, err error) {
+func (o pushOptions) publish(ctx context.Context, c *common, remote *store.Remote, p *publish.Publisher, last publish.Last, packed *os.File) (m *release.Manifest, v store.Version, held bool, err error) {
 	if p == nil {
 		v, err = o.putUnsigned(ctx, c, remote, packed)
 		return nil, v, false, err
 	}
 
-	last, err := p.Last(ctx, remote)
-	if err != nil {
-		return nil, v, false, err
-	}
 	if !o.force {
 		if err := p.Follows(ctx, o.flake.src, last); err != nil {
 			return nil, v, false, err
