@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/agent/trust"
 	"github.com/npcnix/npcnix/events"
@@ -264,10 +265,13 @@ func TestPrebuiltSystems(t *testing.T) {
 				t.Errorf("failure: %+v", f)
 			}
 			equal(t, "evaluations", r.of("build"), nil)
+			if told := r.store.lastRecord().Trouble; told == nil || told.Kind != string(health.Cache) {
+				t.Errorf("the record tells of %+v", told)
+			}
 			r.host.set(func(h *fakeHost) { h.realise = nil })
 			time.Sleep(5 * time.Minute)
 			r.end()
-			if rec := r.store.lastRecord(); rec.Status != record.Applied {
+			if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Trouble != nil {
 				t.Errorf("record: %+v", rec)
 			}
 		})
