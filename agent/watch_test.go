@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,6 +132,33 @@ func TestHostsGoOnLookingAfterTheyCommitted(t *testing.T) {
 		}
 		if n := r.logs.count("the applied system is unhealthy"); n != 1 {
 			t.Errorf("logged %d times", n)
+		}
+	})
+
+	inBubble(t, "a check that fails is unhealthy too, and named, until it passes again", func(t *testing.T) {
+		up := filepath.Join(t.TempDir(), "up")
+		write(t, up, "")
+		r := begin(t, new(atomic.Bool), func(c *config.Config) {
+			c.Checks = []config.Check{{Name: "own", Command: []string{"test", "-e", up}}}
+		})
+		time.Sleep(5 * time.Minute)
+		equal(t, "records while it passes", r.of("record"), nil)
+		if err := os.Remove(up); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || !strings.Contains(rec.Unhealthy, "check own: ") || rec.HealthySecs != 0 {
+			t.Errorf("record: %+v", rec)
+		}
+		write(t, up, "")
+		time.Sleep(5 * time.Minute)
+		if rec := r.store.lastRecord(); rec.Unhealthy != "" || rec.HealthySecs != 0 {
+			t.Errorf("record: %+v", rec)
+		}
+		time.Sleep(20 * time.Minute)
+		r.end()
+		if rec := r.store.lastRecord(); rec.Unhealthy != "" || rec.HealthySecs != 600 {
+			t.Errorf("record: %+v", rec)
 		}
 	})
 
