@@ -175,6 +175,25 @@ func TestRollouts(t *testing.T) {
 		}
 	})
 
+	inBubble(t, "a host that joins before its wave takes the base's system without fetching or building, and the release with its wave", func(t *testing.T) {
+		r, key := trusting(t)
+		o := newRollout(t, key, wavesAndBase)
+		r.publish("v1", o.next(key, 1, release.Running))
+		r.start()
+		time.Sleep(time.Hour)
+		equal(t, "before its wave", r.of("fetch", "build", "realise", "activate"), []string{"realise " + baseSystem + " from 0 caches", "activate " + baseSystem})
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Runs().Release != baseRelease {
+			t.Errorf("record: %+v", rec)
+		}
+		r.mark()
+		see(r, "v2", o.next(key, 2, release.Running))
+		r.end()
+		equal(t, "with its wave", r.of("fetch", "build", "realise", "activate"), []string{"fetch v2", "build web1", "activate /nix/store/sys-1"})
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Runs().Release != o.manifest.Release {
+			t.Errorf("record: %+v", rec)
+		}
+	})
+
 	inBubble(t, "a reverted rollout has a host back on what it was with the base, without fetching or evaluating", func(t *testing.T) {
 		r, key := trusting(t)
 		before := released(t, key, asItIs)
