@@ -121,6 +121,7 @@ type fakeStore struct {
 	*trace
 	mu        sync.Mutex
 	etag      string
+	modified  time.Time
 	object    []byte        // what Tail tells of
 	ahead     time.Duration // of the host's clock is the store's
 	latestErr error
@@ -144,7 +145,7 @@ func (s *fakeStore) Latest(ctx context.Context, have store.Version) (store.Versi
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.add("latest %s", s.etag)
-	return store.Version{ETag: s.etag}, s.latestErr
+	return store.Version{ETag: s.etag, Modified: s.modified}, s.latestErr
 }
 
 func (s *fakeStore) LatestAnnounced(ctx context.Context, have store.Version, etag string, at time.Time) (store.Version, error) {

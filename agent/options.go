@@ -189,6 +189,7 @@ type Agent struct {
 
 	uncached uncached
 	unsigned unsigned
+	unshown  unshown
 	vigil    vigil
 
 	config     config.Config // as last read, overrides included

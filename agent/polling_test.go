@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/events"
 )
 
 func TestPolling(t *testing.T) {
@@ -52,6 +53,40 @@ func TestPolling(t *testing.T) {
 		}
 		if late < 20 || late > 45 { // 120 s apart, ± 50 %
 			t.Errorf("%d polls in the last hour", late)
+		}
+	})
+
+	inBubble(t, "what was announced and the store does not show is looked for at least each three minutes, for an hour", func(t *testing.T) {
+		r := newRig(t)
+		r.store.modified = time.Now()
+		r.start()
+		time.Sleep(time.Minute)
+		r.mark()
+		announce := func(id string) {
+			m := message(id)
+			m.Notices[0].ETag, m.Notices[0].At = "v2", time.Now()
+			r.queue.in <- []events.Delivery{m}
+		}
+		announce("1")
+		time.Sleep(2 * time.Hour)
+		looks := r.when("latest")
+		for i := 1; i < len(looks); i++ {
+			if pause := looks[i] - looks[i-1]; looks[i] < time.Hour && pause > 4*time.Minute || looks[i] > 65*time.Minute && pause < 8*time.Minute {
+				t.Errorf("look %d, after %s, came after %s", i, looks[i], pause)
+			}
+		}
+		announce("2")
+		time.Sleep(10 * time.Minute)
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		time.Sleep(4 * time.Minute)
+		if got := r.state().Applied.ETag; got != "v2" {
+			t.Errorf("applied is %s", got)
+		}
+		before := len(r.of("latest"))
+		time.Sleep(7 * time.Minute)
+		r.end()
+		if n := len(r.of("latest")) - before; n > 1 {
+			t.Errorf("%d more looks in 7 minutes after it was found", n)
 		}
 	})
 

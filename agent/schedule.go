@@ -34,11 +34,40 @@ func pollInterval(c config.Config, healthyQueue bool, since time.Duration) time.
 	return max(low, wait.Jitter(average, 0.5), time.Second)
 }
 
+// unshown is a version that an event announced and the store does not show yet, as behind a cache that answers
+// with what it has. The store is looked at more often for an hour.
+type unshown struct {
+	etag  string // that the store shows instead
+	since time.Time
+	looks int
+}
+
+// note takes note of a look: it may have missed a version that was announced, and has shown the one with this ETag.
+func (u *unshown) note(missed bool, etag string) {
+	switch {
+	case missed:
+		*u = unshown{etag: etag, since: time.Now()}
+	case u.etag != etag || time.Since(u.since) > time.Hour:
+		*u = unshown{}
+	default:
+		u.looks++
+	}
+}
+
+// pause says how long to wait until the next look: one minute, two, and then three.
+func (u *unshown) pause() (time.Duration, bool) {
+	return wait.Jitter(time.Duration(min(u.looks+1, 3))*time.Minute, 0.2), u.etag != ""
+}
+
 // delay says how long to wait after a round for the next poll or attempt.
 func (a *Agent) delay(res result, healthyQueue bool) time.Duration {
 	poll := pollInterval(a.config, healthyQueue, time.Since(a.since))
 	if !a.retryAt.IsZero() {
 		poll = min(poll, max(time.Second, time.Until(a.retryAt)))
+	}
+
+	if pause, is := a.unshown.pause(); is {
+		poll = min(poll, pause)
 	}
 
 	switch endings[res.ending].wake {

@@ -29,7 +29,8 @@ var announcedPauses = []time.Duration{time.Second, 2 * time.Second, 5 * time.Sec
 // LatestAnnounced is Latest for a caller who was told that the object became the
 // version with this ETag, at a time by the store's clock. While the store, or a cache
 // before it, still shows what the caller has, and that is older, it looks again
-// without a condition, for 23 s in all. Without an ETag or a time it looks once.
+// without a condition, for 23 s in all. Without an ETag or a time it looks once. A Modified before that time, of
+// another ETag, is the answer of a store that still does not show it.
 //
 // The answer brings the end of a new version with it, if the store gives both at once. So Tail then costs no
 // request, nor does Fetch of an object of up to 64 KiB.
@@ -44,9 +45,9 @@ func (r *Remote) LatestAnnounced(ctx context.Context, have Version, etag string,
 		}
 		older := v.Modified.Before(at.Truncate(time.Second)) // stores tell whole seconds
 		switch {
-		case !v.Same(have):
+		case !v.Same(have), i == len(announcedPauses):
 			return v, nil
-		case !older, i == len(announcedPauses):
+		case !older:
 			return have, nil
 		}
 		if err := sleep(ctx, announcedPauses[i]); err != nil {

@@ -183,6 +183,7 @@ func (f fault) beginAt(w *world, m moment) (end func()) {
 func (w *world) heal() (applied, healed time.Duration) {
 	ended := time.Now()
 	for time.Since(ended) < healsMessages && w.ended == nil {
+		synctest.Wait() // the end of some faults breaks connections
 		if applied == 0 && w.applied() == 2 {
 			applied = time.Since(ended)
 		}
