@@ -31,13 +31,14 @@ check: lint ## lint, unit, script and Terraform tests: before each commit; five 
 	go test -p 4 -parallel 4 -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... ./docs/... | go run ./integration/testreport
 	./integration/terraform-check.sh
 
-# What shares memory among goroutines runs with the race detector. The rest mostly runs other programs: its end-to-end
-# tests take the longest, and so go first.
-test: deps lint build ## everything that must hold, on real parts: 23 minutes on two cores; the goal is 20
+# What shares memory among goroutines runs with the race detector. The rest mostly runs other programs and waits for
+# them, so the first runs beside it. Its end-to-end tests take the longest, and so go first.
+test: deps lint build ## everything that must hold, on real parts: at most 20 minutes on two cores
 	@raced=$$(go list ./agent/... ./events/... ./nix/... ./store/... ./cmd/npcnix/... ./integration/awsfake ./integration/faults | grep -v '/cmd/npcnix$$'); \
 	set -ex; \
-	CGO_ENABLED=1 go test -race -p 4 -vet=off -timeout 30m -json $$raced | go run ./integration/testreport; \
-	go test -vet=off -parallel 6 -timeout 70m -json ./integration $$(go list ./... | grep -vxF "$$raced") | go run ./integration/testreport
+	CGO_ENABLED=1 go test -race -p 4 -vet=off -timeout 60m -json $$raced | go run ./integration/testreport & beside=$$!; \
+	go test -vet=off -parallel 6 -timeout 70m -json ./integration $$(go list ./... | grep -vxF "$$raced") | go run ./integration/testreport || failed=1; \
+	wait $$beside; [ -z "$$failed" ]
 	@cat .cache/kill-rounds .cache/power-cuts .cache/power-cuts-nixos 2>/dev/null || true # there is none where no machine can be booted
 
 matrix: deps build faults rounds power firmware slow nixos newest fleet waves herd newcomer released ## what takes too long for each change: more of the same on more versions and seeds
