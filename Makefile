@@ -28,8 +28,10 @@ lint: ## gofmt, vet, staticcheck, and the rules of the source: imports, lengths
 # Without the race detector, machines, OpenTofu and an AWS. A part that is missing skips its tests. Most of these
 # tests wait, so more packages run at once than there are cores.
 check: lint ## lint, unit, script and Terraform tests: before each commit; five minutes, and seconds for what has not changed
-	go test -p 4 -parallel 4 -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... ./docs/... | go run ./integration/testreport
-	./integration/terraform-check.sh
+	@set -ex; \
+	./integration/terraform-check.sh & beside=$$!; \
+	go test -p 4 -parallel 4 -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... ./docs/... | go run ./integration/testreport || failed=1; \
+	wait $$beside; [ -z "$$failed" ]
 
 # What shares memory among goroutines runs with the race detector. The rest mostly runs other programs and waits for
 # them, so the first runs beside it. Its end-to-end tests take the longest, and so go first.

@@ -162,6 +162,33 @@ func TestOvertaken(t *testing.T) {
 		equal(t, "acks", r.of("ack"), []string{"ack m1"})
 	})
 
+	for found, event := range map[string]bool{"an event": true, "a poll": false} {
+		inBubble(t, "a newer version that "+found+" finds cancels a download", func(t *testing.T) {
+			r := newRig(t)
+			r.start()
+			synctest.Wait()
+			r.store.set(func(s *fakeStore) {
+				s.etag = "v2"
+				s.fetching = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+			})
+			r.queue.in <- []events.Delivery{message("m1")}
+			time.Sleep(time.Minute)
+			r.store.set(func(s *fakeStore) { s.etag, s.fetching = "v3", nil })
+			if event {
+				r.queue.in <- []events.Delivery{message("m2")}
+				time.Sleep(time.Second)
+			} else {
+				time.Sleep(15 * time.Minute)
+			}
+			got := r.state().Applied.ETag
+			r.end()
+			if got != "v3" {
+				t.Errorf("applied is %s", got)
+			}
+			equal(t, "downloads", r.of("fetch"), []string{"fetch v1", "fetch v2", "fetch v3"})
+		})
+	}
+
 	inBubble(t, "an overtaken intent is forgotten", func(t *testing.T) {
 		r := newRig(t)
 		r.start()

@@ -47,7 +47,7 @@ func TestDamagedSettings(t *testing.T) {
 		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Version.ETag != "v2" {
 			t.Errorf("record: %+v", rec)
 		}
-		if n := r.logs.count("config.json cannot be used"); n > 2 {
+		if n := r.logs.count("config.json cannot be used"); n < 1 || n > 2 {
 			t.Errorf("said %d times: %s", n, r.logs.b.String())
 		}
 	}
@@ -86,7 +86,7 @@ func TestDamagedSettings(t *testing.T) {
 			h.activate = func() error { write(t, r.dir.ConfigPath(), content); return nil }
 		})
 		publish(r)
-		time.Sleep(10 * time.Minute)
+		time.Sleep(15 * time.Minute) // the next round reads it
 		r.end()
 		ended(t, r)
 	})

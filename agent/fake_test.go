@@ -126,6 +126,7 @@ type fakeStore struct {
 	ahead     time.Duration // of the host's clock is the store's
 	latestErr error
 	fetchErr  error
+	fetching  func(context.Context) error // beside it, if not nil
 	recordErr error
 	records   []record.Record
 	copies    []string // "FOLDER/HOST STATUS ETAG"
@@ -166,6 +167,12 @@ func (s *fakeStore) FetchSigned(ctx context.Context, v store.Version, _ store.Ar
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.add("fetch %s", v.ETag)
+	if fetching := s.fetching; fetching != nil {
+		s.mu.Unlock()
+		err := fetching(ctx)
+		s.mu.Lock()
+		return err
+	}
 	if s.fetchErr == nil && v.ETag != s.etag {
 		return store.ErrChanged
 	}

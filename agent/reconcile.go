@@ -263,6 +263,9 @@ func (a *Agent) watchForNewer(ctx context.Context, now pursuit, poll func(health
 	for due := false; ; v = a.inbox.View() {
 		if v.Fresh || due {
 			latest, err := a.Store.Latest(ctx, now.target.version())
+			if ctx.Err() == nil {
+				a.lookedMeanwhile(err)
+			}
 			if err == nil && latest.ETag != now.target.ETag {
 				if !a.admitsStill(ctx, now, latest) {
 					cancel(errNewer)

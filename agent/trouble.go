@@ -27,6 +27,23 @@ func (a *Agent) tellTrouble(r *round, res result) {
 	a.record.SetTrouble(trouble)
 }
 
+// lookedMeanwhile tells of a look at the store beside a download or a build, which waits for nothing that the store
+// has. The round does not use what this changes until its work has ended.
+func (a *Agent) lookedMeanwhile(err error) {
+	switch {
+	case err != nil:
+		a.monitor.Failing(health.Store, err)
+		a.trouble = a.troubled(health.Store, err, time.Now())
+	default:
+		a.monitor.Working(health.Store)
+		if a.trouble == nil || a.trouble.Kind != string(health.Store) {
+			return
+		}
+		a.trouble = nil
+	}
+	a.record.SetTrouble(a.trouble)
+}
+
 // troubled returns the trouble that err makes: the present one, if that is of the same kind, or one that
 // began at the given time.
 func (a *Agent) troubled(code health.Code, err error, began time.Time) *record.Trouble {

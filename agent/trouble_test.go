@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/agent/wait"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 )
@@ -69,6 +70,36 @@ func TestTrouble(t *testing.T) {
 			}
 		})
 	}
+
+	inBubble(t, "a poll beside a build finds it, and that it is over", func(t *testing.T) {
+		r := newRig(t)
+		r.start()
+		synctest.Wait()
+		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.host.set(func(h *fakeHost) {
+			h.build = func(ctx context.Context) error { wait.For(ctx, 50*time.Minute); return ctx.Err() }
+		})
+		r.queue.in <- []events.Delivery{message("m1")}
+		time.Sleep(time.Minute)
+		r.store.set(func(s *fakeStore) { s.latestErr = errors.New("403 Forbidden") })
+		time.Sleep(25 * time.Minute)
+		if rec := r.store.lastRecord(); rec.Status != record.Building || rec.Trouble == nil || rec.Trouble.Kind != "store" {
+			t.Errorf("the record says %s, and tells of %+v", rec.Status, rec.Trouble)
+		}
+		if n := r.logs.count("403 Forbidden"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+		r.store.set(func(s *fakeStore) { s.latestErr = nil })
+		time.Sleep(15 * time.Minute)
+		if rec := r.store.lastRecord(); rec.Status != record.Building || rec.Trouble != nil {
+			t.Errorf("afterwards the record says %s, and tells of %+v", rec.Status, rec.Trouble)
+		}
+		time.Sleep(15 * time.Minute)
+		r.end()
+		if rec := r.store.lastRecord(); rec.Status != record.Applied || rec.Version.ETag != "v2" || rec.Trouble != nil {
+			t.Errorf("the record says %s of %s, and tells of %+v", rec.Status, rec.Version.ETag, rec.Trouble)
+		}
+	})
 
 	inBubble(t, "an agent that meets it at its start says what it remembers", func(t *testing.T) {
 		r := newRig(t)

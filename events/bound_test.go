@@ -14,7 +14,7 @@ func TestAnAnswerWithoutEndIsAnError(t *testing.T) {
 		"AWS_ENDPOINT_URL": "", "AWS_ENDPOINT_URL_SQS": "", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"} {
 		t.Setenv(name, value)
 	}
-	const most = 64 << 20
+	const most = 1 << 30
 	var sent atomic.Int64
 	block := bytes.Repeat([]byte(" "), 1<<20)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -37,7 +37,7 @@ func TestAnAnswerWithoutEndIsAnError(t *testing.T) {
 	}
 	server.CloseClientConnections()
 	server.Close()
-	if n := sent.Load(); n >= most {
-		t.Errorf("all %d bytes were read", n)
+	if n := sent.Load(); n >= 8*maxAnswer { // what sockets hold is beyond the bound
+		t.Errorf("%d bytes were read", n)
 	}
 }

@@ -242,4 +242,8 @@ func TestPlainHTTPIsWarnedOf(t *testing.T) {
 			t.Errorf("%s: warned %q, %v", url, warned, err)
 		}
 	}
+	_, err := store.Open(t.Context(), "http://store.example/x", store.Options{Signed: true, Warn: func(msg string) { t.Errorf("warned %q", msg) }})
+	if err != nil {
+		t.Error(err)
+	}
 }

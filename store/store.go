@@ -78,6 +78,8 @@ type Options struct {
 	// MaxEntries and MaxBytes bound what Fetch unpacks; see Limits for the defaults.
 	MaxEntries int
 	MaxBytes   int64
+	// Signed: the caller takes signed releases alone, so that plain http cannot change what it gets.
+	Signed bool
 	// Warn receives warnings, one line each, including those of the SDK; nil drops
 	// them.
 	Warn func(msg string)
@@ -173,7 +175,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Remote, error) {
 	default:
 		r.backend = newHTTP(u, o.CredentialsFile)
 	}
-	if where := plainHTTP(u); where != "" {
+	if where := plainHTTP(u); where != "" && !o.Signed {
 		r.warn("the remote is reached by plain http: whoever is between here and " + where + " can replace what hosts run; use https")
 	}
 	return r, nil

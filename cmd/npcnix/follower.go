@@ -28,6 +28,7 @@ type follower struct {
 	over       []config.Layer // settings of flags and environment
 	began      string         // the surroundings in which this process began
 	said       map[unknownSetting]bool
+	warned     sync.Map     // the messages of warnOnce
 	lost       func() error // tells that the data directory was taken away; nil without a lock
 }
 
@@ -118,7 +119,7 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 		return nil, nil, err
 	}
 	remote, err := store.Open(ctx, conf.Remote, store.Options{
-		Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile, Warn: f.warn,
+		Region: conf.RemoteRegion, CredentialsFile: conf.RemoteCredentialsFile, Signed: len(conf.Signers) > 0, Warn: f.warnOnce,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -162,6 +163,13 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	}
 	f.log.Info("following", "remote", remote.URL(), "configuration", conf.Configuration, "host", name, "events", queue != nil, "version", versionString())
 	return a, stop, nil
+}
+
+// warnOnce logs a warning once in the life of this process, in which the store may be opened often.
+func (f *follower) warnOnce(message string) {
+	if _, again := f.warned.LoadOrStore(message, true); !again {
+		f.warn(message)
+	}
 }
 
 // inForce reads the settings in force, which must name what to follow. If config.json is damaged, they are

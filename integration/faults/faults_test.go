@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/agent"
+	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
 )
 
@@ -58,6 +59,9 @@ func TestFaults(t *testing.T) {
 	n := 0
 	for _, group := range groups {
 		for _, f := range group.faults {
+			if f.tells == "" && !f.hidden {
+				f.tells = group.tells
+			}
 			var row []measured
 			for i, m := range moments {
 				if !all && (n%2 != 0 || i != n/2%len(moments)) {
@@ -134,7 +138,7 @@ func (f fault) run(t *testing.T, dir string, m moment) measured {
 	got := measured{
 		requests: float64(w.requests()-requests) / lasting.Minutes(),
 		lines:    float64(w.logs.lines()-lines) / lasting.Minutes(),
-		said:     f.truth(w),
+		said:     f.truth(w, m),
 	}
 	early := w.applied() == 2 && m != verifying
 	end()
@@ -231,44 +235,44 @@ func (w *world) whole() string {
 
 // truth checks that record and status say what keeps the host from its version, if anything does. It returns what
 // they say.
-func (f fault) truth(w *world) string {
+func (f fault) truth(w *world, m moment) string {
 	rec, h := w.record(), w.health()
-	var failing []string
+	var failing []health.Code
 	for code, part := range h.Parts {
 		if !part.Works {
-			failing = append(failing, string(code))
+			failing = append(failing, code)
 		}
 	}
 	slices.Sort(failing)
+	always := f.tells == health.Queue || f.tells == health.Record // the others are met by a round alone
+	if f.tells != "" && (always || m == idle || m == fetching) && !slices.Contains(failing, f.tells) &&
+		(rec.Trouble == nil || rec.Trouble.Kind != string(f.tells) && !(f.tells == health.Store && rec.Trouble.Kind == string(health.Fetch))) {
+		w.Errorf("neither status nor record tells that %s fails: %v, %+v", f.tells, failing, rec.Trouble)
+	}
 	if w.applied() == 2 && (rec.Status == record.Applied || rec.Status == record.Activating) {
 		return said("applied", rec, failing)
 	}
 
 	s, err := agent.ReadState(w.dir)
 	works := err == nil && s.Intent != nil // and so nothing is wrong that it knows of
-	if h.TransientError == "" && len(failing) == 0 && !works && !f.hidden() {
+	if h.TransientError == "" && len(failing) == 0 && !works && f.tells != "" {
 		w.Errorf("nothing runs, and status says nothing of it: %+v", h)
 	}
-	if !f.unrecorded && rec.Trouble == nil && !works && !f.hidden() {
+	if !f.unrecorded && rec.Trouble == nil && !works && f.tells != "" {
 		w.Errorf("the record tells of no trouble: %+v", rec)
 	}
 
 	return said(string(rec.Status), rec, failing)
 }
 
-func said(status string, rec record.Record, failing []string) string {
+func said(status string, rec record.Record, failing []health.Code) string {
 	if rec.Trouble != nil {
 		status += ", trouble: " + rec.Trouble.Kind
 	}
 	if len(failing) > 0 {
-		status += "; status: " + strings.Join(failing, ", ")
+		status += fmt.Sprintf("; status: %s", failing)
 	}
 	return status
-}
-
-// hidden reports whether nothing on the host can tell that there is a fault.
-func (f fault) hidden() bool {
-	return slices.Contains([]string{"lost", "garbled", "five minutes late", "a cache shows the version before", "polls end at once, empty", "full of junk, at once"}, f.name)
 }
 
 // judge is the five judgements.

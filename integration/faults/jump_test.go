@@ -15,7 +15,7 @@ import (
 var secondsAhead atomic.Int64
 
 func init() {
-	groups = append(groups, group{"the host's clock", []fault{
+	groups = append(groups, group{"the host's clock", "", []fault{
 		{name: "jumps a day ahead", begin: jumped(24 * time.Hour)},
 		{name: "jumps a day back", begin: jumped(-24 * time.Hour)},
 		{name: "jumps to the year 1970", begin: jumped(-30 * 365 * 24 * time.Hour)}, // a bubble begins in 2000

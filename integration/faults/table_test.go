@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix"
 )
@@ -25,6 +26,10 @@ import (
 type fault struct {
 	name  string
 	begin func(w *world) (end func())
+	// tells is what status or record must tell of meanwhile, if not what the others of the group do.
+	tells health.Code
+	// hidden: nothing on the host can tell, or it comes and goes.
+	hidden bool
 	// unrecorded: the host cannot write its record meanwhile, which is then not asked for the truth.
 	unrecorded bool
 	// requests is how many a minute there may be, if more than the others.
@@ -38,19 +43,20 @@ type fault struct {
 // group is the faults that befall one thing.
 type group struct {
 	name   string
+	tells  health.Code
 	faults []fault
 }
 
 // groups are all faults, by what they befall.
 var groups = []group{
-	{"the queue", queueFaults},
-	{"the events", eventFaults},
-	{"the store", storeFaults},
-	{"a download", downloadFaults},
-	{"credentials and clocks", identityFaults},
-	{"the network", networkFaults},
-	{"the record", recordFaults},
-	{"the host", hostFaults},
+	{"the queue", health.Queue, queueFaults},
+	{"the events", "", eventFaults},
+	{"the store", health.Store, storeFaults},
+	{"a download", health.Fetch, downloadFaults},
+	{"credentials and clocks", health.Queue, identityFaults},
+	{"the network", health.Queue, networkFaults},
+	{"the record", health.Record, recordFaults},
+	{"the host", health.Machine, hostFaults},
 }
 
 // call is a fault of awsfake's, for requests of the agent.
@@ -80,9 +86,9 @@ var queueFaults = []fault{
 	{name: "receiving is reset", begin: queue("ReceiveMessage", awsfake.Effect{Reset: true})},
 	{name: "receiving hangs", begin: queue("ReceiveMessage", awsfake.Effect{Hang: true})},
 	{name: "answers break on their way", begin: queue("ReceiveMessage", awsfake.Effect{Truncate: true})},
-	{name: "each request takes 10 s longer", begin: queue("", awsfake.Effect{Latency: 10 * time.Second})},
+	{name: "each request takes 10 s longer", hidden: true, begin: queue("", awsfake.Effect{Latency: 10 * time.Second})},
 	{name: "a login page answers", begin: func(w *world) func() { return w.proxy.use(isSQS, portal) }},
-	{name: "polls end at once, empty", begin: func(w *world) func() {
+	{name: "polls end at once, empty", hidden: true, begin: func(w *world) func() {
 		return w.proxy.use(receives, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			_, _ = io.WriteString(w, "{}")
 		})
@@ -98,11 +104,11 @@ var queueFaults = []fault{
 			}
 		})
 	}},
-	{name: "full of junk, at once", begin: junk, requests: 2 * 60 * 10 * 2}, // ten receives and deletes a second, after a burst
-	{name: "deleting is forbidden", begin: queue("DeleteMessageBatch", awsfake.Effect{Status: 403, Code: "AccessDenied"})},
-	{name: "deleting works, and is answered with an error", begin: queue("DeleteMessageBatch", awsfake.Effect{Truncate: true})},
-	{name: "leases cannot be extended", begin: queue("ChangeMessageVisibilityBatch", awsfake.Effect{Status: 403, Code: "AccessDenied"})},
-	{name: "extending leases hangs", begin: queue("ChangeMessageVisibilityBatch", awsfake.Effect{Hang: true})},
+	{name: "full of junk, at once", hidden: true, begin: junk, requests: 2 * 60 * 10 * 2}, // ten receives and deletes a second, after a burst
+	{name: "deleting is forbidden", hidden: true, begin: queue("DeleteMessageBatch", awsfake.Effect{Status: 403, Code: "AccessDenied"})},
+	{name: "deleting works, and is answered with an error", hidden: true, begin: queue("DeleteMessageBatch", awsfake.Effect{Truncate: true})},
+	{name: "leases cannot be extended", hidden: true, begin: queue("ChangeMessageVisibilityBatch", awsfake.Effect{Status: 403, Code: "AccessDenied"})},
+	{name: "extending leases hangs", hidden: true, begin: queue("ChangeMessageVisibilityBatch", awsfake.Effect{Hang: true})},
 }
 
 // junk fills each answer with messages of an unknown shape.
@@ -164,7 +170,7 @@ var storeFaults = []fault{
 	{name: "answers 503 SlowDown", begin: call(awsfake.Call{Service: "s3"}, awsfake.Effect{Status: 503, Code: "SlowDown"}), unrecorded: true, outage: true},
 	{name: "resets connections", begin: object(awsfake.Effect{Reset: true})},
 	{name: "hangs", begin: object(awsfake.Effect{Hang: true})},
-	{name: "each request takes 20 s", begin: call(awsfake.Call{Service: "s3"}, awsfake.Effect{Latency: 20 * time.Second}), unrecorded: true},
+	{name: "each request takes 20 s", tells: health.Record, begin: call(awsfake.Call{Service: "s3"}, awsfake.Effect{Latency: 20 * time.Second}), unrecorded: true},
 	{name: "answers break on their way", begin: object(awsfake.Effect{Truncate: true})},
 	{name: "a login page answers", begin: func(w *world) func() { return w.proxy.use(isS3, portal) }, unrecorded: true},
 	{name: "redirects to itself", begin: func(w *world) func() {
@@ -173,12 +179,12 @@ var storeFaults = []fault{
 			refuse(w, r, http.StatusTemporaryRedirect, "TemporaryRedirect")
 		})
 	}},
-	{name: "a cache shows the version before", begin: stale},
+	{name: "a cache shows the version before", hidden: true, begin: stale},
 	{name: "names no version", begin: func(w *world) func() {
 		return w.proxy.alter(isFlake, func(a *httptest.ResponseRecorder) { a.Header().Del("ETag") })
 	}},
-	{name: "lets looks in and downloads not: 403", begin: fetchRefused(403, "AccessDenied")},
-	{name: "contradicts itself: 412 for what it just showed", begin: fetchRefused(412, "PreconditionFailed")},
+	{name: "lets looks in and downloads not: 403", tells: health.Fetch, begin: fetchRefused(403, "AccessDenied")},
+	{name: "contradicts itself: 412 for what it just showed", tells: health.Fetch, begin: fetchRefused(412, "PreconditionFailed")},
 }
 
 func fetchRefused(status int, code string) func(*world) func() {
@@ -274,8 +280,8 @@ func dropChecksums(a *httptest.ResponseRecorder) {
 var identityFaults = []fault{
 	{name: "credentials are rotated, and the old ones refused", begin: rotated, unrecorded: true},
 	{name: "the credentials expire", begin: call(awsfake.Call{}, awsfake.Effect{Status: 403, Code: "ExpiredToken"}), unrecorded: true},
-	{name: "the host's clock is an hour behind", begin: func(w *world) func() { return w.proxy.use(isAny, skewed(time.Hour)) }},
-	{name: "the host's clock is a day ahead", begin: func(w *world) func() { return w.proxy.use(isAny, skewed(-24*time.Hour)) }},
+	{name: "the host's clock is an hour behind", hidden: true, begin: func(w *world) func() { return w.proxy.use(isAny, skewed(time.Hour)) }},
+	{name: "the host's clock is a day ahead", hidden: true, begin: func(w *world) func() { return w.proxy.use(isAny, skewed(-24*time.Hour)) }},
 }
 
 // rotated has the cloud refuse the host's credentials for ever. In the end, their file has others.
@@ -292,7 +298,7 @@ var networkFaults = []fault{
 	{name: "there is no route", begin: func(w *world) func() { return w.net.refuse(syscall.ENETUNREACH) }, unrecorded: true},
 	{name: "everything sent vanishes", begin: func(w *world) func() { return w.net.swallow() }, unrecorded: true},
 	{name: "connections are cut each 5 s", begin: func(w *world) func() { return every(w, 5*time.Second, w.net.cut) }},
-	{name: "30 s off, 30 s on", begin: func(w *world) func() {
+	{name: "30 s off, 30 s on", hidden: true, begin: func(w *world) func() {
 		on := func() {}
 		stop := every(w, 30*time.Second, func() {
 			if on != nil {
@@ -315,7 +321,7 @@ var recordFaults = []fault{
 	{name: "writing is forbidden", begin: put(awsfake.Effect{Status: 403, Code: "AccessDenied"}), unrecorded: true},
 	{name: "writing hangs", begin: put(awsfake.Effect{Hang: true}), unrecorded: true},
 	{name: "is written, and answered with an error", begin: put(awsfake.Effect{Truncate: true}), unrecorded: true},
-	{name: "another host has the same name", begin: func(w *world) func() {
+	{name: "another host has the same name", hidden: true, begin: func(w *world) func() {
 		dir := config.Dir(w.TempDir())
 		w.must(dir.UpdateConfig(w.ctx, func(c *config.Config) error {
 			c.Remote, c.Configuration, c.Host, c.QueueURL = "s3://"+bucket+"/"+key, "web1", "web1", w.queueURL
@@ -329,19 +335,19 @@ var hostFaults = []fault{
 	{name: "nix is missing", begin: broken(nix.ErrNoNix)},
 	{name: "the nix store is full", begin: broken(nix.ErrDiskFull)},
 	{name: "nix is killed", begin: broken(fmt.Errorf("%w: nix ended by a signal (signal: killed): is there enough memory?", nix.ErrMachine))},
-	{name: "config.json is damaged", begin: settings(`{"remote": `)},
-	{name: "config.json is empty", begin: settings("")},
-	{name: "config.json is gone", begin: func(w *world) func() {
+	{name: "config.json is damaged", tells: health.Config, begin: settings(`{"remote": `)},
+	{name: "config.json is empty", tells: health.Config, begin: settings("")},
+	{name: "config.json is gone", tells: health.Config, begin: func(w *world) func() {
 		kept, err := os.ReadFile(w.dir.ConfigPath())
 		w.must(err)
 		w.must(os.Remove(w.dir.ConfigPath()))
 		return func() { w.must(os.WriteFile(w.dir.ConfigPath(), kept, 0o600)) }
 	}},
-	{name: "the agent is restarted each minute", begin: func(w *world) func() {
+	{name: "the agent is restarted each minute", hidden: true, begin: func(w *world) func() {
 		return every(w, time.Minute, func() { w.restart() })
 	}},
-	{name: "the disk is full", begin: fullDisk, disk: true},
-	{name: "the disk is read-only", begin: readOnlyDisk, disk: true},
+	{name: "the disk is full", tells: health.State, begin: fullDisk, disk: true},
+	{name: "the disk is read-only", tells: health.State, begin: readOnlyDisk, disk: true},
 }
 
 func broken(err error) func(*world) func() {
