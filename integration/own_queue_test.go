@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/events"
@@ -44,6 +45,9 @@ func ownQueue(t *testing.T, endpoint string) {
 	w.must(err)
 	if tags.Tags["npcnix:host"] != "web1" || tags.Tags["npcnix:remote"] != remote {
 		t.Errorf("tags %v", tags.Tags)
+	}
+	for _, name := range w.queues() { // the dead-letter queue too
+		w.onlyTheTopicSends(name)
 	}
 
 	h.publish(nixtest.System{Version: "one"})
@@ -162,6 +166,38 @@ func (h *host) commandIn(env []string, args ...string) (string, int) {
 	cmd.Env = append(env, nixtest.Env()...)
 	out, _ := cmd.CombinedOutput()
 	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// onlyTheTopicSends evaluates the policy of a queue that a host has made. awsfake looks at none.
+func (w *world) onlyTheTopicSends(name string) {
+	w.t.Helper()
+	out, err := w.sqs.GetQueueAttributes(w.t.Context(), &sqs.GetQueueAttributesInput{
+		QueueUrl: aws.String(w.queueURL(name)), AttributeNames: []sqstypes.QueueAttributeName{"Policy", "QueueArn"},
+	})
+	w.must(err)
+	p, queue := parsePolicy(w.t, out.Attributes["Policy"]), out.Attributes["QueueArn"]
+	from := func(topic string) map[string]string { return map[string]string{"aws:SourceArn": topic} }
+	const send, service = "sqs:SendMessage", "Service sns.amazonaws.com"
+	account := strings.Split(w.topic, ":")[4]
+	for _, c := range []struct {
+		who     string
+		request request
+		allowed bool
+	}{
+		{"the remote's topic", request{service, send, queue, from(w.topic)}, true},
+		{"another topic", request{service, send, queue, from(w.topic + "2")}, false},
+		{"the topic of that name of another account", request{service, send, queue, from(strings.Replace(w.topic, account, "999999999999", 1))}, false},
+		{"a topic that is not named", request{service, send, queue, nil}, false},
+		{"another service", request{"Service s3.amazonaws.com", send, queue, from(w.topic)}, false},
+		{"a role of the account", request{"AWS arn:aws:iam::" + account + ":role/web2", send, queue, nil}, false},
+		{"a role that names the topic", request{"AWS arn:aws:iam::" + account + ":role/web2", send, queue, from(w.topic)}, false},
+		{"the topic, as a receiver", request{service, "sqs:ReceiveMessage", queue, from(w.topic)}, false},
+		{"the topic, to another queue", request{service, send, queue + "2", from(w.topic)}, false},
+	} {
+		if got := p.allows(c.request); got != c.allowed {
+			w.t.Errorf("%s: %s is allowed: %v", name, c.who, got)
+		}
+	}
 }
 
 func (w *world) subscriptions() (endpoints []string) {

@@ -27,7 +27,7 @@ type request struct {
 	context          map[string]string
 }
 
-func parsePolicy(t *testing.T, text string) policy {
+func parsePolicy(t testing.TB, text string) policy {
 	t.Helper()
 	var p policy
 	if err := json.Unmarshal([]byte(text), &p); err != nil || len(p.Statement) == 0 {
