@@ -16,7 +16,6 @@ import (
 	snstypes "github.com/aws/aws-sdk-go-v2/service/sns/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
-	"github.com/aws/smithy-go"
 )
 
 // lookers is how many queues are asked about at a time.
@@ -218,12 +217,7 @@ func (o *OwnQueues) Delete(ctx context.Context, q FoundQueue) error {
 
 // explain is for an operator's credentials what the package's own is for a host's.
 func (o *OwnQueues) explain(ctx context.Context, op string, err error) error {
-	api, is := errors.AsType[smithy.APIError](err)
-	if is && (strings.Contains(api.ErrorCode(), "AccessDenied") || api.ErrorCode() == "AuthorizationError") {
-		return fmt.Errorf("%s: %w (these credentials lack a permission that docs/aws.md lists for npcnix hosts gc)", op, err)
-	}
-
-	return explain(ctx, op, err)
+	return explainDenied(ctx, op, err, "these credentials lack a permission that docs/aws.md lists for npcnix hosts gc")
 }
 
 // inParallel calls do for 0 to n-1, some at a time, and returns the first error once all have ended.

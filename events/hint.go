@@ -23,6 +23,15 @@ func explain(ctx context.Context, op string, err error) error {
 	return fmt.Errorf("%s: %w", op, err)
 }
 
+// explainDenied is explain with a hint of the caller's, if AWS denies the call.
+func explainDenied(ctx context.Context, op string, err error, hint string) error {
+	api, is := errors.AsType[smithy.APIError](err)
+	if is && ctx.Err() == nil && (strings.Contains(api.ErrorCode(), "AccessDenied") || api.ErrorCode() == "AuthorizationError") {
+		return fmt.Errorf("%s: %w (%s)", op, err, hint)
+	}
+	return explain(ctx, op, err)
+}
+
 // hintFor says what to do about an error, by its code; "" if the code is not known.
 func hintFor(err error) string {
 	var api smithy.APIError

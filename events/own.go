@@ -125,7 +125,7 @@ func (q *OwnQueue) Receive(ctx context.Context) ([]Delivery, error) {
 		made, err := q.ensure(ctx)
 		if err != nil {
 			q.late = true
-			return nil, explain(ctx, "make the host's own queue "+q.name, err)
+			return nil, q.explain(ctx, "make the host's own queue "+q.name, err)
 		}
 		q.check = time.Now().Add(ensureEvery/2 + rand.N(ensureEvery))
 		if made || q.late {
@@ -179,7 +179,7 @@ func (q *OwnQueue) Reach(ctx context.Context) error {
 func (q *OwnQueue) URL(ctx context.Context) (string, error) {
 	out, err := q.sqs.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: &q.name})
 	if err != nil {
-		return "", explain(ctx, "find the host's own queue "+q.name, err)
+		return "", q.explain(ctx, "find the host's own queue "+q.name, err)
 	}
 	return aws.ToString(out.QueueUrl), nil
 }
@@ -371,7 +371,7 @@ func (q *OwnQueue) Leave(ctx context.Context) error {
 			_, err = q.sqs.DeleteQueue(ctx, &sqs.DeleteQueueInput{QueueUrl: there.QueueUrl})
 		}
 		if err != nil && !isMissing(err) {
-			failed = append(failed, explain(ctx, "delete the queue "+name, err))
+			failed = append(failed, q.explain(ctx, "delete the queue "+name, err))
 		}
 	}
 	return errors.Join(failed...)
@@ -397,6 +397,11 @@ func (q *OwnQueue) unsubscribe(ctx context.Context, url string) error {
 		return fmt.Errorf("unsubscribe it from %s: %w", q.options.Topic, err)
 	}
 	return nil
+}
+
+// explain is the package's own, but for calls that a role for a queue of Terraform's need not allow.
+func (q *OwnQueue) explain(ctx context.Context, op string, err error) error {
+	return explainDenied(ctx, op, err, "the host's role lacks a permission that docs/aws.md lists for hosts that make their queue themselves")
 }
 
 func isMissing(err error) bool {

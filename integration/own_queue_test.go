@@ -1,8 +1,10 @@
 package integration
 
 import (
+	"net/http"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -96,24 +98,36 @@ func ownQueue(t *testing.T, endpoint string) {
 	}
 }
 
-// TestOwnQueueHealsByItself has SNS take no subscription for a while: the agent says so once, polls, and subscribes as
-// soon as it can.
+// TestOwnQueueHealsByItself has AWS refuse the host its queue or subscription for a while: the agent says so once, polls,
+// and subscribes as soon as it can.
 func TestOwnQueueHealsByItself(t *testing.T) {
 	t.Parallel()
+	denied := func(call awsfake.Call, code string) func(*world, *awsfake.Cloud) func() {
+		return func(_ *world, cloud *awsfake.Cloud) func() {
+			return cloud.Fault(call, awsfake.Effect{Status: http.StatusForbidden, Code: code}).Remove
+		}
+	}
+	queue, subscribe := awsfake.Call{Service: "sqs", Action: "CreateQueue"}, awsfake.Call{Service: "sns", Action: "Subscribe"}
 	for _, c := range []struct {
-		name        string
-		begin, heal func(*world, *awsfake.Cloud)
-		says        string
+		name  string
+		tries awsfake.Call
+		begin func(*world, *awsfake.Cloud) (heal func())
+		says  string
 	}{
-		{"the topic is gone", func(w *world, _ *awsfake.Cloud) {
+		{"the topic is gone", subscribe, func(w *world, _ *awsfake.Cloud) func() {
 			_, err := w.sns.DeleteTopic(w.t.Context(), &sns.DeleteTopicInput{TopicArn: &w.topic})
 			w.must(err)
-		}, func(w *world, _ *awsfake.Cloud) {
-			_, err := w.sns.CreateTopic(w.t.Context(), &sns.CreateTopicInput{Name: aws.String("npcnix-dev")})
-			w.must(err)
+			return func() {
+				_, err := w.sns.CreateTopic(w.t.Context(), &sns.CreateTopicInput{Name: aws.String("npcnix-dev")})
+				w.must(err)
+			}
 		}, "NotFound"},
-		{"the subscription is pending", func(_ *world, cloud *awsfake.Cloud) { cloud.PendSubscriptions(true) },
-			func(_ *world, cloud *awsfake.Cloud) { cloud.PendSubscriptions(false) }, "the subscription is pending"},
+		{"the subscription is pending", subscribe, func(_ *world, cloud *awsfake.Cloud) func() {
+			cloud.PendSubscriptions(true)
+			return func() { cloud.PendSubscriptions(false) }
+		}, "the subscription is pending"},
+		{"it lacks the permission to make a queue", queue, denied(queue, "AccessDenied"), "CreateQueue.*" + lacksPermission},
+		{"it lacks the permission to subscribe", subscribe, denied(subscribe, "AuthorizationError"), "Subscribe.*" + lacksPermission},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -121,25 +135,20 @@ func TestOwnQueueHealsByItself(t *testing.T) {
 			w := newWorld(t, cloud.URL())
 			h := newHost(w, "web1")
 			h.configure(map[string]any{"remote": remote, "configuration": "web1", "host": "web1", "queue_url": "auto", "topic_arn": w.topic, "poll_interval_secs": 3600, "min_sleep_secs": 1, "max_sleep_secs": 1})
-			c.begin(w, cloud)
+			heal := c.begin(w, cloud)
 			h.publish(nixtest.System{Version: "one"})
 			h.start("--log-level", "info")
 			h.await("a poll", func() bool { return h.marker() == "one" })
-			tries := cloud.Requests("sns", "Subscribe")
-			h.await("more tries", func() bool { return cloud.Requests("sns", "Subscribe") >= tries+3 })
+			tries := func() int { return cloud.Requests(c.tries.Service, c.tries.Action) }
+			before := tries()
+			h.await("more tries", func() bool { return tries() >= before+3 })
 			h.publish(nixtest.System{Version: "two"})
 			h.await("the next poll", func() bool { return h.marker() == "two" && h.record().Status == record.Applied })
-			said := 0
-			for line := range strings.Lines(h.log.String()) {
-				if strings.Contains(line, c.says) {
-					said++
-				}
-			}
-			if said != 1 {
-				t.Errorf("it says %d times %q", said, c.says)
+			if said := regexp.MustCompile(c.says).FindAllString(h.log.String(), -1); len(said) != 1 {
+				t.Errorf("it says %d times %q", len(said), c.says)
 			}
 
-			c.heal(w, cloud)
+			heal()
 			h.await("the subscription", func() bool { return h.log.count("this host has a queue of its own") == 1 })
 			h.publish(nixtest.System{Version: "three"})
 			h.await("the event", func() bool { return h.marker() == "three" && h.record().Trigger == record.Event })
@@ -152,6 +161,9 @@ func TestOwnQueueHealsByItself(t *testing.T) {
 		})
 	}
 }
+
+// lacksPermission is what an agent says that cannot make its queue. Regular expression.
+const lacksPermission = `docs/aws\.md lists`
 
 // command runs npcnix with the host's folders, and returns what it printed and its exit code.
 func (h *host) command(args ...string) (string, int) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -85,4 +86,60 @@ func TestManySubscribeAtOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A host that lacks a permission says so once, tries again with growing pauses, and has its queue once it is allowed.
+func TestWhatIsDeniedIsTriedAgainEverMoreSeldom(t *testing.T) {
+	environment(t)
+	t.Setenv("AWS_ENDPOINT_URL", endpoint)
+	dir := files(t)
+	for action, service := range map[string]string{"CreateQueue": "sqs", "Subscribe": "sns"} {
+		synctest.Test(t, func(t *testing.T) {
+			h := start(t, dir, 0, limits{awsfake.S3Reads, awsfake.S3Writes})
+			call := awsfake.Call{Service: service, Action: action}
+			denied := h.cloud.Fault(call, awsfake.Effect{Status: 403, Code: "AccessDenied"})
+			one, made := &host{name: "web1"}, make(chan string, 1)
+			queue, err := events.OpenOwnQueue(t.Context(), events.OwnQueueOptions{
+				Topic: h.topic, Remote: remote, Host: one.name, Dial: h.wire.dial(&one.client), Made: func(url string) { made <- url },
+			})
+			h.must(err)
+			var log bytes.Buffer
+			ctx, cancel := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			running.Go(func() {
+				inbox.New(inbox.Options{
+					Queue: queue, Open: true, Lease: 2 * time.Minute, Ours: func(events.Notice) bool { return true },
+					Monitor: health.New("", "herd", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))),
+				}).Run(ctx)
+			})
+			time.Sleep(time.Hour)
+			denied.Remove()
+			select {
+			case <-made:
+			case <-time.After(2 * time.Minute):
+				t.Errorf("%s: the permission is there, and no queue", action)
+			}
+			cancel()
+			running.Wait()
+
+			if said := log.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "docs/aws.md lists for hosts that make their queue themselves") {
+				t.Errorf("%s: it says %s", action, said)
+			}
+			var tried []time.Time
+			for _, e := range h.cloud.Trace() {
+				if e.What == awsfake.Requested && e.Action == action && len(tried) < denied.Hits() {
+					tried = append(tried, e.At)
+				}
+			}
+			for i := 1; i < len(tried); i++ {
+				pause, mean := tried[i].Sub(tried[i-1]), min(time.Second<<min(i-1, 10), time.Minute) // ±50 %, and the requests
+				if pause < mean/2 || pause > mean*3/2+time.Second {
+					t.Errorf("%s: pause %d is %v, not about %v", action, i, pause, mean)
+				}
+			}
+			if len(tried) < 30 {
+				t.Errorf("%s: it has tried %d times in an hour", action, len(tried))
+			}
+		})
+	}
 }
