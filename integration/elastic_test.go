@@ -106,6 +106,13 @@ func TestElasticExample(t *testing.T) {
 	h.startAs(member)
 	h.await("the record", func() bool { return h.record().Status == record.Applied })
 	h.await("the subscription", func() bool { return len(a.subscriptions()) == 1 })
+	for _, name := range a.queues() { // the tag that the role's policy asks for
+		tags, err := a.sqs.ListQueueTags(t.Context(), &sqs.ListQueueTagsInput{QueueUrl: aws.String(a.queueURL(name))})
+		a.must(err)
+		if tags.Tags["npcnix:instance"] != instances[0] {
+			t.Errorf("%s has the tags %v, and its instance is %s", name, tags.Tags, instances[0])
+		}
+	}
 	a.must(nixtest.Flake(flake, nixtest.Salt(), map[string]nixtest.System{"web": {Version: "two"}}))
 	with.run(t, dir, env, "apply", "-auto-approve") // publishes
 	h.await("the event", func() bool { return h.marker() == "two" && h.record().Trigger == record.Event })

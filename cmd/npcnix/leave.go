@@ -64,7 +64,7 @@ func openOwnQueue(ctx context.Context, conf config.Config, o events.OwnQueueOpti
 	if err != nil {
 		return nil, err
 	}
-	o.Topic, o.Remote, o.Host, o.Instance, o.Lease = conf.TopicARN, remoteTag(conf.Remote), host, instanceID(host), conf.Lease()
+	o.Topic, o.Remote, o.Host, o.Instance, o.Lease = conf.TopicARN, remoteTag(conf.Remote), host, instanceID(instanceFile, host), conf.Lease()
 	return events.OpenOwnQueue(ctx, o)
 }
 
@@ -94,8 +94,8 @@ var instancePattern = regexp.MustCompile(`\bi-[0-9a-f]{8,17}$`)
 
 // instanceID is the ID of this EC2 instance; "" elsewhere. Instances before Nitro have it only in the name that
 // their boot script gave them.
-func instanceID(host string) string {
-	text, err := os.ReadFile(instanceFile)
+func instanceID(file, host string) string {
+	text, err := os.ReadFile(file)
 	if id := strings.TrimSpace(string(text)); err == nil && instancePattern.MatchString(id) {
 		return id
 	}
