@@ -20,13 +20,15 @@ const hostsGCHelp = `Remove what is left of hosts that are no more: the subscrip
 = auto), and then its record, so that no command counts it any longer. A run that was ended half way is finished by
 the next one. A host that comes back makes its queue again.
 
-A host is no more if its record was not written for --older-than, by the store's clock. For hosts on EC2, give the
-IDs of all instances that are not terminated, of all regions and accounts, with --instances. Such a host is no more
-if it is not listed and was not heard for a day, and stays however long it was silent if it is listed. Nobody is
-removed who was heard in the last day.
+A host is heard when it writes its record, and is no more if it was not heard for --older-than. What it receives from
+its queue does not count, as SQS does not tell. For hosts on EC2, give the IDs of all instances that are not
+terminated, of all regions and accounts, with --instances. Such a host is no more if it is not listed and was not heard
+for a day, and stays however long it was silent if it is listed. Nobody is removed who was heard in the last day.
+Instead of a record that was never written, the time counts when the queue was made; such a host is removed only if its
+instance is not listed.
 
-A host that writes its record seldom (record_refresh_secs) looks silent: list it, or give a longer --older-than. One
-that only writes news (0) is left, unless its instance is known to be no more.
+A host that writes its record seldom (record_refresh_secs) or cannot write it looks silent: list it, or give a longer
+--older-than. One that only writes news (0) is left, unless its instance is known to be no more.
 
 Only queues are deleted whose name and tags say that a host of this remote made them. Others, such as those of
 Terraform, are named, and their hosts' records stay.

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/store"
 )
@@ -90,14 +90,12 @@ func recordName(conf config.Config) (string, error) {
 // an EC2 instance").
 const instanceFile = "/sys/class/dmi/id/board_asset_tag"
 
-var instancePattern = regexp.MustCompile(`\bi-[0-9a-f]{8,17}$`)
-
 // instanceID is the ID of this EC2 instance; "" elsewhere. Instances before Nitro have it only in the name that
 // their boot script gave them.
 func instanceID(file, host string) string {
 	text, err := os.ReadFile(file)
-	if id := strings.TrimSpace(string(text)); err == nil && instancePattern.MatchString(id) {
+	if id := strings.TrimSpace(string(text)); err == nil && fleet.InstanceNamed(id) == id && id != "" {
 		return id
 	}
-	return instancePattern.FindString(host)
+	return fleet.InstanceNamed(host)
 }

@@ -31,7 +31,14 @@ const (
 // copyFolders have copies of records, for notifications; see package agent.
 var copyFolders = []string{"failed", "recovered"}
 
-var instanceID = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
+var (
+	instanceID   = regexp.MustCompile(`^i-[0-9a-f]{8,17}$`)
+	instanceName = regexp.MustCompile(`\bi-[0-9a-f]{8,17}$`)
+)
+
+// InstanceNamed is the ID of the EC2 instance that ends a host's name, as in names by module elastic_hosts; "" if none
+// does.
+func InstanceNamed(host string) string { return instanceName.FindString(host) }
 
 // ForgettingStore is what a collection asks of a remote. *store.Remote serves.
 type ForgettingStore interface {
@@ -149,9 +156,7 @@ func (c *Collection) find(ctx context.Context) ([]remains, error) {
 	var all []remains
 	for _, key := range slices.Sorted(maps.Keys(byHost)) {
 		r := *byHost[key]
-		if r.instance == "" && instanceID.MatchString(r.host) {
-			r.instance = r.host
-		}
+		r.instance = cmp.Or(r.instance, InstanceNamed(r.host))
 		all = append(all, r)
 	}
 

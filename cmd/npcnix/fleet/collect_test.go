@@ -136,6 +136,27 @@ func TestOneHostDoesNotHoldUpACollection(t *testing.T) {
 	}
 }
 
+// A member of a group that has left has no queue whose tag names its instance.
+func TestAHostIsAnInstanceByItsTagOrItsName(t *testing.T) {
+	const alive, gone = "i-0123456789abcdef0", "i-00000000000000000"
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	c := &collected{now: now, queues: []events.FoundQueue{
+		{Name: "npcnix-dev-web1", Host: "web1", Instance: gone, Own: true},
+		{Name: "npcnix-dev-web2", Host: "web2", Instance: alive, Own: true},
+		{Name: "npcnix-dev-db", Host: "db-" + gone, Instance: alive, Own: true},
+		{Name: "npcnix-dev-tf", Host: "tf", Instance: gone},
+	}}
+	for _, host := range []string{gone, alive, "web-" + gone, "web-" + alive, gone + ".example.org", "web1", "web2", "db-" + gone, "tf"} {
+		c.records = append(c.records, store.RecordInfo{Host: host, Modified: now.Add(-25 * time.Hour)})
+	}
+	run := Collection{Store: c, Queues: c, OlderThan: CollectAfter, Alive: map[string]bool{alive: true}, Say: func(string) {}}
+	_, err := run.Run(t.Context())
+	slices.Sort(c.trace)
+	if want := []string{"queue web1", "record " + gone, "record web-" + gone, "record web1"}; err != nil || !slices.Equal(c.trace, want) {
+		t.Errorf("it did %q, not %q: %v", c.trace, want, err)
+	}
+}
+
 func TestAListOfInstancesIsRead(t *testing.T) {
 	for text, want := range map[string]string{
 		"i-0123456789abcdef0\ti-01234567\n": "",
