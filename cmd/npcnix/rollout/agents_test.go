@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/npcnix/npcnix/agent"
 	"github.com/npcnix/npcnix/agent/config"
+	"github.com/npcnix/npcnix/agent/record"
 	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -31,7 +33,21 @@ type machine struct {
 	mu      sync.Mutex
 	running string
 	built   []string
-	breaks  string // the system that does not pass verification here
+	breaks  string            // the system that does not pass verification here
+	takes   func(text string) // is told of what it builds or switches to, before; nil: nobody is
+}
+
+func (m *machine) tell(text string) {
+	if m.takes != nil {
+		m.takes(text)
+	}
+}
+
+// has reports whether it has ever built the system of that text, or runs it.
+func (m *machine) has(text string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.built, text) || m.running == "/nix/store/"+text
 }
 
 func (m *machine) Check(context.Context) error        { return nil }
@@ -55,6 +71,7 @@ func (m *machine) Build(_ context.Context, dir, _ string) (nix.System, error) {
 	if err != nil {
 		return nix.System{}, err
 	}
+	m.tell(string(text))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.built = append(m.built, string(text))
@@ -64,6 +81,7 @@ func (m *machine) Build(_ context.Context, dir, _ string) (nix.System, error) {
 func (m *machine) Realise(context.Context, nix.System, []nix.Cache) error { return nil }
 
 func (m *machine) Activate(_ context.Context, s nix.System, r activation.Request) (activation.Journal, error) {
+	m.tell(strings.TrimPrefix(s.Path, "/nix/store/"))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	j := activation.Journal{ID: r.ID, System: s.Path, Previous: m.running, Phase: activation.Committed}
@@ -83,8 +101,11 @@ func (m *machine) Resume(context.Context, activation.Request) (activation.Journa
 type agents struct {
 	*world
 	cloud    *awsfake.Cloud
+	client   *s3.Client
 	machines map[string]*machine
-	pokes    []chan struct{}
+	dirs     map[string]config.Dir
+	mu       sync.Mutex
+	pokes    map[string]chan struct{}
 }
 
 func newAgents(t *testing.T) *agents {
@@ -103,7 +124,7 @@ func newAgents(t *testing.T) *agents {
 	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &bucket}); err != nil {
 		t.Fatal(err)
 	}
-	a := &agents{world: newWorld(t), cloud: cloud, machines: map[string]*machine{}}
+	a := &agents{world: newWorld(t), cloud: cloud, client: client, machines: map[string]*machine{}, dirs: map[string]config.Dir{}, pokes: map[string]chan struct{}{}}
 	a.remote = a.open()
 	a.pack = a.packed
 	return a
@@ -138,45 +159,88 @@ func (a *agents) packed(text string) []byte {
 	return b.Bytes()
 }
 
-// join starts an agent, which looks only when it is poked.
-func (a *agents) join(name string) {
+// rolloutSigner is the public half of the rollout key.
+func (a *agents) rolloutSigner() ssh.PublicKey {
 	a.t.Helper()
 	key, closeKey, err := release.OpenKey(a.t.Context(), a.rolloutKey)
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	defer closeKey()
-	dir := config.Dir(a.t.TempDir())
+	return key.PublicKey()
+}
+
+// join makes a host and starts its agent, which looks only when it is poked.
+func (a *agents) join(name string, change ...func(*config.Config)) (stop func()) {
+	a.t.Helper()
+	authorized := func(key ssh.PublicKey) []string {
+		return []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))}
+	}
+	a.dirs[name], a.machines[name] = config.Dir(a.t.TempDir()), &machine{}
+	a.mu.Lock()
+	a.pokes[name] = make(chan struct{}, 1)
+	a.mu.Unlock()
 	never := int64(0)
-	err = dir.UpdateConfig(a.t.Context(), func(c *config.Config) error {
+	a.set(name, func(c *config.Config) {
 		c.Remote, c.Configuration, c.HealthIntervalSecs = agentsRemote, "c", &never
 		c.MinSleepSecs, c.MaxSleepSecs = 3600, 3600
-		c.Signers = []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(a.signers[0])))}
-		c.RolloutSigners = []string{strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey())))}
+		c.Signers, c.RolloutSigners = authorized(a.signers[0]), authorized(a.rolloutSigner())
+	})
+	for _, f := range change {
+		a.set(name, f)
+	}
+	return a.start(name)
+}
+
+// set changes a host's settings.
+func (a *agents) set(name string, change func(*config.Config)) {
+	a.t.Helper()
+	err := a.dirs[name].UpdateConfig(a.t.Context(), func(c *config.Config) error {
+		change(c)
 		return nil
 	})
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	c, err := dir.LoadConfig()
+}
+
+// start starts a host's agent.
+func (a *agents) start(name string) (stop func()) {
+	a.t.Helper()
+	c, err := a.dirs[name].LoadConfig()
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	m, poke := &machine{}, make(chan struct{}, 1)
-	a.machines[name] = m
-	a.pokes = append(a.pokes, poke)
 	r := a.open()
-	one, err := agent.New(agent.Options{Dir: dir, Config: c, Name: name, RemoteName: r.Name(), Store: r, Host: m, Poke: poke, Version: "test"})
+	one, err := agent.New(agent.Options{
+		Dir: a.dirs[name], Config: c, Name: name, RemoteName: r.Name(), Store: r, Host: a.machines[name], Poke: a.pokes[name], Version: "test",
+	})
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	ctx, stop := context.WithCancel(a.t.Context())
-	go func() { ended <- one.Run(ctx) }()
-	a.t.Cleanup(func() { stop(); <-ended })
+	ended := make(chan struct{})
+	ctx, end := context.WithCancel(a.t.Context())
+	go func() {
+		_ = one.Run(ctx)
+		close(ended)
+	}()
+	stop = func() { end(); <-ended }
+	a.t.Cleanup(stop)
+	return stop
+}
+
+// says returns a host's record; empty if it has none.
+func (a *agents) says(name string) (r record.Record) {
+	data, err := a.remote.GetRecord(a.t.Context(), name)
+	if err == nil {
+		_ = json.Unmarshal(data, &r)
+	}
+	return r
 }
 
 func (a *agents) poke() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for _, p := range a.pokes {
 		select {
 		case p <- struct{}{}:
@@ -197,6 +261,17 @@ func (a *agents) running(text string) (n int) {
 	return n
 }
 
+// evaluated tells whether a host has evaluated these and no others.
+func (a *agents) evaluated(name string, want ...string) {
+	a.t.Helper()
+	m := a.machines[name]
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !slices.Equal(m.built, want) {
+		a.t.Errorf("%s has evaluated %q, want %q", name, m.built, want)
+	}
+}
+
 // until waits for something.
 func (a *agents) until(what string, so func() bool) {
 	a.t.Helper()
@@ -208,22 +283,48 @@ func (a *agents) until(what string, so func() bool) {
 	}
 }
 
-// take runs the command until it ends; hosts look at each step.
-func (a *agents) take(revert bool) error {
+// command opens the rollout with nothing but the rollout key; hosts look at each step.
+func (a *agents) command(change ...func(*Options)) (*Rollout, error) {
 	a.t.Helper()
-	r, err := Open(a.t.Context(), Options{
-		Remote: a.remote, Publisher: a.publisher(nil), Interval: 200 * time.Millisecond, WaveTimeout: 5 * time.Minute, Revert: revert,
+	o := Options{
+		Remote: a.remote, Publisher: a.publisher(nil), Interval: 200 * time.Millisecond, WaveTimeout: 5 * time.Minute,
 		Say: func(line string) {
 			if strings.HasPrefix(line, "step ") {
 				a.poke()
 			}
 		},
-	})
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	return Open(a.t.Context(), o)
+}
+
+// take runs the command until it ends.
+func (a *agents) take(change ...func(*Options)) error {
+	a.t.Helper()
+	r, err := a.command(change...)
 	if err != nil {
 		a.t.Fatal(err)
 	}
 	a.poke()
 	return r.Run(a.t.Context())
+}
+
+// begun has hosts run the first release, and waits until each has a record.
+func (a *agents) begun(hosts ...string) {
+	a.t.Helper()
+	a.publish("one")
+	for _, name := range hosts {
+		if a.machines[name] == nil {
+			a.join(name)
+		}
+	}
+	a.poke()
+	a.until("all run the first release, and say so", func() bool {
+		records, err := a.remote.Records(a.t.Context())
+		return err == nil && a.running("one") == len(hosts) && len(records) == len(hosts)
+	})
 }
 
 // downloads counts the reads of the whole object: those of its end are partial.
@@ -255,21 +356,13 @@ func TestRolloutOfRealAgents(t *testing.T) {
 		}
 	}
 	a := newAgents(t)
-	a.publish("one")
-	for i := range n {
-		a.join(fmt.Sprintf("web%d", i))
-	}
-	a.until("all run the first release", func() bool { return a.running("one") == n })
-	a.until("all have a record", func() bool {
-		records, err := a.remote.Records(t.Context())
-		return err == nil && len(records) == n
-	})
+	a.begun(names(n)...)
 
 	// A canary that rolls it back: it alone has downloaded it.
 	before := a.downloads()
 	a.machines["web7"].breaks = "/nix/store/bad"
 	a.publish("bad", "web7", "100%")
-	if err := a.take(false); !errors.Is(err, ErrHosts) {
+	if err := a.take(); !errors.Is(err, ErrHosts) {
 		t.Fatalf("the canary failed: %v", err)
 	}
 	a.until("web7 is back", func() bool { return a.running("one") == n })
@@ -288,7 +381,7 @@ func TestRolloutOfRealAgents(t *testing.T) {
 	// One that passes: each host downloads and builds it once, in four steps.
 	before, requests := a.downloads(), a.requests()
 	a.publish("two", "web7", "10%", "100%")
-	if err := a.take(false); err != nil {
+	if err := a.take(); err != nil {
 		t.Fatal(err)
 	}
 	a.until("all run the second release", func() bool { return a.running("two") == n })
@@ -342,20 +435,16 @@ func TestRolloutOfRealAgents(t *testing.T) {
 // A host that rolled the release back says so after the halt too, so that a resume does not pass its wave.
 func TestResumeCountsHostsThatFailedBefore(t *testing.T) {
 	a := newAgents(t)
-	a.publish("one")
-	a.join("web1")
-	a.join("web2")
-	a.until("both run the first release", func() bool { return a.running("one") == 2 })
+	a.begun("web1", "web2")
 	a.machines["web1"].breaks = "/nix/store/bad"
 	a.publish("bad", "web1", "100%")
-	if err := a.take(false); !errors.Is(err, ErrHosts) {
+	if err := a.take(); !errors.Is(err, ErrHosts) {
 		t.Fatalf("the canary failed: %v", err)
 	}
 	a.poke()
 	halted, _, _ := a.object()
 	a.until("the canary's record is about the halted rollout", func() bool {
-		data, err := a.remote.GetRecord(t.Context(), "web1")
-		return err == nil && strings.Contains(string(data), halted.ETag)
+		return a.says("web1").Version.ETag == halted.ETag
 	})
 
 	r, err := Open(t.Context(), Options{Remote: a.remote, Publisher: a.publisher(nil), Say: func(string) {}})
