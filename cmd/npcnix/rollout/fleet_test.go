@@ -35,6 +35,7 @@ type world struct {
 	said       []string
 	pack       func(text string) []byte // nil: hosts do not read what is packed
 	soak       int64                    // seconds, of each plan; hosts are healthy for as long at once
+	seed       string                   // of each plan
 }
 
 // host is one host: what it runs, and what a release does to it.
@@ -112,7 +113,7 @@ func (w *world) publish(text string, waves ...string) string {
 	w.t.Helper()
 	var plan *release.Plan
 	if len(waves) > 0 {
-		plan = &release.Plan{Soak: w.soak}
+		plan = &release.Plan{Soak: w.soak, Seed: w.seed}
 		for _, wave := range waves {
 			plan.Waves = append(plan.Waves, strings.Split(wave, ","))
 		}
