@@ -145,7 +145,7 @@ func (o *pushOptions) publishAgain(ctx context.Context, c *common, p publishing,
 	}
 	now, err := o.put(ctx, c, p.remote, m, file, last.Version)
 	if err != nil {
-		return withCode(err)
+		return withCode(ctx, p.publisher, p.remote, err)
 	}
 
 	return o.published(ctx, c, p, m, now, false)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
+	"github.com/npcnix/npcnix/cmd/npcnix/rollout"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
 )
@@ -97,7 +98,7 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	}
 	m, v, held, err := o.publish(ctx, c, p.remote, p.publisher, last, packed)
 	if err != nil || o.dryRun {
-		return withCode(err)
+		return withCode(ctx, p.publisher, p.remote, err)
 	}
 
 	return o.published(ctx, c, p, m, v, held)
@@ -128,15 +129,21 @@ func (o *pushOptions) published(ctx context.Context, c *common, p publishing, m 
 	return waitFor(ctx, o.gate, v, fleet.Published)
 }
 
-// withCode gives an error of a publish its exit code.
-func withCode(err error) error {
+// withCode gives an error of a publish its exit code. If another publish came first, it says which.
+func withCode(ctx context.Context, p *publish.Publisher, remote *store.Remote, err error) error {
 	switch {
 	case errors.Is(err, publish.ErrOlder):
 		return exitError{fmt.Errorf("nothing was published: %w; --force publishes it all the same", err), exitSuperseded}
 	case errors.Is(err, publish.ErrNoOrder):
 		return fmt.Errorf("nothing was published: %w; --force publishes it all the same", err)
 	case errors.Is(err, store.ErrChanged):
-		return exitError{fmt.Errorf("another publish came first, and nothing was published: look at it, then push again: %w", err), exitSuperseded}
+		holds := "what it is cannot be read"
+		if p != nil {
+			if now, unread := p.Held(ctx, remote); unread == nil {
+				holds = "the remote holds " + rollout.Describe(now)
+			}
+		}
+		return exitError{fmt.Errorf("another publish came first, and nothing was published: %s; look at it, then push again: %w", holds, err), exitSuperseded}
 	case errors.Is(err, store.ErrUnconfirmed):
 		return exitError{err, exitUnconfirmed}
 	}

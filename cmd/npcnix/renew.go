@@ -78,7 +78,7 @@ func runRenew(ctx context.Context, c *common, o renewOptions) error {
 	}
 	v, err := pushOptions{release: o.release}.put(ctx, c, remote, m, file, last.Version)
 	if err != nil {
-		return withCode(err)
+		return withCode(ctx, publisher, remote, err)
 	}
 	_, err = fmt.Fprintln(c.stdout, v.ETag)
 	return err

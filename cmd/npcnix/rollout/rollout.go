@@ -76,7 +76,7 @@ func Open(ctx context.Context, o Options) (*Rollout, error) {
 	case err != nil:
 		return nil, err
 	case o.Of != nil && (last.Release == nil || last.Release.Release != o.Of.Release || last.Release.Serial != o.Of.Serial):
-		return nil, fmt.Errorf("%w: the remote holds %s instead of release %s with serial %d, which was just published", ErrOvertaken, describe(last), publish.Short(o.Of), o.Of.Serial)
+		return nil, fmt.Errorf("%w: the remote holds %s instead of release %s with serial %d, which was just published", ErrOvertaken, Describe(last), publish.Short(o.Of), o.Of.Serial)
 	case last.PutBack != nil:
 		return nil, last.PutBack
 	case last.Release == nil || last.Release.Rollout == nil:
@@ -169,7 +169,7 @@ func (r *Rollout) reload(ctx context.Context) error {
 		return err
 	}
 	if now.Release == nil || now.Release.Digest != r.last.Release.Digest {
-		return fmt.Errorf("%w: the remote holds %s by now", ErrOvertaken, describe(now))
+		return fmt.Errorf("%w: the remote holds %s by now", ErrOvertaken, Describe(now))
 	}
 	if was := r.last.Progress; was != nil {
 		switch {
@@ -184,8 +184,8 @@ func (r *Rollout) reload(ctx context.Context) error {
 	return nil
 }
 
-// describe says what overtook a rollout.
-func describe(l publish.Last) string {
+// Describe says what a remote holds, for people.
+func Describe(l publish.Last) string {
 	switch {
 	case l.Version.ETag == "":
 		return "nothing"
