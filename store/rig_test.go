@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -67,7 +66,7 @@ func webRig(t *testing.T) rig {
 
 func motoRig(t *testing.T) func(t *testing.T) rig {
 	awsEnv(t)
-	return s3Rig(moto.Start(t), putsInTurn)
+	return s3Rig(moto.Start(t), moto.PutsInTurn)
 }
 
 func awsfakeRig(t *testing.T) func(t *testing.T) rig {
@@ -83,19 +82,6 @@ func awsfakeRig(t *testing.T) func(t *testing.T) rig {
 func versityRig(t *testing.T) func(t *testing.T) rig {
 	awsEnv(t)
 	return s3Rig(versity.Start(t).URL)
-}
-
-// putsInTurn passes puts on one after the other. moto compares the ETag and writes in two steps, so that of two puts at
-// once over the same version both can succeed. S3 lets one succeed (Amazon S3 User Guide, conditional writes).
-func putsInTurn(next http.Handler) http.Handler {
-	var mu sync.Mutex
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut {
-			mu.Lock()
-			defer mu.Unlock()
-		}
-		next.ServeHTTP(w, r)
-	})
 }
 
 // s3Rig gives each test a bucket of its own.

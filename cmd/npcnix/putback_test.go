@@ -26,20 +26,35 @@ import (
 // A bucketOfVersions is a bucket "planted" that keeps versions.
 type bucketOfVersions struct {
 	*s3.Client
-	remote string // URL of its dev.npcnix
-	t      *testing.T
+	endpoint *url.URL
+	remote   string // URL of its dev.npcnix
+	t        *testing.T
+}
+
+func remoteAt(endpoint string) string {
+	return "s3://planted/dev.npcnix?region=us-east-1&endpoint=" + url.QueryEscape(endpoint)
 }
 
 func newBucketOfVersions(t *testing.T) bucketOfVersions {
+	t.Helper()
+	return bucketOfVersionsAt(t, startCloud(t).URL())
+}
+
+func startCloud(t *testing.T) *awsfake.Cloud {
 	t.Helper()
 	cloud, err := awsfake.Start("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cloud.Close)
+	return cloud
+}
+
+func bucketOfVersionsAt(t *testing.T, endpoint string) bucketOfVersions {
+	t.Helper()
 	t.Setenv("AWS_ACCESS_KEY_ID", "test")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	client := s3.NewFromConfig(awsfake.Config(cloud.URL()), func(o *s3.Options) { o.UsePathStyle = true })
+	client := s3.NewFromConfig(awsfake.Config(endpoint), func(o *s3.Options) { o.UsePathStyle = true })
 	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("planted")}); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +64,11 @@ func newBucketOfVersions(t *testing.T) bucketOfVersions {
 		t.Fatal(err)
 	}
 
-	return bucketOfVersions{client, "s3://planted/dev.npcnix?region=us-east-1&endpoint=" + url.QueryEscape(cloud.URL()), t}
+	at, err := url.Parse(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bucketOfVersions{client, at, remoteAt(endpoint), t}
 }
 
 func (b bucketOfVersions) put(o object) {
@@ -182,28 +201,25 @@ func TestAnExpiredReleaseIsPublishedAgain(t *testing.T) {
 
 // withoutOldVersions is the bucket by a role that can list versions, and not read them.
 func (b bucketOfVersions) withoutOldVersions() string {
+	return b.behind(func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Has("versionId") {
+				w.WriteHeader(http.StatusForbidden)
+				_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+}
+
+// behind is the URL of the remote behind something that passes requests on.
+func (b bucketOfVersions) behind(stands func(http.Handler) http.Handler) string {
 	b.t.Helper()
-	_, query, _ := strings.Cut(b.remote, "?")
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	behind, err := url.Parse(values.Get("endpoint"))
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(behind)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Query().Has("versionId") {
-			w.WriteHeader(http.StatusForbidden)
-			_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
-			return
-		}
-		proxy.ServeHTTP(w, r)
-	}))
+	server := httptest.NewServer(stands(httputil.NewSingleHostReverseProxy(b.endpoint)))
 	b.t.Cleanup(server.Close)
 
-	return "s3://planted/dev.npcnix?region=us-east-1&endpoint=" + url.QueryEscape(server.URL)
+	return remoteAt(server.URL)
 }
 
 // TestNothingIsSignedOverWhatCannotBeRead has an old release put back over one that the publisher cannot read.

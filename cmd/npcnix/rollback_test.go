@@ -30,33 +30,16 @@ import (
 // what verifies, and nothing else.
 func TestNothingThatWasPlantedIsSigned(t *testing.T) {
 	for kind, start := range map[string]func() string{
-		"moto": func() string { return moto.Start(t) },
-		"awsfake": func() string {
-			cloud, err := awsfake.Start("")
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(cloud.Close)
-			return cloud.URL()
-		},
+		"moto":    func() string { return moto.Start(t) },
+		"awsfake": func() string { return startCloud(t).URL() },
 	} {
 		t.Run(kind, func(t *testing.T) { nothingPlantedIsSigned(t, start()) })
 	}
 }
 
 func nothingPlantedIsSigned(t *testing.T, endpoint string) {
-	t.Setenv("AWS_ACCESS_KEY_ID", "test")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
-	client := s3.NewFromConfig(awsfake.Config(endpoint), func(o *s3.Options) { o.UsePathStyle = true })
-	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("planted")}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
-		Bucket: aws.String("planted"), VersioningConfiguration: &s3types.VersioningConfiguration{Status: "Enabled"},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	remote := "s3://planted/dev.npcnix?region=us-east-1&endpoint=" + url.QueryEscape(endpoint)
+	b := bucketOfVersionsAt(t, endpoint)
+	client, remote := b.Client, b.remote
 	key, stranger := sshKey(t), sshKey(t)
 	signers := filepath.Join(t.TempDir(), "signers")
 	write(t, signers, publicKey(t, key))

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -76,6 +77,19 @@ func Start(t testing.TB, env ...string) (endpoint string) {
 		t.Fatalf("start moto_server: %v", err)
 	}
 	return endpoint
+}
+
+// PutsInTurn passes PUTs on one after the other. moto compares the ETag and writes in two steps, so that of two PUTs at
+// once over the same version both can succeed. S3 lets one succeed (Amazon S3 User Guide, conditional writes).
+func PutsInTurn(next http.Handler) http.Handler {
+	var mu sync.Mutex
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			mu.Lock()
+			defer mu.Unlock()
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // running is what the server says once it listens.

@@ -71,8 +71,21 @@ func (p *Publisher) Last(ctx context.Context, s Store) (Last, error) {
 	return last, nil
 }
 
+// mostLooks bounds how often Held looks, if the object is replaced each time before it is read.
+const mostLooks = 5
+
 // Held is Last without a look at earlier versions.
-func (p *Publisher) Held(ctx context.Context, s Store) (Last, error) {
+func (p *Publisher) Held(ctx context.Context, s Store) (last Last, err error) {
+	for range mostLooks {
+		if last, err = p.held(ctx, s); !errors.Is(err, store.ErrChanged) {
+			break
+		}
+	}
+
+	return last, err
+}
+
+func (p *Publisher) held(ctx context.Context, s Store) (Last, error) {
 	v, err := s.Latest(ctx, store.Version{})
 	if errors.Is(err, store.ErrNotFound) {
 		return Last{}, nil
