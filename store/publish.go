@@ -71,6 +71,12 @@ func (r *Remote) publish(ctx context.Context, archive io.ReadSeeker, size int64,
 		p.before = r.before(ctx)
 	}
 	put, err := r.put(ctx, archive, size, over)
+	for _, pause := range replacedPauses {
+		if !errors.Is(err, errConflict) || !p.still(ctx, *over, pause) {
+			break
+		}
+		put, err = r.put(ctx, archive, size, over)
+	}
 	if errors.Is(err, errNoConditions) {
 		put, err = p.lookFirst(ctx, *over, err)
 	}
@@ -150,6 +156,19 @@ func (p publication) replaced(ctx context.Context, over Version, err error) erro
 	return fmt.Errorf("nothing was published: the store says that something else was published, and was not seen to hold anything but what was there before (%s). "+
 		"Try again; if that happens each time, it does not recognize its own ETags, so use another store: %v", held, err)
 }
+
+// still reports whether the object is over after a pause, as far as the store shows.
+func (p publication) still(ctx context.Context, over Version, pause time.Duration) bool {
+	if sleep(ctx, pause) != nil {
+		return false
+	}
+	now, err := p.look(ctx)
+	return err == nil && now.ETag == over.ETag || errors.Is(err, ErrNotFound) && over.ETag == ""
+}
+
+// errConflict means that the store saw another write while it checked the condition of an upload, and took neither, or
+// took the other one.
+var errConflict = errors.New("the object is being written")
 
 // errNoConditions means that the store takes no conditional writes.
 var errNoConditions = errors.New("the store takes no conditional writes")

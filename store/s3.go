@@ -196,8 +196,11 @@ func (b *s3Backend) put(ctx context.Context, suffix string, body io.ReadSeeker, 
 	if over != nil && status(err) == http.StatusNotImplemented {
 		return Version{}, fmt.Errorf("%w: %w", errNoConditions, err)
 	}
-	if over != nil && (status(err) == http.StatusConflict || over.ETag != "" && status(err) == http.StatusNotFound) {
-		return Version{}, fmt.Errorf("%w: %w", ErrChanged, err) // written or deleted at the same time
+	if over != nil && status(err) == http.StatusConflict {
+		return Version{}, fmt.Errorf("%w: %w: %w", ErrChanged, errConflict, err)
+	}
+	if over != nil && over.ETag != "" && status(err) == http.StatusNotFound {
+		return Version{}, fmt.Errorf("%w: %w", ErrChanged, err) // deleted at the same time
 	}
 	if err != nil && status(err) == 0 && !errors.As(err, new(*credentialsError)) {
 		return Version{}, noAnswer{b.explain(err, "write")}

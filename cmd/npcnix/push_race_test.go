@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
+	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/integration/moto"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/release"
@@ -126,5 +129,78 @@ func (r *race) wantKept(t *testing.T) {
 			t.Errorf("serial %d of %s (%s) follows %d", v.Serial, v.Source.Rev, r.won[k.ETag], serial)
 		}
 		serial = v.Serial
+	}
+}
+
+// TestAPushMeetsAnotherWrite pushes over a release while the store answers as it does when something else is written.
+func TestAPushMeetsAnotherWrite(t *testing.T) {
+	none := awsfake.Effect{}
+	conflict := awsfake.Effect{Status: http.StatusConflict, Code: "ConditionalRequestConflict"}
+	changed := awsfake.Effect{Status: http.StatusPreconditionFailed, Code: "PreconditionFailed"}
+	once := func(e awsfake.Effect) awsfake.Effect { e.Next = 1; return e }
+	for _, c := range []struct {
+		name, action string
+		effect       awsfake.Effect
+		other        bool // something else was published meanwhile
+		code         int
+		says         string
+	}{
+		{"a conflict with nothing else published", "PutObject", once(conflict), false, exitDone, "msg=published"},
+		{"a conflict with another publish", "PutObject", once(conflict), true, exitSuperseded, "another publish came first, and nothing was published"},
+		{"a conflict each time", "PutObject", conflict, false, exitFailed, "nothing was published: .*Try again"},
+		{"another publish", "PutObject", none, true, exitSuperseded, "another publish came first, and nothing was published"},
+		{"412 with nothing else published", "PutObject", once(changed), false, exitFailed, "nothing was published: .*Try again"},
+		{"another publish while the last one is read", "GetObject", none, true, exitDone, "msg=published"},
+		{"other publishes each time the last one is read", "GetObject", changed, false, exitSuperseded, "another publish came first, and nothing was published"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cloud := startCloud(t)
+			b, key, src := bucketOfVersionsAt(t, cloud.URL()), sshKey(t), t.TempDir()
+			earlier, other := signed(t, key, "planted/dev.npcnix", "earlier", nil), signed(t, key, "planted/dev.npcnix", "other", nil)
+			b.put(earlier)
+			write(t, filepath.Join(src, "flake.nix"), "ours")
+			var fault *awsfake.Fault
+			begin := func() {
+				if c.effect != none {
+					fault = cloud.Fault(awsfake.Call{Service: "s3", Action: c.action}, c.effect)
+				}
+			}
+			if c.other {
+				b.remote = b.behind(before(c.action, func() { b.put(other); begin() }))
+			} else {
+				begin()
+			}
+			var out bytes.Buffer
+			args := []string{"push", "--src", src, "--remote", b.remote, "--sign-key", key, "--check=none", "--rev", "ours"}
+			code := report(execute(t.Context(), args, &out, &out), &out)
+			if code != c.code || !regexp.MustCompile(c.says).MatchString(out.String()) || fault != nil && fault.Hits() == 0 {
+				t.Errorf("it ended with %d, not %d\n%s", code, c.code, &out)
+			}
+			if fault != nil {
+				fault.Remove()
+			}
+			switch {
+			case c.code == exitDone:
+				wantHeld(t, b.Client, key, signed(t, key, "planted/dev.npcnix", "ours", lastYear))
+			case c.other:
+				wantSame(t, b, other)
+			default:
+				wantSame(t, b, earlier)
+				command(t, nil, args...) // again, once the store is well
+			}
+		})
+	}
+}
+
+// before does something before the first request for a certain version: PutObject or GetObject.
+func before(action string, do func()) func(http.Handler) http.Handler {
+	var first sync.Once
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("If-Match") != "" && strings.EqualFold(r.Method+"Object", action) {
+				first.Do(do)
+			}
+			next.ServeHTTP(w, r)
+		})
 	}
 }
