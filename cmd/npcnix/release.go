@@ -75,6 +75,7 @@ func newReleaseVerifyCommand(c *common) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return runReleaseVerify(cmd.Context(), c, o) },
 	}
 	o.addFlags(cmd)
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON object")
 	cmd.Flags().StringVar(&o.signers, "signers", "", "file of the trusted public keys (default: this host's signers)")
 	return cmd
 }
@@ -185,8 +186,31 @@ func runReleaseVerify(ctx context.Context, c *common, o releaseOptions) error {
 	if err := remote.FetchSigned(ctx, v, store.Archive{SHA256: verified.Archive.SHA256, Size: verified.Archive.Size}, dir); err != nil {
 		return err
 	}
+	if o.asJSON {
+		return c.printJSON(view(verified.Manifest, v, verified.Keys))
+	}
 	_, err = io.WriteString(c.stdout, "verified: "+publish.Short(verified.Manifest)+", signed by "+strings.Join(verified.Keys, ", ")+"\n")
 	return err
+}
+
+// releaseView is the JSON of a release that was verified or renewed.
+type releaseView struct {
+	Release string    `json:"release"`
+	Remote  string    `json:"remote"`
+	Serial  int64     `json:"serial"`
+	Created time.Time `json:"created"`
+	Expires time.Time `json:"expires,omitzero"`
+	ETag    string    `json:"etag"`
+	Rev     string    `json:"rev,omitempty"`
+	Message string    `json:"message,omitempty"`
+	Keys    []string  `json:"keys"` // fingerprints of the trusted keys that signed it
+}
+
+func view(m *release.Manifest, v store.Version, keys []string) releaseView {
+	if keys == nil {
+		keys = []string{}
+	}
+	return releaseView{m.Release, m.Remote, m.Serial, m.Created, m.Expires, v.ETag, m.Source.Rev, m.Source.Message, keys}
 }
 
 // policy is what the release must satisfy.

@@ -23,6 +23,7 @@ type renewOptions struct {
 	release releaseFlags
 	lockOut bool
 	force   bool
+	asJSON  bool
 }
 
 func newRenewCommand(c *common) *cobra.Command {
@@ -39,6 +40,7 @@ func newRenewCommand(c *common) *cobra.Command {
 	cmd.Flags().Lookup("expires").Usage = "time after which no host begins to activate the release (default: as long as before)"
 	cmd.Flags().BoolVar(&o.lockOut, "allow-lock-out", false, "publish even if a host would refuse the keys that sign")
 	cmd.Flags().BoolVar(&o.force, "force", false, "renew a release that has expired, or that may have replaced a newer one")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print one JSON object, as npcnix release verify does, instead of the ETag")
 	o.remote.addFlags(cmd.Flags(), "remote that holds the release; to prevent accidents, config.json is not used")
 	_ = cmd.MarkFlagRequired("remote")
 	_ = cmd.MarkFlagRequired("sign-key")
@@ -79,6 +81,9 @@ func runRenew(ctx context.Context, c *common, o renewOptions) error {
 	v, err := pushOptions{release: o.release}.put(ctx, c, remote, m, file, last.Version)
 	if err != nil {
 		return withCode(ctx, publisher, remote, err)
+	}
+	if o.asJSON {
+		return c.printJSON(view(m, v, publisher.Fingerprints()))
 	}
 	_, err = fmt.Fprintln(c.stdout, v.ETag)
 	return err
