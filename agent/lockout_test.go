@@ -2,11 +2,14 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/record"
@@ -81,6 +84,64 @@ func TestTheHostsClockDoesNotLockItOut(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Signers with a line that cannot be read, or with an option that nobody would heed, change nothing about whom the host
+// trusts.
+func TestSignersWithABadLineAreNotTaken(t *testing.T) {
+	other, line := newSigner(t)
+	for name, c := range map[string]struct{ line, says string }{
+		"a line without a key":             {"release@example.org", "no key of a type that is accepted"},
+		"a key that is cut off":            {line[:len(line)/2], "the key cannot be read"},
+		"the option cert-authority":        {"cert-authority " + line, `"cert-authority" is an option`},
+		"the option valid-before":          {`valid-before="20300101" ` + line, `is an option`},
+		"an option behind a principal":     {`me@example.org namespaces="file" ` + line, `"namespaces=\"file\"" is an option`},
+		"a second key in the same element": {line + "\n" + line, "want one key"},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			r, key := trusting(t)
+			r.publish("v1", released(t, key, asItIs))
+			r.start()
+			time.Sleep(time.Minute)
+			r.overwriteSigners(line, c.line)
+			publish := func(etag string, by ssh.Signer) record.Record {
+				r.publish(etag, released(t, by, func(m *release.Manifest) { m.Archive.SHA256 = strings.Repeat(etag[1:], 64) }))
+				r.host.set(func(h *fakeHost) { h.system = "/nix/store/sys-" + etag })
+				r.queue.in <- []events.Delivery{message(etag)}
+				time.Sleep(10 * time.Minute)
+				return r.store.lastRecord()
+			}
+			rec := publish("v2", other)
+			if rec.Status != record.Rejected || !strings.Contains(rec.Error, "none of this host's signers") || len(rec.Signers) != 1 {
+				t.Errorf("by a key of the new signers: %+v", rec)
+			}
+			if told := rec.Trouble; told == nil || told.Kind != "config" || !strings.Contains(told.Error, "signers[1]: ") || !strings.Contains(told.Error, c.says) {
+				t.Errorf("the record tells of %+v", told)
+			}
+			equal(t, "activations", r.of("activate"), []string{"activate /nix/store/sys-1"})
+			if rec := publish("v3", key); rec.Status != record.Applied || rec.Version.ETag != "v3" || rec.Trouble == nil {
+				t.Errorf("by the key that the host trusts: %+v", rec)
+			}
+
+			r.overwriteSigners(line)
+			rec = publish("v4", other)
+			r.end()
+			if rec.Status != record.Applied || rec.Version.ETag != "v4" || rec.Trouble != nil {
+				t.Errorf("once the signers can be read: %+v", rec)
+			}
+		})
+	}
+}
+
+// overwriteSigners changes config.json as whoever edits it does, who checks nothing.
+func (r *rig) overwriteSigners(lines ...string) {
+	r.t.Helper()
+	c, _, err := r.dir.InForce()
+	noError(r.t, err)
+	c.Signers = lines
+	data, err := json.Marshal(c)
+	noError(r.t, err)
+	write(r.t, r.dir.ConfigPath(), string(data))
 }
 
 // What the host has accepted cannot be told from a damaged file, so it refuses all until an operator says so.
