@@ -81,7 +81,7 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 	var last publish.Last // noted first, since what is published meanwhile is not to be replaced
 	if p.publisher != nil {
 		if last, err = p.publisher.Last(ctx, p.remote); err != nil {
-			return withCode(err)
+			return withCode(ctx, p.publisher, p.remote, err)
 		}
 	}
 	packed, err := o.flake.temporary(ctx, c, p.remote.Files()...)
