@@ -24,10 +24,10 @@ import (
 	"github.com/npcnix/npcnix/nix/nixtest"
 )
 
-// flake DIR NAME VERSION [fails|throws|breaks]: writes a flake with one configuration; it may be
+// flake DIR NAME[,NAME...] VERSION [fails|throws|breaks]: writes a flake with a configuration of each name; it may be
 // one that does not build, does not evaluate or does not switch.
 func flakeCmd(ts *testscript.TestScript, neg bool, args []string) {
-	arguments(ts, neg, args, 3, 4, "flake DIR NAME VERSION [fails|throws|breaks]")
+	arguments(ts, neg, args, 3, 4, "flake DIR NAME[,NAME...] VERSION [fails|throws|breaks]")
 	s := nixtest.System{Version: args[2]}
 	if len(args) == 4 {
 		switch args[3] {
@@ -41,7 +41,11 @@ func flakeCmd(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("there is no flake that %s", args[3])
 		}
 	}
-	ts.Check(nixtest.Flake(ts.MkAbs(args[0]), rigOf(ts).salt, map[string]nixtest.System{args[1]: s}))
+	systems := map[string]nixtest.System{}
+	for name := range strings.SplitSeq(args[1], ",") {
+		systems[name] = s
+	}
+	ts.Check(nixtest.Flake(ts.MkAbs(args[0]), rigOf(ts).salt, systems))
 }
 
 const bucket = "fleet"

@@ -134,6 +134,8 @@ func withCode(ctx context.Context, p *publish.Publisher, remote *store.Remote, e
 	switch {
 	case errors.Is(err, publish.ErrOlder):
 		return exitError{fmt.Errorf("nothing was published: %w; --force publishes it all the same", err), exitSuperseded}
+	case errors.Is(err, publish.ErrNoConfiguration):
+		return usageError{err}
 	case errors.Is(err, publish.ErrNoOrder):
 		return fmt.Errorf("nothing was published: %w; --force publishes it all the same", err)
 	case errors.Is(err, store.ErrChanged):

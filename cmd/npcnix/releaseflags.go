@@ -120,9 +120,11 @@ func keyError(err error) error {
 	return usageError{err}
 }
 
-// checkCache refuses what nix would not take as one cache: in its list of caches, a space begins the next one.
+// checkCache refuses a cache or prebuild flags that mean nothing, and what nix would not take as one cache: in its list of caches, a space begins the next one.
 func (f *releaseFlags) checkCache() error {
 	switch {
+	case len(f.configurations) > 0 && !f.prebuild:
+		return errors.New("--prebuild-configuration limits what is prebuilt: give --prebuild too")
 	case f.cacheKey != "" && f.cache == "":
 		return errors.New("--cache-key signs what is copied to a cache: give --cache URL too")
 	case f.cache != "" && !strings.Contains(f.cache, "://"), strings.ContainsFunc(f.cache, unicode.IsSpace):

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/cmd/npcnix/cache"
@@ -165,14 +166,22 @@ func Check(ctx context.Context, h *nix.Host, log *slog.Logger, packed *os.File, 
 	return nil
 }
 
+// ErrNoConfiguration means that the flake has no configuration of a name that is to be prebuilt.
+var ErrNoConfiguration = errors.New("--prebuild-configuration names what the flake does not have")
+
 // prebuild builds the configurations and copies each to the cache.
 func (p *Publisher) prebuild(ctx context.Context, flake string, into map[string]release.System) error {
-	names := p.Configurations
-	if len(names) == 0 {
-		var err error
-		if names, err = p.Nix.Configurations(ctx, flake); err != nil {
-			return err
+	names, err := p.Nix.Configurations(ctx, flake)
+	if err != nil {
+		return err
+	}
+	for _, name := range p.Configurations {
+		if !slices.Contains(names, name) {
+			return fmt.Errorf("%w: %q; it has %s", ErrNoConfiguration, name, strings.Join(names, ", "))
 		}
+	}
+	if len(p.Configurations) > 0 {
+		names = p.Configurations
 	}
 
 	begun := time.Now()
