@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -29,8 +30,9 @@ import (
 type attacked struct {
 	*host
 	*forger
-	good  []byte // a packed flake of what the host runs
-	cache string // folder of the cache
+	good  []byte          // a packed flake of what the host runs
+	cache string          // folder of the cache
+	told  map[string]bool // messages of what was refused, without the keys that they name
 }
 
 // An attacker who may write the bucket and the cache, but has no key, gets nothing run on a host with signers. What
@@ -49,7 +51,7 @@ func TestAnAttackerWithoutAKeyRunsNothing(t *testing.T) {
 		h.pack(nixtest.System{Version: version})
 		return h.read("flake.npcnix")
 	}
-	a := &attacked{h, newForger(t, archive("two"), archive("evil")), archive("one"), h.path("cache")}
+	a := &attacked{h, newForger(t, archive("two"), archive("evil")), archive("one"), h.path("cache"), map[string]bool{}}
 	a.require(1)
 	h.configure(map[string]any{
 		"remote": remote, "configuration": "web1", "queue_url": queue, "signers": a.signers(), "retry_delays_secs": []int{1},
@@ -112,14 +114,21 @@ func (a *attacked) recorded(what, etag string, status record.Status) record.Reco
 	return last
 }
 
-// refused puts a forgery, and fails unless the host says why it refuses it.
+// refused puts a forgery, and fails unless the host says why it refuses it, in words of its own.
 func (a *attacked) refused(t *testing.T, object []byte, says string) {
 	t.Helper()
 	rec := a.recorded("the forgery", a.put(object), record.Rejected)
 	if !strings.Contains(rec.Error, says) {
 		t.Errorf("record says %q, want %q", rec.Error, says)
 	}
+	message := fingerprints.ReplaceAllString(rec.Error, "KEY")
+	if a.told[message] {
+		t.Errorf("record says %q, as of another forgery", message)
+	}
+	a.told[message] = true
 }
+
+var fingerprints = regexp.MustCompile(`SHA256:[A-Za-z0-9+/]+`)
 
 // publishGood publishes a release of the packed flake that is to be run, signed as required.
 func (a *attacked) publishGood(what string) {

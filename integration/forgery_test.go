@@ -130,7 +130,7 @@ func (f *forger) frames() []forgery {
 		{what: "an archive with appended bytes", object: func() []byte {
 			return append(append(bytes.Clone(f.archive), f.evil...), f.frame(f.plain(), f.key)...)
 		}, says: "bytes that nobody signed follow the packed flake"},
-		{what: "truncated", object: func() []byte { o := f.by(f.plain(), f.key); return o[:len(o)-1] }, says: "the object is not signed"},
+		{what: "truncated", object: func() []byte { o := f.by(f.plain(), f.key); return o[:len(o)-1] }, says: "in the middle of a release's frame"},
 		{what: "two frames", object: func() []byte { o := f.by(f.plain(), f.key); return append(o, f.frame(f.plain(), f.key)...) }, says: "the object ends in two frames"},
 		{what: "a frame over 4 MiB", object: func() []byte {
 			text := append([]byte(`{"manifest":"`), bytes.Repeat([]byte("A"), release.MaxPayload)...)
@@ -154,7 +154,7 @@ func (f *forger) signatures() []forgery {
 		{what: "the right key, another namespace", object: func() []byte {
 			return append(bytes.Clone(f.archive), f.frameFor("file", f.plain(), f.key)...)
 		}, says: `for the namespace "file"`},
-		{what: "an RSA key", object: func() []byte { return f.by(f.plain(), f.rsa) }, says: ssh.FingerprintSHA256(f.rsa.PublicKey()) + ", which is none"},
+		{what: "an RSA key", object: func() []byte { return f.by(f.plain(), f.rsa) }, says: ssh.FingerprintSHA256(f.rsa.PublicKey()) + ", a key of the type ssh-rsa"},
 		{what: "a security key that nobody touched", object: func() []byte { return f.by(f.plain(), f.touch) }, says: "without a person's presence"},
 		{what: "the signature of another manifest", object: func() []byte {
 			var frame release.Frame
@@ -170,7 +170,7 @@ func (f *forger) signatures() []forgery {
 			return append(bytes.Clone(f.archive), data...)
 		}, says: "is not one of these bytes"},
 		{what: "one of two required", object: func() []byte { return f.by(f.plain(), f.key) }, says: "signed by 1 of the 2 keys", required: 2},
-		{what: "the same key twice", object: func() []byte { return f.by(f.plain(), f.second, f.second) }, says: "signed by 1 of the 2 keys", required: 2},
+		{what: "the same key twice", object: func() []byte { return f.by(f.plain(), f.second, f.second) }, says: "which counts once", required: 2},
 	}
 }
 

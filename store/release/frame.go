@@ -79,6 +79,9 @@ func FrameSize(tail []byte) (int, error) {
 // object or hold [FrameSize] bytes and 12 more. It returns nil where there is no frame.
 func ParseFrame(tail []byte) (*Frame, error) {
 	size, err := FrameSize(tail)
+	if err == nil && size == 0 && cutOff(tail) {
+		err = refuse(ReasonFrame, "the object ends in the middle of a release's frame: a part of it was lost on the way, publish it again")
+	}
 	if err != nil || size == 0 {
 		return nil, err
 	}
@@ -101,6 +104,19 @@ func ParseFrame(tail []byte) (*Frame, error) {
 	}
 
 	return &f, f.validate()
+}
+
+// cutOff reports whether the object ends within a frame: after a header, all is JSON, but for a part of the footer.
+func cutOff(tail []byte) bool {
+	at := bytes.LastIndex(tail, binary.LittleEndian.AppendUint32(nil, frameMagic))
+	if at < 0 || len(tail)-at <= headerLen {
+		return false
+	}
+	payload := tail[at+headerLen:]
+	text := payload[:max(0, len(payload)-footerLen)]
+
+	return int64(len(payload)) < int64(binary.LittleEndian.Uint32(tail[at+4:])) && bytes.HasPrefix(payload, []byte(`{"manifest":"`)) &&
+		!bytes.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
 func (f *Frame) validate() error {

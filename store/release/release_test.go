@@ -211,6 +211,7 @@ func TestForgeriesAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	told := map[string]string{} // what was refused with a message
 	for _, c := range []struct {
 		what   string
 		object []byte
@@ -221,7 +222,8 @@ func TestForgeriesAreRefused(t *testing.T) {
 		{"frame of another archive", other, ReasonArchive, "packed flake"},
 		{"archive with inserted bytes", append([]byte("x"), good...), ReasonArchive, "packed flake"},
 		{"bytes after the frame", append(bytes.Clone(good), 'x'), ReasonUnsigned, "not signed"},
-		{"truncated", good[:len(good)-1], ReasonUnsigned, "not signed"},
+		{"truncated", good[:len(good)-1], ReasonFrame, "in the middle of a release's frame"},
+		{"truncated in its archive", good[:len(archive)-1], ReasonUnsigned, "not signed"},
 		{"two frames", doubled, ReasonFrame, "two frames"},
 		{"footer that lies about its length", short, ReasonFrame, "does not begin"},
 		{"footer that says more than is allowed", huge, ReasonFrame, "at most"},
@@ -229,7 +231,7 @@ func TestForgeriesAreRefused(t *testing.T) {
 		{"nobody's signature", by(manifestBytes(t)), ReasonSignature, "0 of the 1"},
 		{"stranger's key", by(manifestBytes(t), stranger), ReasonSignature, "none of this host's signers"},
 		{"other namespace", object(t, Frame{Manifest: manifestBytes(t), Signatures: []string{otherNamespace}}), ReasonSignature, `"file"`},
-		{"RSA key", by(manifestBytes(t), signerOf(t, rsaKey)), ReasonSignature, "none of this host's signers"},
+		{"RSA key", by(manifestBytes(t), signerOf(t, rsaKey)), ReasonSignature, "a key of the type ssh-rsa that no host accepts"},
 		{"signature of another manifest", object(t, Frame{Manifest: encoded(func(m *Manifest) { m.Serial++ }), Signatures: frameOf(t, manifestBytes(t), key).Signatures}), ReasonSignature, "not one of these bytes"},
 		{"garbage for a signature", object(t, Frame{Manifest: manifestBytes(t), Signatures: []string{"x"}}), ReasonSignature, "cannot be read"},
 		{"older serial", by(encoded(func(m *Manifest) { m.Serial = last.Serial - 1 }), key), ReasonSerial, "put back"},
@@ -258,6 +260,10 @@ func TestForgeriesAreRefused(t *testing.T) {
 			if refused.Reason != c.reason || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("refused as %q: %v\nwant %q, with %q", refused.Reason, err, c.reason, c.says)
 			}
+			if other, same := told[err.Error()]; same && c.reason != ReasonUnsigned {
+				t.Errorf("refused as is %s: %v", other, err)
+			}
+			told[err.Error()] = c.what
 		})
 	}
 
@@ -277,13 +283,24 @@ func manifestBytes(t *testing.T) []byte {
 	return data
 }
 
+// A packed flake that holds a part of a release, such as a fixture of a test, is no release that was cut off.
+func TestAFlakeWithAPartOfARelease(t *testing.T) {
+	good := signed(t, manifest(), newKey(t))
+	for _, part := range [][]byte{good, good[:len(good)-1], good[len(archive) : len(archive)+40]} {
+		object := append(append(bytes.Clone(archive), part...), make([]byte, 2*footerLen)...)
+		if f, err := ParseFrame(object); f != nil || err != nil {
+			t.Errorf("%d bytes: %v, %v", len(part), f, err)
+		}
+	}
+}
+
 func TestTwoKeysAreRequired(t *testing.T) {
 	a, b := newKey(t), newKey(t)
 	policy := Policy{Remote: remote, Signers: Signers{a.PublicKey(), b.PublicKey()}, Required: 2}
 
-	for what, keys := range map[string][]ssh.Signer{"one": {a}, "the same twice": {a, a}} {
-		if v, err := read(policy, Accepted{}, signed(t, manifest(), keys...)); err == nil {
-			t.Errorf("%s: accepted: %v", what, v.Keys)
+	for what, keys := range map[string][]ssh.Signer{"1 of the 2 keys that are required": {a}, "signed twice by": {a, a}} {
+		if v, err := read(policy, Accepted{}, signed(t, manifest(), keys...)); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%v, %v, want %q", v, err, what)
 		}
 	}
 	if v, err := read(policy, Accepted{}, signed(t, manifest(), a, b)); err != nil || len(v.Keys) != 2 {

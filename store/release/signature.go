@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hiddeco/sshsig"
 	"golang.org/x/crypto/ssh"
@@ -41,10 +42,13 @@ func signedBy(message []byte, armoured []string, trusted Signers, namespace stri
 			faults = errors.Join(faults, err)
 			continue
 		}
-		if fingerprint := ssh.FingerprintSHA256(key); !valid[fingerprint] {
-			valid[fingerprint] = true
-			keys = append(keys, fingerprint)
+		fingerprint := ssh.FingerprintSHA256(key)
+		if valid[fingerprint] {
+			faults = errors.Join(faults, fmt.Errorf("signed twice by %s, which counts once", fingerprint))
+			continue
 		}
+		valid[fingerprint] = true
+		keys = append(keys, fingerprint)
 	}
 
 	return keys, faults
@@ -57,6 +61,9 @@ func verifySignature(message []byte, armoured string, trusted Signers, namespace
 	}
 
 	key, fingerprint := signature.PublicKey, ssh.FingerprintSHA256(signature.PublicKey)
+	if !slices.Contains(keyTypes, key.Type()) {
+		return nil, fmt.Errorf("signed by %s, a key of the type %s that no host accepts", fingerprint, key.Type())
+	}
 	if !trusted.has(key) {
 		return nil, fmt.Errorf("signed by %s, which is none of this host's signers", fingerprint)
 	}
