@@ -73,10 +73,10 @@ nixos: # all scenarios on NixOS's own parts; the table is that of docs/design
 	rm -f .cache/matrix.tsv
 	NPCNIX_TEST_MATRIX=1 go test -count 1 -parallel 3 -timeout 120m ./integration/nixos; status=$$?; cat .cache/matrix.md; exit $$status
 
-newest: # the module, the template, builds, and a cache in S3 with the nix of Debian sid, which is another one every few weeks
+newest: # the module, the template, builds, a cache in S3, and prebuilt systems under systemd with the nix of Debian sid, which is another one every few weeks
 	NPCNIX_NIX_SUITE=sid ./integration/nix-next.sh .cache/nix-sid
 	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 ./nix/...
-	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 -run TestACacheInS3 ./integration
+	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 -run 'TestACacheInS3|TestPrebuilt' ./integration
 
 waves: # a rollout over 300 agents; sweeps of a cache among pushes, over 1,000 seeds
 	NPCNIX_TEST_HOSTS=300 go test -count 1 -v -timeout 30m -run TestRolloutOfRealAgents ./cmd/npcnix/rollout

@@ -22,7 +22,7 @@ const (
 	evaluated    = "/var/lib/machine/evaluated"
 )
 
-// evaluatesNothing is a nix that refuses each command that would evaluate, and notes it.
+// evaluatesNothing is a nix that refuses each command that would evaluate, and notes it. PROGRAMS has the real one.
 const evaluatesNothing = `#!/bin/bash
 for word in "${0##*/}" "$@"; do
 	case $word in nix-build | nix-instantiate | build | copy | develop | eval | flake | profile | run | search | shell)
@@ -31,7 +31,7 @@ for word in "${0##*/}" "$@"; do
 		exit 1 ;;
 	esac
 done
-exec /usr/bin/"${0##*/}" "$@"
+exec PROGRAMS/"${0##*/}" "$@"
 `
 
 // binaryCache is a cache that nix writes to and reads from by HTTP.
@@ -40,12 +40,13 @@ type binaryCache struct {
 	files map[string][]byte
 	hold  bool
 	held  chan struct{} // gets one for each request for an archive that waits
+	ended chan struct{} // closed when they need not wait any more
 }
 
 func (c *binaryCache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	content, found := c.files[r.URL.Path]
-	hold := c.hold && r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/nar/")
+	hold, held, ended := c.hold && r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/nar/"), c.held, c.ended
 	c.mu.Unlock()
 	switch {
 	case r.Method == http.MethodPut:
@@ -57,24 +58,31 @@ func (c *binaryCache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.mu.Lock()
 		c.files[r.URL.Path] = content
 		c.mu.Unlock()
-	case hold:
-		select {
-		case c.held <- struct{}{}:
-		default:
-		}
-		<-r.Context().Done()
 	case !found:
 		http.NotFound(w, r)
 	default:
+		if hold {
+			select {
+			case held <- struct{}{}:
+			default:
+			}
+			select {
+			case <-ended:
+			case <-r.Context().Done():
+			}
+		}
 		_, _ = w.Write(content)
 	}
 }
 
-// holding has requests for archives wait until their clients are gone, or not.
+// holding has requests for archives wait until it is called again.
 func (c *binaryCache) holding(on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.hold, c.held = on, make(chan struct{}, 1)
+	if c.hold {
+		close(c.ended)
+	}
+	c.hold, c.held, c.ended = on, make(chan struct{}, 1), make(chan struct{})
 }
 
 // prebuild has all that is published from now on be signed and built elsewhere. The host's nix evaluates nothing.
@@ -98,9 +106,17 @@ func (g *guarded) prebuild() *binaryCache {
 	g.settings["evaluation"] = "never"
 	g.set(nil)
 	for _, program := range []string{"nix", "nix-build", "nix-instantiate"} {
-		g.m.Write("/usr/local/bin/"+program, evaluatesNothing)
+		g.m.Write("/usr/local/bin/"+program, strings.ReplaceAll(evaluatesNothing, "PROGRAMS", g.programs()))
 	}
 	return c
+}
+
+// programs is the folder of the machine's own nix.
+func (g *guarded) programs() string {
+	if g.nix == "" {
+		return "/usr/bin"
+	}
+	return g.nix + "/bin"
 }
 
 var md5Alone = regexp.MustCompile(`(?m)^[0-9a-f]{32}$`)
@@ -113,7 +129,7 @@ func (g *guarded) pushPrebuilt(dir, remote string) (etag string) {
 	src := publisherDir + "/flake"
 	g.m.Write(src+"/flake.nix", string(text))
 	out := g.m.Must("unshare", "--mount", "sh", "-ec", `mkdir -p $0/store/var/nix; mount --bind $0/store /nix; exec "$@"`, publisherDir,
-		"env", "PATH=/usr/bin:/bin", agentBinary, "push", "--src", src, "--remote", remote,
+		"env", "PATH="+g.programs()+":/usr/bin:/bin", agentBinary, "push", "--src", src, "--remote", remote,
 		"--sign-key", publisherDir+"/key", "--prebuild", "--cache", g.cache, "--cache-key", publisherDir+"/cache-key")
 	if etag = md5Alone.FindString(out); etag == "" {
 		g.t.Fatalf("push names no version:\n%s", out)
@@ -121,9 +137,22 @@ func (g *guarded) pushPrebuilt(dir, remote string) (etag string) {
 	return etag
 }
 
+// TestPrebuilt has nix 2.26 and 2.8, or the one in the folder that NPCNIX_NIX_NEXT names: make newest.
 func TestPrebuilt(t *testing.T) {
 	t.Parallel()
-	g := newGuarded(t, nspawn.Options{}, nil)
+	if folder := os.Getenv("NPCNIX_NIX_NEXT"); folder != "" {
+		g := newGuarded(t, withNix(nspawn.Options{}, folder), nil)
+		g.nix = folder
+		appliesPrebuilt(t, g)
+		return
+	}
+	eachSuite(t, func(t *testing.T, suite string) { appliesPrebuilt(t, newGuarded(t, nspawn.Options{Suite: suite}, nil)) })
+}
+
+// appliesPrebuilt publishes prebuilt systems: a good one, one that breaks, and two whose download is killed.
+func appliesPrebuilt(t *testing.T, g *guarded) {
+	t.Helper()
+	t.Log(strings.TrimSpace(g.m.Must("nix", "--version")))
 	cache := g.prebuild()
 	g.meet(t, []fate{
 		{name: "good", state: record.Applied},

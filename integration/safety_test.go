@@ -81,6 +81,7 @@ type guarded struct {
 	units       map[string]string // of each system, unless it says otherwise
 	settings    map[string]any
 	before      string // the version that was applied last
+	nix         string // folder of another nix than the suite's: see withNix
 	cache       string // URL of the binary cache of what is built elsewhere; "" if the host builds
 }
 
