@@ -76,7 +76,7 @@ nixos: # all scenarios on NixOS's own parts; the table is that of docs/design
 newest: # the module, the template, builds, a cache in S3, and prebuilt systems under systemd with the nix of Debian sid, which is another one every few weeks
 	NPCNIX_NIX_SUITE=sid ./integration/nix-next.sh .cache/nix-sid
 	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 ./nix/...
-	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 -run 'TestACacheInS3|TestPrebuilt' ./integration
+	NPCNIX_NIX_NEXT=$(CURDIR)/.cache/nix-sid go test -count 1 -run 'TestACacheInS3|TestPrebuilt|TestAForgedCache' ./integration
 
 waves: # a rollout over 300 agents; sweeps of a cache among pushes, over 1,000 seeds
 	NPCNIX_TEST_HOSTS=300 go test -count 1 -v -timeout 30m -run TestRolloutOfRealAgents ./cmd/npcnix/rollout

@@ -30,28 +30,46 @@ import (
 type attacked struct {
 	*host
 	*forger
-	good  []byte          // a packed flake of what the host runs
-	cache string          // folder of the cache
-	told  map[string]bool // messages of what was refused, without the keys that they name
+	good     []byte          // a packed flake of what the host runs
+	cache    string          // folder of the cache
+	programs string          // folder of the host's nix, if that is not the installed one
+	told     map[string]bool // messages of what was refused, without the keys that they name
 }
 
 // An attacker who may write the bucket and the cache, but has no key, gets nothing run on a host with signers. What
 // a holder of the key signs by mistake is refused too. After each try, the host takes the next good release.
 func TestAnAttackerWithoutAKeyRunsNothing(t *testing.T) {
 	t.Parallel()
+	a := newAttacked(t, "")
+	a.tries(t, append(a.forgeries(), a.forgedCaches()...))
+}
+
+// nix alone can tell what a cache forges: another nix does so too.
+func TestAForgedCacheAndAnotherNix(t *testing.T) {
+	t.Parallel()
+	a := newAttacked(t, nixtest.Newer(t))
+	a.tries(t, a.forgedCaches())
+}
+
+// newAttacked starts a host that runs the version "one".
+func newAttacked(t *testing.T, programs string) *attacked {
+	t.Helper()
 	cloud, err := awsfake.Start("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cloud.Close)
 	w := newWorld(t, cloud.URL())
+	if programs != "" {
+		w.settings = []string{"PATH=" + programs + ":" + os.Getenv("PATH")}
+	}
 	queue, _ := w.queue("npcnix-web1", 6)
 	h := newHost(w, "web1")
 	archive := func(version string) []byte {
 		h.pack(nixtest.System{Version: version})
 		return h.read("flake.npcnix")
 	}
-	a := &attacked{h, newForger(t, archive("two"), archive("evil")), archive("one"), h.path("cache"), map[string]bool{}}
+	a := &attacked{h, newForger(t, archive("two"), archive("evil")), archive("one"), h.path("cache"), programs, map[string]bool{}}
 	a.require(1)
 	h.configure(map[string]any{
 		"remote": remote, "configuration": "web1", "queue_url": queue, "signers": a.signers(), "retry_delays_secs": []int{1},
@@ -64,7 +82,14 @@ func TestAnAttackerWithoutAKeyRunsNothing(t *testing.T) {
 	a.publishGood("the first release")
 	a.publishGood("the first release again")
 	a.archive = two
-	for _, try := range append(a.forgeries(), a.forgedCaches()...) {
+	return a
+}
+
+// tries has the attacker try each, and publishes the next version then.
+func (a *attacked) tries(t *testing.T, all []forgery) {
+	t.Helper()
+	two := a.archive
+	for _, try := range all {
 		t.Run(try.what, func(sub *testing.T) {
 			a.world.t, a.forger.t = sub, sub
 			defer func() { a.world.t, a.forger.t = t, t }()
@@ -78,7 +103,6 @@ func TestAnAttackerWithoutAKeyRunsNothing(t *testing.T) {
 	}
 	a.nothingRan(t)
 
-	a.archive = two
 	a.publishGood("the next version")
 	if a.marker() != "two" {
 		t.Errorf("the host runs %q", a.marker())
@@ -226,7 +250,7 @@ func (a *attacked) forgeContent(path string) {
 		"StorePath: %s\nURL: nar/forged.nar\nCompression: none\nFileHash: %s\nFileSize: %d\nNarHash: %s\nNarSize: %d\nReferences: \nSig: %s:%s\n",
 		path, hash, len(nar), hash, len(nar), name, base64.StdEncoding.EncodeToString(signature)), 0o644))
 
-	a.tool("nix-store", "--realise", path, "--option", "substituters", "file://"+a.cache)
+	a.tool(filepath.Join(a.programs, "nix-store"), "--realise", path, "--option", "substituters", "file://"+a.cache)
 	a.tool("nix-store", "--delete", path)
 }
 

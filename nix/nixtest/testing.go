@@ -16,24 +16,31 @@ import (
 // Each runs a test with the nix that is installed, and with the newer one that integration/nix-next.sh
 // puts beside it.
 func Each(t *testing.T, test func(*testing.T)) {
+	t.Run("installed nix", func(t *testing.T) {
+		Installed(t)
+		test(t)
+	})
+	t.Run("newer nix", func(t *testing.T) {
+		next := Newer(t)
+		setEnv(t)
+		t.Setenv("PATH", next+":"+os.Getenv("PATH"))
+		test(t)
+	})
+}
+
+// Newer is the folder of the programs of the nix that integration/nix-next.sh puts beside the installed one.
+func Newer(t *testing.T) string {
+	t.Helper()
 	next := os.Getenv("NPCNIX_NIX_NEXT")
 	if next == "" {
 		_, file, _, _ := runtime.Caller(0)
 		next = filepath.Join(filepath.Dir(file), "..", "..", ".cache", "nix-next")
 	}
 	next = filepath.Join(next, "bin")
-	t.Run("installed nix", func(t *testing.T) {
-		Installed(t)
-		test(t)
-	})
-	t.Run("newer nix", func(t *testing.T) {
-		if _, err := os.Stat(filepath.Join(next, "nix")); err != nil {
-			Skip(t, "no newer nix: run integration/nix-next.sh")
-		}
-		setEnv(t)
-		t.Setenv("PATH", next+":"+os.Getenv("PATH"))
-		test(t)
-	})
+	if _, err := os.Stat(filepath.Join(next, "nix")); err != nil {
+		Skip(t, "no newer nix: run integration/nix-next.sh")
+	}
+	return next
 }
 
 // Installed sees to it that nix can be run, for tests that need only one.
