@@ -60,12 +60,13 @@ type Host struct {
 	t       testing.TB
 	options Options
 	parts   string
-	flakes  string // on this machine; /srv/flakes in the other
-	signer  string // whom it trusts; "" if it takes everything
-	n       int    // of flakes
-	trusted string // its trust.json before the last publish
-	Applied string // the version that was applied last
-	current string // and its module
+	flakes  string   // on this machine; /srv/flakes in the other
+	signer  string   // whom it trusts; "" if it takes everything
+	signs   []string // keys that releases are signed with: names of newKey
+	n       int      // of flakes
+	trusted string   // its trust.json before the last publish
+	Applied string   // the version that was applied last
+	current string   // and its module
 }
 
 // base is what each system of a host has.
@@ -123,7 +124,7 @@ func boot(t testing.TB, o Options, files map[string]string) *Host {
 	parts := machine.Parts(t)
 	h := &Host{t: t, options: o, parts: parts, flakes: t.TempDir()}
 	if o.Signed {
-		h.newKey()
+		h.signer, h.signs = h.newKey("key"), []string{"key"}
 	}
 	binds := map[string]string{"/opt/npcnix": o.Agent, "/srv/flakes": h.flakes}
 	if built, inside := program(t, parts, o.Flavour); built != "" {
@@ -177,17 +178,23 @@ func (h *Host) Build(version, change string) string {
 // push publishes the version whose module is change, and returns its ETag.
 func (h *Host) push(version, change string) string {
 	h.t.Helper()
+	return etag.FindString(h.Must(h.pushing(version, change)...)) // a release is also logged
+}
+
+// pushing writes the flake of a version, and returns the command that publishes it.
+func (h *Host) pushing(version, change string) []string {
+	h.t.Helper()
 	if err := h.flake(filepath.Join(h.flakes, version), version, change); err != nil {
 		h.t.Fatal(err)
 	}
 	args := []string{"/opt/npcnix", "push", "--src", "/srv/flakes/" + version, "--remote", remote}
-	if h.options.Signed {
-		args = append(args, "--sign-key", "/srv/flakes/key")
+	for _, key := range h.signs {
+		args = append(args, "--sign-key", "/srv/flakes/"+key)
 	}
 	if h.options.Prebuilt {
 		args = append(elsewhere(), append(args, "--prebuild", "--cache", "file://"+cache, "--cache-key", "/var/lib/remote/cache-key")...)
 	}
-	return etag.FindString(h.Must(args...)) // a release is also logged
+	return args
 }
 
 // elsewhere is how a program is run with a nix store of its own, where the host's is for all others.
@@ -271,10 +278,10 @@ func (h *Host) module() string {
 	return fmt.Sprintf("{ imports = [ (%s) ]; services.npcnix = { signers = [ %q ]; evaluation = %q; }; }", base, h.signer, evaluation)
 }
 
-// newKey makes the key that signs what a host takes.
-func (h *Host) newKey() {
+// newKey makes a key that signs releases, and returns the line that has hosts trust it.
+func (h *Host) newKey(name string) string {
 	h.t.Helper()
-	file := filepath.Join(h.flakes, "key")
+	file := filepath.Join(h.flakes, name)
 	if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "release", "-f", file).CombinedOutput(); err != nil {
 		h.t.Fatalf("ssh-keygen: %v\n%s", err, out)
 	}
@@ -282,7 +289,7 @@ func (h *Host) newKey() {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.signer = "release " + strings.TrimSpace(string(public))
+	return "release " + strings.TrimSpace(string(public))
 }
 
 func read(into map[string]string, name, path string) error {
