@@ -85,7 +85,8 @@ waves: # a rollout over 300 agents; sweeps of a cache among pushes, over 1,000 s
 herd: # a publish to 10,000 agents, within S3's limits; the figures are those of docs/benchmarks.md
 	NPCNIX_TEST_HERD=100,1000,10000 GOMEMLIMIT=6GiB go test -count 1 -v -timeout 60m -run 'TestHerd$$' ./integration/herd
 
-fleet: # by Terraform, on moto: 300 hosts planned, 50 applied and destroyed
+fleet: # on moto: 50 hosts come and go; by Terraform, 300 planned, 50 applied and destroyed
+	NPCNIX_TEST_GROUP=50 go test -count 1 -v -timeout 60m -run TestASmallGroupComesAndGoes ./integration
 	NPCNIX_TEST_FLEET=50,300 go test -count 1 -v -timeout 120m -run TestALargeFleet ./integration
 
 newcomer: # each shell block of README.md and docs, in order, in an empty Debian

@@ -202,7 +202,7 @@ func (a *attacked) prebuild(version, cacheKey string) func(*release.Manifest) {
 	a.must(err)
 	m, err := release.Parse(frame.Manifest)
 	a.must(err)
-	a.tool("nix-store", "--delete", m.Systems["web1"].Toplevel)
+	nixtest.Delete(a.host.t, a.nixEnv(), m.Systems["web1"].Toplevel)
 	return func(n *release.Manifest) { n.Systems, n.Caches = m.Systems, m.Caches }
 }
 
@@ -251,7 +251,7 @@ func (a *attacked) forgeContent(path string) {
 		path, hash, len(nar), hash, len(nar), name, base64.StdEncoding.EncodeToString(signature)), 0o644))
 
 	a.tool(filepath.Join(a.programs, "nix-store"), "--realise", path, "--option", "substituters", "file://"+a.cache)
-	a.tool("nix-store", "--delete", path)
+	nixtest.Delete(a.host.t, a.nixEnv(), path)
 }
 
 // Whoever may write the bucket can plant a serial that leaves no room above it, systems, and a plan of waves. Nothing

@@ -108,7 +108,7 @@ moto() {
 }
 
 tofu() {
-  version=1.10.10
+  version=1.12.6
   program=$PWD/.cache/tofu/$version/tofu
   if have tofu || [ -x "$program" ]; then
     return

@@ -152,6 +152,9 @@ func TestTerraformChangesNoMoreThanItMust(t *testing.T) {
 	t.Run("the policies admit each step of a publish, and nobody else", func(t *testing.T) {
 		policiesAdmit(t, a, fleet)
 	})
+	t.Run("AWS takes the policies", func(*testing.T) {
+		r.policySizes("aws_iam_policy", "aws_iam_role", "aws_iam_role_policy", "aws_kms_key", "aws_sns_topic_policy", "aws_sqs_queue_policy")
+	})
 	t.Run("the root volume has the tags of its host", func(t *testing.T) {
 		tags := a.aws("ec2", "describe-volumes", "--volume-ids", fleet.Volumes["a"], "--query", "Volumes[].Tags[]")
 		if !strings.Contains(tags, `"a.web"`) || !strings.Contains(tags, `"team"`) {

@@ -128,7 +128,8 @@ func TestALargeFleetIsPlannedAppliedAndDestroyed(t *testing.T) {
 		}
 	}
 	largest("user data", out.UserData.Value, 16384)
-	largest("inline policy of a role", out.Policies.Value, 10240)
+	largest("policy of a host", out.Policies.Value, 10240)
+	r.policySizes("aws_iam_role", "aws_iam_role_policy", "aws_sns_topic_policy", "aws_sqs_queue_policy")
 
 	timed("destroy", func() { r.must("destroy", "-auto-approve", "-parallelism=50") })
 	if left := a.left(); len(left) != 0 {

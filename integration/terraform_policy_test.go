@@ -3,7 +3,9 @@ package integration
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -146,6 +148,77 @@ func (o oneOrMore) match(text string) bool {
 		}
 	}
 	return false
+}
+
+// policyLimits are how many bytes AWS takes of a policy. IAM does not count white space, and the test does.
+var policyLimits = []struct {
+	resource, attribute string
+	limit               int
+}{
+	{"aws_iam_role", "assume_role_policy", 2048}, // IAM and AWS STS quotas: 2,048 of a trust policy,
+	{"aws_iam_policy", "policy", 6144},           // 6,144 of a managed policy,
+	{"aws_iam_role_policy", "policy", 10240},     // and 10,240 of all inline policies of a role
+	{"aws_sns_topic_policy", "policy", 30000},    // Amazon SNS API permissions, "Policy quotas": 30 kb
+	{"aws_sqs_queue_policy", "policy", 8192},     // Amazon SQS policy quotas
+	{"aws_s3_bucket_policy", "policy", 20480},    // Amazon S3, "Bucket policies": 20 KB
+	{"aws_kms_key", "policy", 32768},             // AWS KMS, "Resource quotas": 32 KB of a key policy
+}
+
+// policySizes compares all policies that the root has applied with AWS's limits, and logs the largest of each kind. The
+// kinds are all that there must be.
+func (r *root) policySizes(kinds ...string) {
+	r.t.Helper()
+	type module struct {
+		Resources []struct {
+			Type   string
+			Values map[string]any
+		}
+		Children []module `json:"child_modules"`
+	}
+	var state struct {
+		Values struct {
+			Root module `json:"root_module"`
+		}
+	}
+	if err := json.Unmarshal([]byte(r.tool.run(r.t, r.dir, r.env, "show", "-json")), &state); err != nil {
+		r.t.Fatal(err)
+	}
+	sizes := map[string]map[string]int{} // by kind, and by role or what else has the policy
+	var walk func(module)
+	walk = func(m module) {
+		for _, one := range m.Resources {
+			for _, l := range policyLimits {
+				text, _ := one.Values[l.attribute].(string)
+				if one.Type != l.resource || text == "" {
+					continue
+				}
+				if sizes[l.resource] == nil {
+					sizes[l.resource] = map[string]int{}
+				}
+				of, _ := one.Values[map[bool]string{true: "role", false: "id"}[l.resource == "aws_iam_role_policy"]].(string)
+				sizes[l.resource][of] += len(text)
+			}
+		}
+		for _, child := range m.Children {
+			walk(child)
+		}
+	}
+	walk(state.Values.Root)
+	for _, l := range policyLimits {
+		largest := 0
+		for _, size := range sizes[l.resource] {
+			largest = max(largest, size)
+		}
+		if largest > 0 {
+			r.t.Logf("largest %s of %d %s: %d of %d", l.attribute, len(sizes[l.resource]), l.resource, largest, l.limit)
+		}
+		if largest > l.limit {
+			r.t.Errorf("%s: a policy of %d, and AWS takes %d", l.resource, largest, l.limit)
+		}
+	}
+	if got := slices.Sorted(maps.Keys(sizes)); !slices.Equal(got, kinds) {
+		r.t.Errorf("policies of %q, not of %q", got, kinds)
+	}
 }
 
 func TestThePolicyEvaluatorDeniesWhatIsNotAllowed(t *testing.T) {

@@ -38,7 +38,7 @@ func TestChangesOfPackagesAreReadFromTheStoreOrACache(t *testing.T) {
 		cache := "file://" + filepath.Join(dir, "cache")
 		empty := "file://" + filepath.Join(dir, "empty")
 		nixOutput(t, "copy", "--to", cache, one.Path, two.Path)
-		output(t, "nix-store", "--delete", one.Path, two.Path)
+		nixtest.Delete(t, nil, one.Path, two.Path)
 		_, _, err := h.Changes(t.Context(), one, two, empty)
 		if !errors.Is(err, nix.ErrChangesUnknown) {
 			t.Errorf("no store has them: %v", err)

@@ -119,7 +119,7 @@ func beyondRepair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	output(t, "nix-store", "--delete", "--ignore-liveness", deriver(t, s.Path), deriver(t, needs))
+	nixtest.Delete(t, nil, "--ignore-liveness", deriver(t, s.Path), deriver(t, needs))
 	empty(t, needs)
 	h.powerLost(t)
 	for range 2 {
@@ -138,7 +138,7 @@ func beyondRepair(t *testing.T) {
 func unchecked(t *testing.T) {
 	h := newHost(t)
 	_, s, needs := layered(t, h)
-	t.Cleanup(func() { output(t, "nix-store", "--delete", "--ignore-liveness", s.Path, needs) })
+	t.Cleanup(func() { nixtest.Delete(t, nil, "--ignore-liveness", s.Path, needs) })
 	empty(t, needs)
 	for range 2 { // the first boot of all, and the same
 		if err := h.CheckStore(t.Context(), nil, []nix.System{s}); err != nil {

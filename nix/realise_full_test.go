@@ -33,7 +33,7 @@ func TestRealiseOnAFullDisk(t *testing.T) {
 		path := strings.TrimSpace(output(t, "nix-store", "--add", filepath.Join(dir, "large")))
 		cache := nix.Cache{URL: "file://" + filepath.Join(dir, "cache"), Keys: []string{key(t, dir, "cache-1")}}
 		nixOutput(t, "copy", "--to", cache.URL+"?compression=none&secret-key="+filepath.Join(dir, "cache-1"), path)
-		output(t, "nix-store", "--delete", path)
+		nixtest.Delete(t, nil, path)
 
 		real, err := exec.LookPath("nix-store")
 		if err != nil {

@@ -63,7 +63,7 @@ func (p *prebuilt) forget(t *testing.T, h *host) {
 			t.Fatal(err)
 		}
 	}
-	output(t, "nix-store", "--delete", p.Path, p.needs)
+	nixtest.Delete(t, nil, p.Path, p.needs)
 }
 
 // key makes a pair of keys in dir, the secret one in the file name, and returns the public one.

@@ -148,7 +148,7 @@ func (o packOptions) packRelease(p *publish.Publisher) func(context.Context, *co
 		defer os.Remove(file.Name())
 		defer file.Close()
 		if _, err := p.Frame(ctx, file, 0); err != nil {
-			return withCode(err)
+			return withCode(ctx, nil, nil, err)
 		}
 		if _, err := rewound(file); err != nil {
 			return err

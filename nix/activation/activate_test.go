@@ -294,12 +294,10 @@ func damagedBeyondRepair(t *testing.T) {
 	h.activated(t, one)
 	s := h.built(t, all, "damaged")
 	deriver, err := exec.Command("nix-store", "--query", "--deriver", s.Path).Output()
-	if err == nil {
-		err = exec.Command("nix-store", "--delete", "--ignore-liveness", strings.TrimSpace(string(deriver))).Run()
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	nixtest.Delete(t, nil, "--ignore-liveness", strings.TrimSpace(string(deriver)))
 	damagedSwitch(t, s)
 	_, err = h.Activate(t.Context(), s, activation.Request{})
 	failed := wantRolledBack(t, err, s.Path+" is damaged")
@@ -307,9 +305,7 @@ func damagedBeyondRepair(t *testing.T) {
 		t.Errorf("%+v", failed)
 	}
 	h.wantRuns(t, one, true)
-	if err := exec.Command("nix-store", "--delete", "--ignore-liveness", s.Path).Run(); err != nil { // so that no other test finds it
-		t.Error(err)
-	}
+	nixtest.Delete(t, nil, "--ignore-liveness", s.Path) // so that no other test finds it
 }
 
 func wholeAndUnexecutable(t *testing.T) {

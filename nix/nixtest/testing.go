@@ -52,6 +52,23 @@ func Installed(t *testing.T) {
 	setEnv(t)
 }
 
+// Delete is nix-store --delete with these arguments. A nix that meets the deletions of another can end by SIGABRT, and
+// is run again.
+func Delete(t testing.TB, env []string, args ...string) {
+	t.Helper()
+	for try := 1; ; try++ {
+		cmd := exec.Command("nix-store", append([]string{"--delete"}, args...)...)
+		cmd.Env = env
+		out, err := cmd.CombinedOutput()
+		if err == nil {
+			return
+		}
+		if try == 5 || !strings.Contains(err.Error(), "aborted") {
+			t.Fatalf("nix-store --delete %q: %v\n%s", args, err, out)
+		}
+	}
+}
+
 func setEnv(t *testing.T) {
 	for _, e := range Env() {
 		name, value, _ := strings.Cut(e, "=")
