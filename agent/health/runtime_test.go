@@ -15,13 +15,30 @@ import (
 )
 
 func TestWhatCannotBeWrittenIsInTheRuntimeDirectory(t *testing.T) {
+	// What stands where the file is prepared: the same as a full disk, also for root.
+	t.Run("if a directory is in the way", func(t *testing.T) {
+		inTheWay(t, func(blocked string) error { return os.Mkdir(blocked, 0o700) })
+	})
+	t.Run("if a link is in the way, which is not followed", func(t *testing.T) {
+		precious := filepath.Join(t.TempDir(), "precious")
+		if err := os.WriteFile(precious, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		inTheWay(t, func(blocked string) error { return os.Symlink(precious, blocked) })
+		if data, err := os.ReadFile(precious); err != nil || string(data) != "content" {
+			t.Errorf("the file that the link leads to holds %q, %v", data, err)
+		}
+	})
+}
+
+// inTheWay follows the health of an agent that cannot write it into its data directory, until it can.
+func inTheWay(t *testing.T, block func(path string) error) {
 	runtime := t.TempDir()
 	t.Setenv("RUNTIME_DIRECTORY", runtime)
 	synctest.Test(t, func(t *testing.T) {
 		dir := config.Dir(t.TempDir())
-		// A directory stands where the file is prepared: the same as a full disk, also for root.
 		blocked := dir.Path(".agent.json")
-		if err := os.Mkdir(blocked, 0o700); err != nil {
+		if err := block(blocked); err != nil {
 			t.Fatal(err)
 		}
 		m := New(dir, "test", slog.New(slog.DiscardHandler))

@@ -58,8 +58,9 @@ func Encode(v any, rest Unknown) ([]byte, error) {
 	return append(out, '\n'), err
 }
 
-// Write replaces the content of a file. A link stays one. Only the owner can read a new file, because
-// settings may hold credentials; an existing file keeps its mode.
+// Write replaces the content of a file. A link stays one, and is followed on purpose: an operator can keep a file
+// elsewhere. Nobody else could have made it, because a data directory that others can write is refused. Only the owner
+// can read a new file, because settings may hold credentials; an existing file keeps its mode.
 func Write(path string, v json.Marshaler) error {
 	data, err := v.MarshalJSON()
 	if err != nil {
