@@ -2,6 +2,7 @@ package credentials
 
 import (
 	"context"
+	"crypto/sha1"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -39,11 +41,11 @@ func (s *strict) client(t *testing.T) *s3.Client {
 	t.Helper()
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
-	cfg, err := Load(t.Context(), config.WithRegion("us-east-1"), config.WithBaseEndpoint(server.URL))
+	cfg, err := Load(t.Context(), config.WithRegion("us-east-1"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })
+	return s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle, o.BaseEndpoint = true, &server.URL })
 }
 
 func TestRedirectsAreBounded(t *testing.T) {
@@ -145,30 +147,108 @@ func TestAFileThatWasNotThereAtFirstIsFound(t *testing.T) {
 	}
 }
 
-// What a credential_process gives without a date of expiry is kept for ever by the SDK.
+// Wherever credentials come from, other ones are used once AWS has refused those before.
 func TestARefusalLoadsTheChainAgain(t *testing.T) {
-	environment(t)
-	dir := t.TempDir()
-	answer := filepath.Join(dir, "answer")
-	replace(t, answer, `{"Version": 1, "AccessKeyId": "OLD", "SecretAccessKey": "secret"}`)
-	if err := os.WriteFile(os.Getenv("AWS_CONFIG_FILE"), []byte("[default]\ncredential_process = cat "+answer+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	const role = "arn:aws:iam::123456789012:role/host"
+	for _, c := range []struct {
+		name    string
+		prepare func(t *testing.T) (give func(key string)) // makes a source of credentials, which gives those of a key
+		watched bool                                       // a change is seen before AWS refuses anything
+	}{
+		// What a credential_process gives without a date of expiry is kept for ever by the SDK.
+		{"of a credential_process", func(t *testing.T) func(string) {
+			answer := filepath.Join(t.TempDir(), "answer")
+			replace(t, os.Getenv("AWS_CONFIG_FILE"), "[default]\ncredential_process = cat "+answer+"\n")
+			return func(key string) {
+				replace(t, answer, fmt.Sprintf(`{"Version": 1, "AccessKeyId": %q, "SecretAccessKey": "secret"}`, key))
+			}
+		}, false},
+		{"of a named profile", func(t *testing.T) func(string) {
+			t.Setenv("AWS_PROFILE", "web")
+			return func(key string) {
+				replace(t, os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), keyOf("OTHER")+strings.Replace(keyOf(key), "default", "web", 1))
+			}
+		}, true},
+		{"of a named profile in the configuration file", func(t *testing.T) func(string) {
+			t.Setenv("AWS_PROFILE", "web")
+			return func(key string) {
+				replace(t, os.Getenv("AWS_CONFIG_FILE"), keyOf("OTHER")+strings.Replace(keyOf(key), "default", "profile web", 1))
+			}
+		}, true},
+		{"of a web identity", func(t *testing.T) func(string) {
+			token := filepath.Join(t.TempDir(), "token")
+			serve(t, "AWS_ENDPOINT_URL_STS", func(w http.ResponseWriter, r *http.Request) {
+				if r.FormValue("Action") == "AssumeRoleWithWebIdentity" && r.FormValue("RoleArn") == role {
+					fmt.Fprintf(w, `<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>%s</AccessKeyId>`+
+						`<SecretAccessKey>secret</SecretAccessKey><SessionToken>token</SessionToken><Expiration>2100-01-01T00:00:00Z</Expiration>`+
+						`</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`, r.FormValue("WebIdentityToken"))
+				}
+			})
+			t.Setenv("AWS_WEB_IDENTITY_TOKEN_FILE", token)
+			t.Setenv("AWS_ROLE_ARN", role)
+			return func(key string) { replace(t, token, key) }
+		}, false},
+		{"of an SSO cache", func(t *testing.T) func(string) {
+			const start = "https://sso.example.com/start"
+			serve(t, "AWS_ENDPOINT_URL_SSO", func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprintf(w, `{"roleCredentials": {"accessKeyId": %q, "secretAccessKey": "secret", "sessionToken": "token", "expiration": 4102444800000}}`,
+					r.Header.Get("x-amz-sso_bearer_token"))
+			})
+			home := t.TempDir()
+			t.Setenv("HOME", home)
+			replace(t, os.Getenv("AWS_CONFIG_FILE"), "[default]\nsso_start_url = "+start+"\nsso_region = us-east-1\nsso_account_id = 123456789012\nsso_role_name = host\n")
+			cache := filepath.Join(home, ".aws", "sso", "cache")
+			if err := os.MkdirAll(cache, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			return func(key string) {
+				replace(t, filepath.Join(cache, fmt.Sprintf("%x.json", sha1.Sum([]byte(start)))), fmt.Sprintf(`{"accessToken": %q, "expiresAt": "2100-01-01T00:00:00Z"}`, key))
+			}
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			environment(t)
+			give := c.prepare(t)
+			wantFollowed(t, give, c.watched)
+		})
 	}
+}
+
+// wantFollowed fails the test if a client does not use the credentials that a source gives after AWS has refused those
+// before. Of a watched source it does so too if nothing was refused.
+func wantFollowed(t *testing.T, give func(key string), watched bool) {
+	t.Helper()
+	give("OLD")
 	s := &strict{}
 	s.key.Store("OLD")
 	c := s.client(t)
 	if err := get(t, c); err != nil {
 		t.Fatal(err)
 	}
-
-	replace(t, answer, `{"Version": 1, "AccessKeyId": "NEW", "SecretAccessKey": "secret"}`)
 	s.key.Store("NEW")
 	if err := get(t, c); err == nil {
 		t.Fatal("the store takes the old credentials")
 	}
+	give("NEW")
 	if err := get(t, c); err != nil {
 		t.Errorf("after a refusal: %v", err)
 	}
+	if !watched {
+		return
+	}
+	give("NEWER")
+	s.key.Store("NEWER")
+	if err := get(t, c); err != nil {
+		t.Errorf("after a change: %v", err)
+	}
+}
+
+// serve has a server in the place of the one that a variable names to the SDK.
+func serve(t *testing.T, variable string, answer http.HandlerFunc) {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	t.Setenv(variable, server.URL)
 }
 
 func TestRefusalsLoadTheChainAtMostOnceInHalfAMinute(t *testing.T) {
