@@ -77,24 +77,42 @@ func tableRows(t *testing.T, page, heading string) (rows []tableRow) {
 	return rows
 }
 
-// hasTest reports whether the folder has a test of this name, and one of its tests a case of this sentence.
+// hasTest reports whether the folder has a test of this name, and that test a case of this sentence: it stands in the
+// test's function, in one below it in the same file, or in a table of the folder that those name. Of TestScripts, the
+// case is the name of a script.
 func hasTest(t *testing.T, folder, name, sentence string) bool {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, folder, "*_test.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all strings.Builder
+	test, is, tables := "", false, map[string]string{}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all.Write(text)
+		if _, from, here := strings.Cut(string(text), "\nfunc "+name+"(t *testing.T) {"); here {
+			test, is = from, true
+		}
+		for _, table := range packageTable.FindAllStringSubmatch(string(text), -1) {
+			tables[table[1]] = table[2]
+		}
 	}
-	return strings.Contains(all.String(), "\nfunc "+name+"(t *testing.T) {") &&
-		(sentence == "" || strings.Contains(all.String(), `"`+sentence+`"`))
+	if name == "TestScripts" {
+		_, err := os.Stat(filepath.Join(root, folder, "testdata", "script", sentence+".txtar"))
+		return is && err == nil
+	}
+	for table, rows := range tables {
+		if regexp.MustCompile(`\b` + table + `\b`).MatchString(test) {
+			test += rows
+		}
+	}
+	return is && (sentence == "" || strings.Contains(test, `"`+sentence+`"`))
 }
+
+// packageTable is a list outside of functions: its name and its rows.
+var packageTable = regexp.MustCompile(`(?ms)^var (\w+) = \[\](.*?)^\}`)
 
 // The test knows a promise without its test from one that has it.
 func TestMissingTestsAreFound(t *testing.T) {
@@ -108,6 +126,12 @@ func TestMissingTestsAreFound(t *testing.T) {
 		{"integration/rules", "TestMissingTestsAreFound", "another" + " sentence", false},
 		{"integration/rules", "TestOfNothing", "", false},
 		{"integration", "TestMissingTestsAreFound", "", false},
+		{"integration/rules", "TestPromises", "a " + "sentence", true},
+		{"integration/rules", "TestWords", "a " + "sentence", false},
+		{"integration/nixos", "TestWhatBecomesOfAVersion", "a part of the activation fails", true},
+		{"cmd/npcnix", "TestScripts", "status", true},
+		{"cmd/npcnix", "TestScripts", "status " + "of nothing", false},
+		{"cmd/npcnix", "TestScripts", "", false},
 	} {
 		if got := hasTest(t, c.folder, c.name, c.sentence); got != c.want {
 			t.Errorf("%s: %s/%s: %v", c.folder, c.name, c.sentence, got)
