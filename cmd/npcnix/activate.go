@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -69,6 +68,5 @@ func runActivate(ctx context.Context, c *common, o activateOptions) error {
 		c.log.Warn("a reboot is due: the new system becomes active with the next boot", "why", rebootWhy)
 	}
 
-	_, err = fmt.Fprintln(c.stdout, system.Path)
-	return err
+	return c.print("%s\n", system.Path)
 }

@@ -41,8 +41,7 @@ func announce(ctx context.Context, c *common, remote *store.Remote, what string,
 		fmt.Fprintf(&b, "  which hosts will take it is not known: their records cannot be read: %v\n", err)
 	}
 	b.WriteString(changes(records, next))
-	_, err = fmt.Fprint(c.stderr, fleet.Text(b.String()))
-	return err
+	return printTo(c.stderr, "%s", b.String())
 }
 
 // described is what the remote holds, for a person.

@@ -120,7 +120,7 @@ func runCacheGC(ctx context.Context, c *common, o cacheGCOptions) error {
 		return err
 	}
 	run := cache.Collection{Files: files, Keep: o.keep, OlderThan: o.olderThan, Grace: o.grace, DryRun: o.dryRun,
-		Say: func(line string) { fmt.Fprintln(c.stdout, fleet.Text(line)) }}
+		Say: func(line string) { _ = c.print("%s\n", line) }}
 	var remotes []*store.Remote
 	for _, url := range o.remotes {
 		r, err := (remoteFlags{url: url, region: o.region}).open(ctx, c)
@@ -182,8 +182,8 @@ func neededOf(ctx context.Context, p *publish.Publisher, r *store.Remote, keep i
 
 func (o cacheGCOptions) report(c *common, s cache.Swept) {
 	done := map[bool]string{true: "to delete", false: "deleted"}[o.dryRun]
-	fmt.Fprintf(c.stdout, "%d paths %s, %s; %d wait for --grace, %s; %d are needed\n", s.Paths, done, cache.Bytes(s.Bytes), s.Waiting, cache.Bytes(s.Held), s.Marked)
+	_ = c.print("%d paths %s, %s; %d wait for --grace, %s; %d are needed\n", s.Paths, done, cache.Bytes(s.Bytes), s.Waiting, cache.Bytes(s.Held), s.Marked)
 	if s.Others > 0 {
-		fmt.Fprintf(c.stdout, "all releases of %d other remotes stay: name them with --remote\n", s.Others)
+		_ = c.print("all releases of %d other remotes stay: name them with --remote\n", s.Others)
 	}
 }

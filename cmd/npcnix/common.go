@@ -59,6 +59,16 @@ func (c *common) dir() config.Dir { return config.Dir(c.dataDir) }
 // warn logs a message of a package that has no logger of its own.
 func (c *common) warn(message string) { c.log.Warn(message) }
 
+// print prints a result for a person: a text of one or more lines, whoever wrote the parts of it.
+func (c *common) print(format string, values ...any) error {
+	return printTo(c.stdout, format, values...)
+}
+
+func printTo(w io.Writer, format string, values ...any) error {
+	_, err := io.WriteString(w, fleet.Text(fmt.Sprintf(format, values...)))
+	return err
+}
+
 // printJSON prints a result for programs.
 func (c *common) printJSON(v any) error {
 	encoder := json.NewEncoder(fleet.Escaping(c.stdout))

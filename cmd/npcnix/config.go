@@ -95,11 +95,15 @@ func runConfigShow(c *common, o configShowOptions) error {
 	for _, u := range unknown {
 		c.log.Warn(u.String())
 	}
-	table := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
+	var columns strings.Builder
+	table := tabwriter.NewWriter(&columns, 0, 0, 2, ' ', 0)
 	for _, s := range config.Settings {
 		fmt.Fprintf(table, "%s\t%s\t%s\n", s.Name, plain(values[s.Name].JSON), values[s.Name].From)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return c.print("%s", columns.String())
 }
 
 // plain is a JSON value as a person writes it: a text without quotes, and nothing as a dash.

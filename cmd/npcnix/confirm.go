@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -28,7 +27,7 @@ func confirm(ctx context.Context, c *common, yes bool, question string) error {
 
 // ask returns nil if the next line of in is a yes.
 func ask(ctx context.Context, out io.Writer, in io.Reader, question string) error {
-	if _, err := fmt.Fprintf(out, "%s [y/N] ", question); err != nil {
+	if err := printTo(out, "%s [y/N] ", question); err != nil {
 		return err
 	}
 	answer := make(chan string, 1)

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/agent/record"
-	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/cmd/npcnix/publish"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/store"
@@ -91,8 +90,7 @@ func runDiff(ctx context.Context, c *common, o diffOptions, args []string) error
 	if o.asJSON {
 		return c.printJSON(view)
 	}
-	_, err = fmt.Fprint(c.stdout, fleet.Text(view.text()))
-	return err
+	return c.print("%s", view.text())
 }
 
 // differ compares releases of a remote.
@@ -177,9 +175,7 @@ func (d *differ) show(ctx context.Context, to side) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprint(d.c.stdout, fleet.Text(view.text()))
-
-	return err
+	return d.c.print("%s", view.text())
 }
 
 func (d *differ) of(past publish.Past) side {

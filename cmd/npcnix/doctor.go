@@ -91,7 +91,7 @@ func runDoctor(ctx context.Context, c *common, o doctorOptions) error {
 	err := doctor.Run(ctx, o.Options, func(f doctor.Finding) {
 		report.Findings = append(report.Findings, f)
 		if !o.json {
-			fmt.Fprint(c.stdout, fleet.Text(findingText(f, c.width())))
+			_ = c.print("%s", findingText(f, c.width()))
 		}
 	})
 	if err != nil {
@@ -101,7 +101,7 @@ func runDoctor(ctx context.Context, c *common, o doctorOptions) error {
 	if o.json {
 		err = c.printJSON(report)
 	} else {
-		_, err = fmt.Fprintln(c.stdout, report.summary())
+		err = c.print("%s\n", report.summary())
 	}
 	if err == nil && report.Wrong > 0 {
 		err = fmt.Errorf("wrong: %d of %d links", report.Wrong, len(report.Findings))

@@ -2,10 +2,8 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 
-	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -41,7 +39,7 @@ func report(err error, stderr io.Writer) int {
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprint(stderr, fleet.Text(fmt.Sprintf("npcnix: %v\n", err)))
+	_ = printTo(stderr, "npcnix: %v\n", err)
 	if own, is := errors.AsType[exitError](err); is {
 		return own.code
 	}

@@ -119,8 +119,7 @@ func runHistory(ctx context.Context, c *common, o historyOptions) error {
 	if o.asJSON {
 		return c.printJSON(shown)
 	}
-	_, err = fmt.Fprint(c.stdout, fleet.Text(shown.text()))
-	return err
+	return c.print("%s", shown.text())
 }
 
 // historyView is a history as it is printed.

@@ -140,8 +140,7 @@ func (c *common) hostsFormat(o hostsOptions) (func(rows, all []fleet.Row, now st
 }
 
 func (c *common) showTable(rows, all []fleet.Row, now store.Version) error {
-	_, err := fmt.Fprint(c.stdout, fleet.Table(rows, all, now, c.width()))
-	return err
+	return c.print("%s", fleet.Table(rows, all, now, c.width()))
 }
 
 // width is that of the terminal; 0: there is none.
@@ -171,6 +170,5 @@ func (c *common) showTimeline(ctx context.Context, roster *fleet.Roster, o hosts
 			return fmt.Errorf("write the picture: %w; name another file with --svg", err)
 		}
 	}
-	_, err = fmt.Fprint(c.stdout, t.Text(c.width()))
-	return err
+	return c.print("%s", t.Text(c.width()))
 }

@@ -88,7 +88,7 @@ func runHostsGC(ctx context.Context, c *common, o hostsGCOptions, stdin io.Reade
 		return err
 	}
 	run := fleet.Collection{Store: remote, OlderThan: o.olderThan, Alive: alive, DryRun: o.dryRun,
-		Say: func(line string) { fmt.Fprintln(c.stdout, line) }}
+		Say: func(line string) { _ = c.print("%s\n", line) }}
 	if o.topicARN != "" {
 		if err := events.CheckTopic(o.topicARN); err != nil {
 			return usageError{fmt.Errorf("--topic-arn: %w", err)}
@@ -102,7 +102,7 @@ func runHostsGC(ctx context.Context, c *common, o hostsGCOptions, stdin io.Reade
 		return usageError{err}
 	}
 	if err == nil || sum != (fleet.Collected{}) {
-		fmt.Fprintf(c.stdout, "%d %s, %d left, %d kept\n", sum.Removed, map[bool]string{true: "to remove", false: "removed"}[o.dryRun], sum.Left, sum.Kept)
+		_ = c.print("%d %s, %d left, %d kept\n", sum.Removed, map[bool]string{true: "to remove", false: "removed"}[o.dryRun], sum.Left, sum.Kept)
 	}
 	return err
 }

@@ -54,8 +54,7 @@ func runLeave(ctx context.Context, c *common) error {
 	if err := queue.Leave(ctx); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.stdout, "This host has no queue any more.")
-	return err
+	return c.print("This host has no queue any more.\n")
 }
 
 // openOwnQueue opens the queue that a host makes for itself, by its settings.

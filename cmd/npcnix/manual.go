@@ -25,8 +25,7 @@ func newManualCommand(c *common) *cobra.Command {
 		Args:   cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if markdown {
-				_, err := fmt.Fprint(c.stdout, markdownManual(cmd.Root()))
-				return err
+				return c.print("%s", markdownManual(cmd.Root()))
 			}
 			if len(args) == 0 {
 				return usageError{errors.New("name a directory for the man pages")}

@@ -39,8 +39,7 @@ func (f *flakeFlags) printNames(ctx context.Context, c *common) error {
 	if err := store.Pack(ctx, f.src, io.Discard, o); err != nil {
 		return err
 	}
-	_, err := io.WriteString(c.stdout, names.String())
-	return err
+	return c.print("%s", names.String())
 }
 
 const packHelp = `Pack a flake into one file, as remotes hold it: a tar archive, compressed with zstd. The same files give

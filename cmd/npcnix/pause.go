@@ -61,8 +61,7 @@ func runPause(ctx context.Context, c *common, o pauseOptions, flags *pflag.FlagS
 	if after.Type == config.Until {
 		said += fmt.Sprintf(" until %s, for %s", after.Until.UTC().Format(time.RFC3339), age(after.Until.Sub(now.Truncate(time.Second))))
 	}
-	_, err = fmt.Fprintf(c.stdout, "%s. `npcnix unpause` ends the pause.\n", said)
-	return err
+	return c.print("%s. `npcnix unpause` ends the pause.\n", said)
 }
 
 func newUnpauseCommand(c *common) *cobra.Command {
@@ -86,6 +85,5 @@ func runUnpause(ctx context.Context, c *common) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.stdout, said)
-	return err
+	return c.print("%s\n", said)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -60,8 +59,7 @@ func runPull(ctx context.Context, c *common, o pullOptions) error {
 		}
 		return err
 	}
-	_, err = fmt.Fprintln(c.stdout, v.ETag)
-	return err
+	return c.print("%s\n", v.ETag)
 }
 
 // fetchTrusted fetches a version. On a host with signers it must be a release that they vouch for, and no older one

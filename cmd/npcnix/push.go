@@ -108,7 +108,7 @@ func runPush(ctx context.Context, c *common, o pushOptions, flags *pflag.FlagSet
 // flags say so.
 func (o *pushOptions) published(ctx context.Context, c *common, p publishing, m *release.Manifest, v store.Version, held bool) error {
 	if !o.waiting.json {
-		if _, err := fmt.Fprintln(c.stdout, v.ETag); err != nil {
+		if err := c.print("%s\n", v.ETag); err != nil {
 			return err
 		}
 	}
@@ -157,7 +157,7 @@ func withCode(ctx context.Context, p *publish.Publisher, remote *store.Remote, e
 func (o pushOptions) sayNext(c *common, remote *store.Remote, v store.Version) {
 	if screen := terminal(c.stderr); screen != nil {
 		where, note := typed(remote)
-		fmt.Fprintf(screen, "Published to %s. To wait for its hosts: npcnix wait --remote %s --etag %s%s\n", remote.URL(), where, quote(v.ETag), note)
+		_ = printTo(screen, "Published to %s. To wait for its hosts: npcnix wait --remote %s --etag %s%s\n", remote.URL(), where, quote(v.ETag), note)
 	}
 }
 

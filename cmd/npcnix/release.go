@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"os"
@@ -127,8 +126,7 @@ func runReleaseShow(ctx context.Context, c *common, o releaseOptions) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprint(c.stdout, fleet.Text(describeRelease(m, f)))
-	return err
+	return c.print("%s", describeRelease(m, f))
 }
 
 // describeRelease says what a release is, for a person.
@@ -189,8 +187,7 @@ func runReleaseVerify(ctx context.Context, c *common, o releaseOptions) error {
 	if o.asJSON {
 		return c.printJSON(view(verified.Manifest, v, verified.Keys))
 	}
-	_, err = io.WriteString(c.stdout, "verified: "+publish.Short(verified.Manifest)+", signed by "+strings.Join(verified.Keys, ", ")+"\n")
-	return err
+	return c.print("verified: %s, signed by %s\n", publish.Short(verified.Manifest), strings.Join(verified.Keys, ", "))
 }
 
 // releaseView is the JSON of a release that was verified or renewed.

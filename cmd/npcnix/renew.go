@@ -85,6 +85,5 @@ func runRenew(ctx context.Context, c *common, o renewOptions) error {
 	if o.asJSON {
 		return c.printJSON(view(m, v, publisher.Fingerprints()))
 	}
-	_, err = fmt.Fprintln(c.stdout, v.ETag)
-	return err
+	return c.print("%s\n", v.ETag)
 }

@@ -51,6 +51,5 @@ func runRetry(ctx context.Context, c *common) error {
 	case fresh:
 		said = fmt.Sprintf("No agent is running: the next `npcnix follow` tries %s again.", state.Failure.ETag)
 	}
-	_, err = fmt.Fprintln(c.stdout, said)
-	return err
+	return c.print("%s\n", said)
 }

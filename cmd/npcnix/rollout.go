@@ -281,8 +281,7 @@ func runRolloutStatus(ctx context.Context, c *common, o rolloutOptions) error {
 			Hosts    []rollout.Host  `json:"hosts"`
 		}{m.Release, m.Source.Rev, m.Rollout.Waves, p.Step, p.Admitted, p.State, tally.Hosts})
 	}
-	_, err = fmt.Fprint(c.stdout, fleet.Text(describeRollout(m, p, tally)))
-	return err
+	return c.print("%s", describeRollout(m, p, tally))
 }
 
 // describeRollout shows a rollout to a person.

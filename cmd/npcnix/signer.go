@@ -28,7 +28,7 @@ func runReleaseSigner(ctx context.Context, c *common, name string) error {
 	if err != nil {
 		return keyError(err)
 	}
-	_, err = c.stdout.Write(ssh.MarshalAuthorizedKey(key.PublicKey()))
+	err = c.print("%s", ssh.MarshalAuthorizedKey(key.PublicKey()))
 	_ = closeKey() // the line is printed
 	return err
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
-	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 	"github.com/npcnix/npcnix/events"
 	"github.com/npcnix/npcnix/nix"
 	"github.com/npcnix/npcnix/nix/activation"
@@ -89,8 +87,7 @@ func runStatus(ctx context.Context, c *common, o statusOptions) error {
 		s.Summary = s.verdict(now)
 		return c.printJSON(s)
 	}
-	_, err = fmt.Fprint(c.stdout, fleet.Text(s.text(now)))
-	return err
+	return c.print("%s", s.text(now))
 }
 
 // hostStatus gathers what is known. An error of a file that the agent writes is part of the answer.

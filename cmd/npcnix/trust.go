@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/npcnix/npcnix/agent/trust"
-	"github.com/npcnix/npcnix/cmd/npcnix/fleet"
 )
 
 func newTrustCommand(c *common) *cobra.Command {
@@ -35,8 +33,7 @@ that has not expired, also an old one. Make sure that the remote holds the relea
 				if err := trust.Reset(c.dir()); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintln(c.stdout, "forgotten; the host accepts the next release that is signed and has not expired")
-				return err
+				return c.print("forgotten; the host accepts the next release that is signed and has not expired\n")
 			},
 		},
 	)
@@ -65,6 +62,5 @@ func runTrustShow(c *common) error {
 		a := memory.Remotes[remote]
 		l.add("accepted", "%s: serial %d, created %s", remote, a.Serial, a.Created.UTC().Format(time.RFC3339))
 	}
-	_, err = fmt.Fprint(c.stdout, fleet.Text(l.String()))
-	return err
+	return c.print("%s", l.String())
 }

@@ -75,7 +75,7 @@ func newVerifyCommand(c *common) *cobra.Command {
 			if err != nil {
 				answer = verifyAnswer{Error: err.Error(), Machine: errors.Is(err, nix.ErrMachine)}
 			}
-			return json.NewEncoder(c.stdout).Encode(answer)
+			return c.printJSON(answer)
 		},
 	}
 	v.addFlags(cmd.Flags())

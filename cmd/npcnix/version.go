@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
@@ -33,8 +32,7 @@ func newVersionCommand(c *common) *cobra.Command {
 		Short: "Print the version of npcnix",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(c.stdout, versionString())
-			return err
+			return c.print("%s\n", versionString())
 		},
 	}
 }

@@ -2,86 +2,34 @@ package fleet
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
-	"unicode"
 
 	"github.com/npcnix/npcnix/agent/record"
+	"github.com/npcnix/npcnix/integration/foreign"
 	"github.com/npcnix/npcnix/store"
 )
 
-// hostile has every control and format character of Unicode, the separators, and what is private or broken.
-func hostile() string {
-	var b strings.Builder
-	b.WriteString("x")
-	for _, table := range []*unicode.RangeTable{unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Co} {
-		for _, r := range table.R16 {
-			for c := r.Lo; ; c += r.Stride {
-				b.WriteRune(rune(c))
-				if c >= min(r.Hi, r.Lo+200*r.Stride) {
-					break
-				}
-			}
-		}
-		for _, r := range table.R32 {
-			for c := r.Lo; ; c += r.Stride {
-				b.WriteRune(rune(c))
-				if c >= min(r.Hi, r.Lo+200*r.Stride) {
-					break
-				}
-			}
-		}
-	}
-	b.WriteString("\x80\x9b\xc2y")
-	return b.String()
-}
-
-// fill makes every text in v hostile, but for those that tell the record apart.
-func fill(v reflect.Value, text string) {
-	switch v.Kind() {
-	case reflect.Pointer:
-		if v.IsNil() {
-			v.Set(reflect.New(v.Type().Elem()))
-		}
-		fill(v.Elem(), text)
-	case reflect.Struct:
-		if v.Type() == reflect.TypeFor[time.Time]() {
-			return
-		}
-		for i := range v.NumField() {
-			if v.Type().Field(i).IsExported() {
-				fill(v.Field(i), text)
-			}
-		}
-	case reflect.Slice:
-		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		fill(v.Index(0), text)
-	case reflect.String:
-		v.SetString(text)
-	}
-}
-
+// silent fails the test if something printed speaks to the terminal, or has nothing of what was to be printed.
 func silent(t *testing.T, what, printed string) {
 	t.Helper()
 	if !strings.Contains(printed, "x") {
 		t.Errorf("%s prints nothing of it", what)
 	}
-	for _, r := range printed {
-		if r != '\n' && !unicode.IsPrint(r) {
-			t.Errorf("%s prints %U", what, r)
-			return
-		}
+	if leak, leaks := foreign.Leak(printed); leaks {
+		t.Errorf("%s prints %U", what, leak)
 	}
 }
 
 func TestNothingForeignSpeaksToTheTerminal(t *testing.T) {
-	text := hostile()
+	text := foreign.Text()
 	r := &record.Record{}
-	fill(reflect.ValueOf(r).Elem(), text)
+	foreign.Fill(r)
 	for _, state := range []string{"failed", "building", "paused", text} {
 		r.Remote, r.Status, r.Version.ETag = remote, record.Status(state), "v1"
 		for _, etag := range []string{"v1", "v2"} {
@@ -128,7 +76,63 @@ func TestNothingForeignSpeaksToTheTerminal(t *testing.T) {
 	}
 
 	rows := []Row{{}}
-	fill(reflect.ValueOf(&rows[0]).Elem(), text)
+	foreign.Fill(&rows[0])
 	silent(t, "hosts", Table(rows, rows, store.Version{ETag: text}, 0))
 	silent(t, "Clean", Clean(text))
+}
+
+// What a record, the store or a release says reaches no file for programs and no CI system otherwise than as text.
+func TestNothingForeignSpeaksInAFormat(t *testing.T) {
+	text := foreign.Text()
+	r := &record.Record{}
+	foreign.Fill(r)
+	r.Remote, r.Status = remote, record.Failed
+	failed := judge("web1", r, remote, text, "")
+	strange := Host{Name: text, State: text, Why: text, Verdict: Failed, Record: r}
+	missing := Host{Name: text, State: text, Why: text, Verdict: Missing}
+	result := Result{Progress: Progress{Remote: "s3://x/" + text, Version: store.Version{ETag: text}, Hosts: []Host{failed, strange, missing}, Failed: 2, Missing: 1},
+		Outcome: HostsFailed, Because: errors.New(text)}
+	passed := result
+	passed.Outcome = Passed
+	rows := []Row{{}}
+	foreign.Fill(&rows[0])
+	timeline := Timeline{Version: record.Version{}, Bars: []Bar{{Host: text, Status: text, Spans: []Span{{Stage: Acknowledge, To: time.Second}}}}, Others: []string{text}}
+	foreign.Fill(&timeline.Version)
+	now := store.Version{ETag: text, Modified: time.Unix(9, 0)}
+
+	inFile := func(end func(path string)) func(io.Writer) error {
+		return func(w io.Writer) error {
+			path := filepath.Join(t.TempDir(), "file")
+			end(path)
+			data, err := os.ReadFile(path)
+			if err == nil {
+				_, err = w.Write(data)
+			}
+			return err
+		}
+	}
+	warn := func(msg string) { t.Error(msg) }
+	for name, write := range map[string]func(io.Writer) error{
+		"CSV":                func(w io.Writer) error { return CSV(w, rows) },
+		"OpenMetrics":        func(w io.Writer) error { return OpenMetrics(w, rows, now) },
+		"JSON lines":         func(w io.Writer) error { return JSONLines(w, rows) },
+		"annotations":        func(w io.Writer) error { (&Annotations{W: w}).End(result); return nil },
+		"a step's outputs":   inFile(func(path string) { (&StepOutput{Path: path, Warn: warn}).End(result) }),
+		"JUnit":              inFile(func(path string) { (&JUnit{Path: path, Warn: warn}).End(result) }),
+		"JUnit of a success": inFile(func(path string) { (&JUnit{Path: path, Warn: warn}).End(passed) }),
+		"a timeline":         func(w io.Writer) error { _, err := io.WriteString(w, timeline.Text(200)); return err },
+		"a picture":          timeline.SVG,
+		"a version": func(w io.Writer) error {
+			_, err := io.WriteString(w, versionName(now, Release{ID: text, Rev: text, Message: text}))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var printed strings.Builder
+			if err := write(&printed); err != nil {
+				t.Fatal(err)
+			}
+			silent(t, name, printed.String())
+		})
+	}
 }

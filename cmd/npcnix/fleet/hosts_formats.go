@@ -38,7 +38,7 @@ func CSV(w io.Writer, rows []Row) error {
 			strconv.FormatBool(r.RebootDue), r.Warning, r.Trouble, r.Agent,
 			r.RunningRelease, r.WantedRelease, number(int64(r.Wave)), r.Unhealthy, number(r.HealthySecs)}
 		for i, cell := range cells {
-			cells[i] = plainCell(cell)
+			cells[i] = plainCell(clean(cell))
 		}
 		_ = out.Write(cells)
 	}
@@ -94,6 +94,6 @@ func OpenMetrics(w io.Writer, rows []Row, now store.Version) error {
 		s.Bool("npcnix_fleet_host_reboot_pending", r.RebootDue, "host", r.Host)
 		s.Bool("npcnix_fleet_host_troubled", r.Trouble != "", "host", r.Host)
 	}
-	_, err := w.Write(append(s.Text(fleetFamilies), "# EOF\n"...))
+	_, err := io.WriteString(w, Text(string(s.Text(fleetFamilies))+"# EOF\n"))
 	return err
 }

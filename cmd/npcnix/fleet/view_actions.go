@@ -38,7 +38,7 @@ var (
 )
 
 func annotation(title, text string) string {
-	return "::error title=" + propertyOf.Replace(clean(title)) + "::" + dataOf.Replace(text) + "\n"
+	return "::error title=" + propertyOf.Replace(clean(title)) + "::" + dataOf.Replace(Text(text)) + "\n"
 }
 
 // StepOutput gives the following steps of a job in GitHub Actions the outcome, by the file of GITHUB_OUTPUT.

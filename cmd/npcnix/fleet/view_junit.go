@@ -19,7 +19,7 @@ func (j *JUnit) Note(string)             {}
 func (j *JUnit) End(r Result) {
 	data, err := xml.MarshalIndent(suitesOf(r), "", "  ")
 	if err == nil {
-		err = os.WriteFile(j.Path, append([]byte(xml.Header), append(data, '\n')...), 0o644)
+		err = os.WriteFile(j.Path, []byte(Text(xml.Header+string(data)+"\n")), 0o644)
 	}
 	if err != nil {
 		j.Warn("the JUnit file cannot be written: " + err.Error())
