@@ -143,7 +143,7 @@ func (s *sampler) watch(ctx context.Context, pace time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
-		for ok := true; ok; ok = sleep(ctx, pace) {
+		for ok := true; ok; ok = Sleep(ctx, pace) {
 			err := s.round(ctx, s.open())
 			if err != nil && ctx.Err() == nil {
 				s.mu.Lock()

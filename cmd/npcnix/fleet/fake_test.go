@@ -187,7 +187,7 @@ func (w *watcher) count(part string) int {
 // at runs f after d in the bubble.
 func at(t *testing.T, d time.Duration, f func()) {
 	go func() {
-		if sleep(t.Context(), d) {
+		if Sleep(t.Context(), d) {
 			f()
 		}
 	}()

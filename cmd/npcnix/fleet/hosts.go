@@ -184,7 +184,7 @@ func (r *Roster) Watch(ctx context.Context, interval time.Duration, onlyChanged 
 			}
 		}
 		failing = err != nil
-		if !sleep(ctx, interval) {
+		if !Sleep(ctx, interval) {
 			return nil
 		}
 	}

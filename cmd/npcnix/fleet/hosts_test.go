@@ -28,9 +28,9 @@ func testRosterTable(t *testing.T) {
 		s.says("web1", "applied", "v1", "system", "/nix/store/01234567890123456789012345678901-nixos", "reboot_due", true)
 		s.says("web2", "applied", "v1")
 		s.put("web3", "garbage")
-		sleep(t.Context(), 3*time.Hour)
+		Sleep(t.Context(), 3*time.Hour)
 		s.publish("v2")
-		sleep(t.Context(), 30*time.Minute)
+		Sleep(t.Context(), 30*time.Minute)
 		s.says("web2", "applied", "v2", "warning", "what boots\x1b[2J is unknown")
 		r := &Roster{Store: s, Stale: time.Hour}
 		rows, now, err := r.Look(t.Context())
@@ -143,7 +143,7 @@ func testRosterWaves(t *testing.T) {
 		if _, _, again := r.Look(t.Context()); err != nil || again != nil || reads != 2 {
 			t.Errorf("%v, %v, %d reads of the waves, want 2", err, again, reads)
 		}
-		sleep(t.Context(), 30*time.Minute)
+		Sleep(t.Context(), 30*time.Minute)
 		want := `HOST                   RUNS      WANTED    WAVE  STATUS                  HEARD
 a-canary-with-a-ve...  rev2      rev2      1/3   applied, healthy 10m    30m ago
 sick                   rev2      rev2      2/3   applied, unhealthy      30m ago

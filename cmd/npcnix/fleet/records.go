@@ -219,8 +219,8 @@ func each[T any](ctx context.Context, atOnce int, items []T, do func(context.Con
 	return first
 }
 
-// sleep waits, and reports whether ctx still lives.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits, and reports whether ctx still lives.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -264,12 +264,12 @@ func (w *wait) run(ctx context.Context) (Outcome, error) {
 // pause waits while the views go on showing how time passes, and reports whether ctx still lives.
 func (w *wait) pause(ctx context.Context, d time.Duration) bool {
 	for ; d > time.Second; d -= time.Second {
-		if !sleep(ctx, time.Second) {
+		if !Sleep(ctx, time.Second) {
 			return false
 		}
 		w.show(nil)
 	}
-	return sleep(ctx, d)
+	return Sleep(ctx, d)
 }
 
 // look reads what there is to be known.

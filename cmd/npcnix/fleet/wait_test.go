@@ -53,7 +53,7 @@ func republishPasses(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1")
-		if !sleep(t.Context(), time.Hour) {
+		if !Sleep(t.Context(), time.Hour) {
 			return
 		}
 		s.publish("v1")
@@ -70,12 +70,12 @@ func republishSilent(t *testing.T) {
 			s := newStore("v1")
 			s.skew = -9 * time.Hour
 			s.says("web2", state, "v1")
-			sleep(t.Context(), time.Second)
+			Sleep(t.Context(), time.Second)
 			s.says("web1", "applied", "v1")
 			heard := time.Now().Add(s.skew - time.Second).UTC().Format(time.RFC3339)
-			sleep(t.Context(), time.Hour)
+			Sleep(t.Context(), time.Hour)
 			s.publish("v2")
-			sleep(t.Context(), StaleAfter-time.Hour)
+			Sleep(t.Context(), StaleAfter-time.Hour)
 			s.publish("v1")
 			at(t, 20500*time.Millisecond, func() { s.says("web2", "applied", "v1") })
 			o := Options{Store: s, Timeout: 10 * time.Second}
@@ -93,7 +93,7 @@ func republishCache(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
 		s.says("web1", "applied", "v1")
-		sleep(t.Context(), StaleAfter+time.Second)
+		Sleep(t.Context(), StaleAfter+time.Second)
 		s.publish("v2")
 		gate, err := Prepare(t.Context(), Options{Store: s, Timeout: 10 * time.Second})
 		if err != nil {
@@ -224,7 +224,7 @@ func beforeIsNotNewer(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				s := newStore("v1")
-				sleep(t.Context(), time.Minute)
+				Sleep(t.Context(), time.Minute)
 				gate, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"web1"}})
 				if err != nil {
 					t.Fatal(err)
@@ -491,7 +491,7 @@ func errorsThatPass(t *testing.T) {
 func olderDoesNot(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newStore("v1")
-		sleep(t.Context(), time.Minute)
+		Sleep(t.Context(), time.Minute)
 		s.publish("v2")
 		gate, err := Prepare(t.Context(), Options{Store: s, Hosts: []string{"web1"}, Timeout: time.Minute})
 		if err != nil {

@@ -225,7 +225,7 @@ func (r *Rollout) Run(ctx context.Context) error {
 		if err != nil {
 			r.say("trying again: " + err.Error())
 		}
-		if !pause(ctx, r.Interval) {
+		if !fleet.Sleep(ctx, r.Interval) {
 			return ctx.Err()
 		}
 	}
@@ -423,17 +423,5 @@ func (r *Rollout) say(line string) {
 	if line != r.said {
 		r.said = line
 		r.Say(line)
-	}
-}
-
-// pause waits, and reports whether ctx still lives.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
