@@ -141,6 +141,9 @@ func (r *round) standingWarning() string {
 	case r.bootsOther:
 		said = append(said, "the boot default is not the system that runs: an operator has changed one of them")
 	}
+	if a := r.state.Applied; a != nil && a.Expiring(time.Now()) {
+		said = append(said, a.ExpiryWarning())
+	}
 	if len(r.bootFailures) > 0 {
 		said = append(said, "the boot's activation failed in part: "+strings.Join(r.bootFailures, ", "))
 	}

@@ -86,6 +86,31 @@ func TestTheHostsClockDoesNotLockItOut(t *testing.T) {
 	}
 }
 
+// A store that shows an old release for ever is seen by nothing else than the release's age.
+func TestAReleaseThatIsAboutToExpireIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, key := trusting(t)
+		expiring := func(m *release.Manifest) { m.Expires = m.Created.Add(4 * time.Hour) }
+		r.publish("v1", released(t, key, expiring))
+		r.start()
+		for _, told := range []bool{false, true} {
+			time.Sleep(2*time.Hour + 30*time.Minute)
+			rec := r.store.lastRecord()
+			if rec.Status != record.Applied || strings.Contains(rec.Warning, "the release expires at 20") != told {
+				t.Errorf("told should be %t: %+v", told, rec)
+			}
+			time.Sleep(time.Hour)
+		}
+		r.publish("v2", released(t, key, func(m *release.Manifest) { m.Serial++; m.Created = time.Now(); expiring(m) })) // renewed
+		r.queue.in <- []events.Delivery{message("m1")}
+		time.Sleep(time.Minute)
+		r.end()
+		if rec := r.store.lastRecord(); rec.Version.ETag != "v2" || rec.Warning != "" {
+			t.Errorf("renewed: %+v", rec)
+		}
+	})
+}
+
 // Signers with a line that cannot be read, or with an option that nobody would heed, change nothing about whom the host
 // trusts.
 func TestSignersWithABadLineAreNotTaken(t *testing.T) {

@@ -36,6 +36,17 @@ type Target struct {
 	Rev     string `json:"rev,omitempty"`
 	Message string `json:"message,omitempty"`
 	Serial  int64  `json:"serial,omitempty"`
+	// Expires is when hosts stop taking the release, and Renew when a quarter of its time is left; zero if it is never.
+	Expires time.Time `json:"expires,omitzero"`
+	Renew   time.Time `json:"renew,omitzero"`
+}
+
+// Expiring reports whether less than a quarter of the release's time is left.
+func (t Target) Expiring(now time.Time) bool { return !t.Renew.IsZero() && now.After(t.Renew) }
+
+// ExpiryWarning is what people are told of a release that is Expiring.
+func (t Target) ExpiryWarning() string {
+	return "the release expires at " + t.Expires.UTC().Format(time.RFC3339) + ": publish another one, or run `npcnix release renew`"
 }
 
 // Same reports whether both name the same remote, configuration and content. Two versions of an object
@@ -172,7 +183,7 @@ func (s State) remembered(t Target) Target {
 	}
 	for _, k := range known {
 		if k.Same(t) {
-			t.Release, t.Rev, t.Message, t.Serial = k.Release, k.Rev, k.Message, k.Serial
+			t.Release, t.Rev, t.Message, t.Serial, t.Expires, t.Renew = k.Release, k.Rev, k.Message, k.Serial, k.Expires, k.Renew
 		}
 	}
 

@@ -134,6 +134,7 @@ func (s State) republish(t Target, soak int64) State {
 	}
 	a := *s.Applied
 	a.ETag, a.VersionID, a.Serial, a.SoakSecs = t.ETag, t.VersionID, t.Serial, soak
+	a.Expires, a.Renew = t.Expires, t.Renew
 	if t.Rev != "" || a.Rev == "" { // the base of a rollout names none
 		a.Rev, a.Message = t.Rev, t.Message
 	}

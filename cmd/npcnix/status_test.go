@@ -66,6 +66,13 @@ func TestStatusText(t *testing.T) {
 			"warning:       units fail that did not run before: a.service",
 			"warning:       the boot's activation failed in part: Activation script snippet 'users' failed (1); see `journalctl -b`",
 		}, nil},
+		{"a release that expires soon", func(s *hostStatus) {
+			s.Applied.Renew, s.Applied.Expires = statusNow.Add(-time.Hour), time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+		}, []string{"warning:       the release expires at 2030-01-02T03:04:05Z: publish another one, or run `npcnix release renew`"}, nil},
+		{"one that does not", func(s *hostStatus) {
+			s.Applied.Renew, s.Applied.Expires = statusNow.Add(time.Hour), statusNow.Add(2*time.Hour)
+		},
+			nil, []string{"expires"}},
 		{"building", func(s *hostStatus) {
 			s.Intent, s.Wanted = &agent.Intent{Target: target, Status: record.Building, Attempt: 2, Since: since}, "v2"
 			s.Agent.Next = time.Time{}

@@ -44,6 +44,9 @@ func (s hostStatus) text(now time.Time) string {
 	if a := s.Applied; a != nil && a.Warning != "" {
 		l.add("warning", "%s", a.Warning)
 	}
+	if a := s.Applied; a != nil && a.Expiring(now) {
+		l.add("warning", "%s", a.ExpiryWarning())
+	}
 	if len(s.BootFailures) > 0 {
 		l.add("warning", "the boot's activation failed in part: %s; see `journalctl -b`", strings.Join(s.BootFailures, ", "))
 	}

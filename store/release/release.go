@@ -81,6 +81,14 @@ type Source struct {
 	Message string `json:"message,omitempty"`
 }
 
+// Renew is when a quarter of the release's time is left, from which on it is told of; zero if it never expires.
+func (m *Manifest) Renew() time.Time {
+	if m.Expires.IsZero() {
+		return time.Time{}
+	}
+	return m.Expires.Add(-m.Expires.Sub(m.Created) / 4)
+}
+
 // Digest computes the release's name from what hosts would run: lower-case hex SHA-256 of a line
 // "npcnix release 1", a line with the archive's digest, and for each configuration in byte order its
 // name, kind, toplevel and platform, each ended by NUL or the last by a line feed. Who publishes it

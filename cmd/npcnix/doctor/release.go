@@ -42,7 +42,7 @@ func (c *chain) release(ctx context.Context) Finding {
 		return ok(link, "%s", signed)
 	}
 	left := verified.Expires.Sub(now)
-	if left < verified.Expires.Sub(verified.Created)/4 {
+	if now.After(verified.Renew()) {
 		return warning(link, signed+"; it expires in "+left.Round(time.Minute).String(), "run `npcnix release renew` before, from a timer")
 	}
 
