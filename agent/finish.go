@@ -141,7 +141,7 @@ func (r *round) standingWarning() string {
 	case r.bootsOther:
 		said = append(said, "the boot default is not the system that runs: an operator has changed one of them")
 	}
-	if a := r.state.Applied; a != nil && a.Expiring(time.Now()) {
+	if a := r.state.Applied; a != nil && (a.Same(r.target) || r.target.ETag == "") && a.Expiring(time.Now()) {
 		said = append(said, a.ExpiryWarning())
 	}
 	if len(r.bootFailures) > 0 {

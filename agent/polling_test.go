@@ -62,12 +62,13 @@ func TestPolling(t *testing.T) {
 		r.start()
 		time.Sleep(time.Minute)
 		r.mark()
-		announce := func(id string) {
+		announce := func(id, etag string) {
 			m := message(id)
-			m.Notices[0].ETag, m.Notices[0].At = "v2", time.Now()
+			m.Notices[0].ETag, m.Notices[0].At = etag, time.Now()
 			r.queue.in <- []events.Delivery{m}
 		}
-		announce("1")
+		announce("1", "v2")
+		time.AfterFunc(30*time.Minute, func() { announce("again", "v2") }) // which does not begin another hour
 		time.Sleep(2 * time.Hour)
 		looks := r.when("latest")
 		for i := 1; i < len(looks); i++ {
@@ -75,11 +76,11 @@ func TestPolling(t *testing.T) {
 				t.Errorf("look %d, after %s, came after %s", i, looks[i], pause)
 			}
 		}
-		announce("2")
+		announce("2", "v3")
 		time.Sleep(10 * time.Minute)
-		r.store.set(func(s *fakeStore) { s.etag = "v2" })
+		r.store.set(func(s *fakeStore) { s.etag = "v3" })
 		time.Sleep(4 * time.Minute)
-		if got := r.state().Applied.ETag; got != "v2" {
+		if got := r.state().Applied.ETag; got != "v3" {
 			t.Errorf("applied is %s", got)
 		}
 		before := len(r.of("latest"))

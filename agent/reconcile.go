@@ -122,8 +122,10 @@ func (a *Agent) decide(ctx context.Context, r *round) (Decision, error) {
 		return Decision{}, transientError{health.Store, err}
 	}
 	a.monitor.Working(health.Store)
-	missed := etag != "" && latest.ETag != etag && !latest.Modified.IsZero() && latest.Modified.Before(at.Truncate(time.Second))
-	a.unshown.note(missed, latest.ETag)
+	if latest.ETag == etag || latest.Modified.IsZero() || !latest.Modified.Before(at.Truncate(time.Second)) {
+		etag = "" // the store shows what was announced, or what came later
+	}
+	a.unshown.note(etag, latest.ETag)
 	r.target.ETag, r.target.VersionID = latest.ETag, latest.ID
 	r.target = r.state.remembered(r.target)
 	r.times.Published = r.published(latest)

@@ -37,17 +37,18 @@ func pollInterval(c config.Config, healthyQueue bool, since time.Duration) time.
 // unshown is a version that an event announced and the store does not show yet, as behind a cache that answers
 // with what it has. The store is looked at more often for an hour.
 type unshown struct {
-	etag  string // that the store shows instead
-	since time.Time
-	looks int
+	announced string // its ETag
+	shown     string // that of what the store shows instead
+	since     time.Time
+	looks     int
 }
 
-// note takes note of a look: it may have missed a version that was announced, and has shown the one with this ETag.
-func (u *unshown) note(missed bool, etag string) {
+// note takes note of a look, which has shown the version with an ETag. If it has missed one, that was announced.
+func (u *unshown) note(announced, shown string) {
 	switch {
-	case missed:
-		*u = unshown{etag: etag, since: time.Now()}
-	case u.etag != etag || time.Since(u.since) > time.Hour:
+	case announced != "" && announced != u.announced:
+		*u = unshown{announced: announced, shown: shown, since: time.Now()}
+	case shown != u.shown:
 		*u = unshown{}
 	default:
 		u.looks++
@@ -56,7 +57,7 @@ func (u *unshown) note(missed bool, etag string) {
 
 // pause says how long to wait until the next look: one minute, two, and then three.
 func (u *unshown) pause() (time.Duration, bool) {
-	return wait.Jitter(time.Duration(min(u.looks+1, 3))*time.Minute, 0.2), u.etag != ""
+	return wait.Jitter(time.Duration(min(u.looks+1, 3))*time.Minute, 0.2), u.announced != "" && time.Since(u.since) <= time.Hour
 }
 
 // delay says how long to wait after a round for the next poll or attempt.

@@ -30,18 +30,21 @@ func (a *Agent) tellTrouble(r *round, res result) {
 // lookedMeanwhile tells of a look at the store beside a download or a build, which waits for nothing that the store
 // has. The round does not use what this changes until its work has ended.
 func (a *Agent) lookedMeanwhile(err error) {
-	switch {
-	case err != nil:
+	if err != nil {
 		a.monitor.Failing(health.Store, err)
-		a.trouble = a.troubled(health.Store, err, time.Now())
-	default:
+	} else {
 		a.monitor.Working(health.Store)
-		if a.trouble == nil || a.trouble.Kind != string(health.Store) {
-			return
-		}
-		a.trouble = nil
 	}
-	a.record.SetTrouble(a.trouble)
+
+	if a.trouble != nil && a.trouble.Kind != string(health.Store) {
+		return // there is other trouble, of which the round will tell
+	}
+	var trouble *record.Trouble
+	if err != nil {
+		trouble = a.troubled(health.Store, err, time.Now())
+	}
+	a.trouble = trouble
+	a.record.SetTrouble(trouble)
 }
 
 // troubled returns the trouble that err makes: the present one, if that is of the same kind, or one that

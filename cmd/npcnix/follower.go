@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -165,9 +166,12 @@ func (f *follower) agent(ctx context.Context, poke <-chan struct{}, force bool) 
 	return a, stop, nil
 }
 
-// warnOnce logs a warning once in the life of this process, in which the store may be opened often.
+// warnOnce logs a warning of the store's once in the life of this process, in which that may be opened often. The SDK's
+// come again after a time.
 func (f *follower) warnOnce(message string) {
-	if _, again := f.warned.LoadOrStore(message, true); !again {
+	if strings.HasPrefix(message, "aws sdk: ") {
+		f.warn(message)
+	} else if _, again := f.warned.LoadOrStore(message, true); !again {
 		f.warn(message)
 	}
 }

@@ -72,7 +72,7 @@ func runRenew(ctx context.Context, c *common, o renewOptions) error {
 	defer file.Close()
 	last, err := publisher.Last(ctx, remote)
 	if err != nil {
-		return err
+		return withCode(ctx, publisher, remote, err)
 	}
 	m, err := publisher.Renew(ctx, remote, last, o.force, file)
 	if err != nil {

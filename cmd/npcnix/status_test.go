@@ -73,6 +73,9 @@ func TestStatusText(t *testing.T) {
 			s.Applied.Renew, s.Applied.Expires = statusNow.Add(time.Hour), statusNow.Add(2*time.Hour)
 		},
 			nil, []string{"expires"}},
+		{"one that was replaced", func(s *hostStatus) {
+			s.Applied.Renew, s.Applied.Expires, s.Wanted = statusNow.Add(-time.Hour), statusNow.Add(time.Hour), "v2"
+		}, nil, []string{"expires"}},
 		{"building", func(s *hostStatus) {
 			s.Intent, s.Wanted = &agent.Intent{Target: target, Status: record.Building, Attempt: 2, Since: since}, "v2"
 			s.Agent.Next = time.Time{}

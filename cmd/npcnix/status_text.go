@@ -44,7 +44,7 @@ func (s hostStatus) text(now time.Time) string {
 	if a := s.Applied; a != nil && a.Warning != "" {
 		l.add("warning", "%s", a.Warning)
 	}
-	if a := s.Applied; a != nil && a.Expiring(now) {
+	if a := s.Applied; a != nil && (s.Wanted == "" || s.Wanted == a.ETag) && a.Expiring(now) {
 		l.add("warning", "%s", a.ExpiryWarning())
 	}
 	if len(s.BootFailures) > 0 {
