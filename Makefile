@@ -27,7 +27,7 @@ lint: ## gofmt, vet, staticcheck, and the rules of the source: imports, lengths
 
 # Without the race detector, machines, OpenTofu and an AWS. A part that is missing skips its tests. Most of these
 # tests wait, so more packages run at once than there are cores.
-check: lint ## lint, unit, script and Terraform tests: before each commit; five minutes, and seconds for what has not changed
+check: lint ## lint, unit, script and Terraform tests: before each commit; three minutes, and seconds for what has not changed
 	@set -ex; \
 	./integration/terraform-check.sh & beside=$$!; \
 	go test -p 4 -parallel 4 -vet=off -json ./nix/... ./agent/... ./cmd/... ./events/... ./store/... ./docs/... | go run ./integration/testreport || failed=1; \
