@@ -21,7 +21,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/npcnix/npcnix/agent/record"
-	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 	"github.com/npcnix/npcnix/store/release"
 )
@@ -54,12 +53,7 @@ func TestAForgedCacheAndAnotherNix(t *testing.T) {
 // newAttacked starts a host that runs the version "one".
 func newAttacked(t *testing.T, programs string) *attacked {
 	t.Helper()
-	cloud, err := awsfake.Start("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cloud.Close)
-	w := newWorld(t, cloud.URL())
+	w := newFakeWorld(t)
 	if programs != "" {
 		w.settings = []string{"PATH=" + programs + ":" + os.Getenv("PATH")}
 	}

@@ -45,6 +45,17 @@ func worldAt(t testing.TB, endpoint string) *world {
 	}
 }
 
+// newFakeWorld is newWorld on an awsfake of its own.
+func newFakeWorld(t *testing.T) *world {
+	t.Helper()
+	cloud, err := awsfake.Start("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cloud.Close)
+	return newWorld(t, cloud.URL())
+}
+
 func newWorld(t testing.TB, endpoint string) *world {
 	t.Helper()
 	w := worldAt(t, endpoint)

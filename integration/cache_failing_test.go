@@ -16,7 +16,6 @@ import (
 	"github.com/npcnix/npcnix/agent/config"
 	"github.com/npcnix/npcnix/agent/health"
 	"github.com/npcnix/npcnix/agent/record"
-	"github.com/npcnix/npcnix/integration/awsfake"
 	"github.com/npcnix/npcnix/nix/nixtest"
 	"github.com/npcnix/npcnix/store/release"
 )
@@ -96,12 +95,7 @@ type failingCache struct {
 
 func newFailingCache(t *testing.T) *failingCache {
 	t.Helper()
-	cloud, err := awsfake.Start("")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cloud.Close)
-	w := newWorld(t, cloud.URL())
+	w := newFakeWorld(t)
 	c := &failingCache{world: w, binaryCache: binaryCache{files: map[string][]byte{}}, publisher: newHost(w, "publisher")}
 	// An address that no other test's programs get while the cache is down.
 	c.address = "127.0.9.1:0"
